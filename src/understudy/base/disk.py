@@ -1,0 +1,334 @@
+"""The only file that writes, renames and syncs.
+
+A file appears whole or not at all; a checkpoint is a directory that appears by one rename, with a manifest of checksums
+inside it. `latest_valid` is the only way to find "the last one". Every write, sync and rename passes `_op`, so that a
+test can fail or kill the process at each of them (`fault`).
+
+Source of the rules: promises R1, R3, R4, R17 in docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from understudy.base.errors import ResourceError, VerifyError
+
+MANIFEST = "manifest.json"
+
+fault: Callable[[str, Path], None] | None = None
+"""Test hook: called before and after each operation with its name ("before-rename", …) and path."""
+
+
+@contextmanager
+def _op(name: str, path: Path) -> Iterator[None]:
+    """One disk operation: fault points around it, operating-system errors in words."""
+    try:
+        if fault:
+            fault(f"before-{name}", path)
+        yield
+        if fault:
+            fault(f"after-{name}", path)
+    except OSError as error:
+        raise _explain(error, path) from error
+
+
+def _explain(error: OSError, path: Path) -> ResourceError:
+    where = path if path.exists() else path.parent
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        try:
+            free = f"{shutil.disk_usage(_existing(path)).free / 1e6:,.0f} MB are free"
+        except OSError:
+            free = "the free space is unknown"
+        return ResourceError(
+            f"The disk is full: could not write {path} ({free}). Nothing that was saved is damaged; "
+            "free some space and repeat the command to continue."
+        )
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return ResourceError(f"{where} cannot be written ({error.strerror}). Choose another folder with --out.")
+    return ResourceError(f"Writing {path} failed: {error.strerror or error}. Nothing that was saved is damaged.")
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def make_dir(path: Path) -> Path:
+    with _op("mkdir", path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def sync_file(path: Path) -> None:
+    with _op("sync", path):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _rename(source: Path, target: Path) -> None:
+    with _op("rename", target):
+        os.replace(source, target)
+    sync_file(target.parent)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that at every moment either the old or the new content is there."""
+    path = Path(path)
+    make_dir(path.parent)
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        with _op("write", temporary), open(temporary, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        _rename(temporary, path)
+    except ResourceError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise VerifyError(f"{path} is damaged: {error}. Delete it and repeat the command.") from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append to a log. A torn last line is possible after a crash; `truncate` to a committed offset removes it."""
+    with _op("append", path), open(path, "ab") as handle:
+        handle.write(line.encode("utf-8") + b"\n")
+
+
+def truncate(path: Path, size: int) -> None:
+    with _op("truncate", path), open(path, "ab") as handle:
+        handle.truncate(size)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a directory. A directory first loses its name, so that half of it is never taken for it."""
+    path = Path(path)
+    if not path.exists():
+        return
+    with _op("remove", path):
+        if path.is_dir():
+            doomed = path.with_name(f".tmp-{os.getpid()}-gone-{path.name}")
+            os.replace(path, doomed)
+            shutil.rmtree(doomed)
+        else:
+            path.unlink()
+
+
+def checksum(path: Path) -> str:
+    """xxh3-128 of a file's bytes, as hex: integrity, not identity."""
+    digest = xxhash.xxh3_128()
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return [path for path in found if not path.relative_to(folder).parts[0].startswith(".tmp-")]
+
+
+def manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    return {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "xxh3": checksum(path)}
+        for path in _files(folder)
+    }
+
+
+@contextmanager
+def commit_dir(path: Path) -> Iterator[Path]:
+    """Fill a directory and make it appear by one rename.
+
+    Yields a temporary folder beside `path`; on a clean exit every file in it is synced, a manifest of checksums is
+    added, and the folder takes its name. An existing `path` is replaced. On an error nothing appears.
+    """
+    path = Path(path)
+    make_dir(path.parent)
+    sweep(path.parent)
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    make_dir(temporary)
+    try:
+        try:
+            yield temporary
+        except OSError as error:
+            raise _explain(error, temporary) from error
+        for file in _files(temporary):
+            sync_file(file)
+        content = json.dumps({"files": manifest(temporary)}, indent=2, sort_keys=True) + "\n"
+        write_bytes(temporary / MANIFEST, content.encode("utf-8"))
+        sync_file(temporary)
+        if path.exists():
+            remove(path)
+        _rename(temporary, path)
+    except Exception:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def problems(folder: Path) -> list[str]:
+    """What is wrong with a committed directory: missing, extra or changed files. Empty when it is intact."""
+    folder = Path(folder)
+    try:
+        recorded = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        recorded = {str(name): dict(entry) for name, entry in recorded.items()}
+    except FileNotFoundError:
+        return [f"{folder / MANIFEST} is missing: the folder was never completed"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return [f"{folder / MANIFEST} cannot be read ({error})"]
+    found = []
+    present = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+    for name, entry in recorded.items():
+        if name not in present:
+            found.append(f"{folder / name} is missing")
+        elif present[name].stat().st_size != entry.get("bytes"):
+            found.append(f"{folder / name} has {present[name].stat().st_size} bytes, {entry.get('bytes')} were saved")
+        elif checksum(present[name]) != entry.get("xxh3"):
+            found.append(f"{folder / name} does not match its checksum")
+    found += [f"{folder / name} does not belong there" for name in present if name not in recorded]
+    return found
+
+
+def latest_valid(parent: Path, prefix: str) -> tuple[Path | None, list[str]]:
+    """The newest intact committed directory `prefix…` (names sort by age), and what is wrong with newer ones."""
+    skipped: list[str] = []
+    if not parent.is_dir():
+        return None, skipped
+    for path in sorted((p for p in parent.iterdir() if p.is_dir() and p.name.startswith(prefix)), reverse=True):
+        wrong = problems(path)
+        if not wrong:
+            return path, skipped
+        skipped.append(wrong[0])
+    return None, skipped
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left unfinished in this folder."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if path.name.startswith(".tmp-") and not _alive(path.name):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _alive(name: str) -> bool:
+    """Whether the process that owns a temporary name is a running process other than this one."""
+    pid = name.removeprefix(".tmp-").split("-", 1)[0]
+    return pid.isdigit() and int(pid) != os.getpid() and _running(int(pid))
+
+
+def _running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """The start time of a process: with the pid it names one process, even after the pid is used again."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+@contextmanager
+def lock(folder: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Only one process works in a folder. The lock of a dead process on this machine is taken over.
+
+    Raises:
+        ResourceError: another process holds it and did not let go within `wait_seconds`.
+    """
+    import socket
+
+    make_dir(folder)
+    path = folder / ".lock"
+    me = {"pid": os.getpid(), "host": socket.gethostname(), "boot": _boot_id(), "started": _started(os.getpid())}
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            with _op("lock", path):
+                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+                os.write(handle, json.dumps(me).encode())
+                os.close(handle)
+            break
+        except ResourceError as error:
+            if not isinstance(error.__cause__, FileExistsError):
+                raise
+        try:
+            owner = json.loads(path.read_text())
+        except (OSError, ValueError):
+            owner = {}
+        if not owner and time.time() - _modified(path) < 2.0:
+            time.sleep(0.05)  # its owner is just writing it
+            continue
+        same_machine = owner.get("host", me["host"]) == me["host"]
+        alive = (
+            bool(owner)
+            and owner.get("boot") == me["boot"]
+            and _running(int(owner.get("pid", -1)))
+            and _started(int(owner["pid"])) == owner.get("started")
+            and int(owner["pid"]) != os.getpid()
+        )
+        if same_machine and not alive:
+            stale = path.with_name(f".tmp-{os.getpid()}-lock")
+            try:
+                os.replace(path, stale)
+                stale.unlink()
+            except FileNotFoundError:
+                pass
+            continue
+        if time.monotonic() >= deadline:
+            raise ResourceError(
+                f"{folder} is in use by process {owner.get('pid')} on {owner.get('host')}. "
+                f"Wait for it to end, or use another folder; if it is gone for sure, delete {path}."
+            )
+        time.sleep(0.2)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
