@@ -1,0 +1,312 @@
+"""Every setting there is, in one frozen tree. The descriptions below are the recipe reference of the documentation.
+
+A recipe says what is learned (`task`), from whom (`teacher`), by whom (`student`), how (`method`), for how long
+(`train`) and how the result is proved (`evaluate`). Relative paths start at the folder the command is run in.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from understudy.recipe.methods import AutoMM, FineTune, Method
+from understudy.recipe.types import (
+    Count,
+    Flag,
+    LayerMap,
+    Name,
+    Names,
+    NonNegative,
+    Positive,
+    PositiveCount,
+    PositiveSchedule,
+    Schedule,
+    Settings,
+    Share,
+    Text,
+)
+
+__all__ = [
+    "AutoMM", "CacheSettings", "ColumnSettings", "EvaluateSettings", "FileSettings", "FineTune", "LatencySettings",
+    "Method", "PositiveSchedule", "Recipe", "Schedule", "Settings", "StudentConfig", "StudentSettings", "TaskSettings",
+    "TeacherSettings", "TrainSettings",
+]  # fmt: skip
+
+GLUE = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli")
+DEMO = ("intent", "entities", "urgency", "paraphrase")
+TASK_NAMES = (
+    *(f"glue/{name}" for name in GLUE), "pawsx", "xnli", "conll2003", "wikineural",
+    *(f"demo/{name}" for name in DEMO), "custom",
+)  # fmt: skip
+TRACKERS = Literal["tensorboard", "trackio", "wandb", "mlflow"]
+
+
+class FileSettings(Settings):
+    """The files of your own data: csv, tsv, jsonl, parquet, CoNLL columns, or plain text (kind `text`)."""
+
+    train: Text = Field(description="the rows to learn from")
+    dev: Text | None = Field(None, description="the rows to choose the best checkpoint by (else a part of train)")
+    test: Text | dict[Name, Text] | None = Field(
+        None, description="the rows to report on: one file, or a name and a file for each of several test sets"
+    )
+
+
+class ColumnSettings(Settings):
+    """Which column of your own files holds what. Columns not named here are ignored, and said to be."""
+
+    text: Name | None = Field(None, description="the text (first text of a pair)")
+    pair: Name | None = Field(None, description="the second text of a pair")
+    label: Name | Names | None = Field(
+        None, description="the label; for kind multilabel also a list of columns that hold 0 or 1, one per label"
+    )
+    id: Name | None = Field(None, description="a name of the row, used in messages and predictions")
+    group: Name | None = Field(
+        None, description="rows with the same value here (translations, paraphrases) never fall on both sides of a split"
+    )
+    words: Name | None = Field(None, description="the words of a sentence, for kind tokens")
+    tags: Name | None = Field(None, description="the tags of these words (BIO or IOB1), for kind tokens")
+
+
+class TaskSettings(Settings):
+    """What is learned: a public task by its name, or your own files."""
+
+    name: Text = Field(
+        description="glue/{cola,sst2,mrpc,qqp,stsb,mnli,qnli,rte,wnli}, pawsx, xnli, conll2003, wikineural, "
+        "demo/{intent,entities,urgency,paraphrase}, or custom for your own files"
+    )
+    path: Text | None = Field(
+        None, description="folder with the official files of the task; without it they come from the Hugging Face Hub"
+    )
+    languages: Names | None = Field(None, description="languages to report on (pawsx, xnli, wikineural); all by default")
+    train_languages: Names | None = Field(None, description="languages to learn from; by default `languages`")
+    max_length: Annotated[int, Field(strict=True, ge=8)] = Field(128, description="longest input, in sub-word tokens")
+    max_train_examples: PositiveCount | None = Field(
+        None, description="learn from this many rows only, drawn by the seed"
+    )
+    selection: Literal["auto", "dev"] | Annotated[float, Field(strict=True, gt=0, lt=1)] = Field(
+        "auto",
+        description="the rows that choose the best checkpoint: dev, a fraction of train, or auto (dev where it is not "
+        "what is reported, else a fraction of train); never the reported rows",
+    )
+    select: Text | None = Field(None, description="the metric that chooses the best checkpoint; the task's own by default")
+    kind: Literal["classification", "regression", "multilabel", "tokens", "text"] | None = Field(
+        None, description="what a row of your own files is (custom only): a class, a number, several labels, a tag for "
+        "each word, or text without a label"
+    )  # fmt: skip
+    files: FileSettings | None = Field(None, description="your own files (custom only)")
+    columns: ColumnSettings = Field(ColumnSettings(), description="the columns of your own files (custom only)")
+    labels: Names | None = Field(None, description="the label names in order; by default those found in train, sorted")
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+        None, description="the character between columns; by default a comma in .csv and a tab in .tsv files"
+    )
+    encoding: Text = Field("utf-8", description="character encoding of your own files")
+    label_separator: Text = Field("|", description="what separates several labels in one cell (kind multilabel)")
+    mask_probability: Annotated[float, Field(strict=True, gt=0, lt=1)] = Field(
+        0.15, description="share of the tokens to mask (kind text)"
+    )
+    mask_variants: PositiveCount = Field(
+        4, description="how many different maskings of each text are used in turn, one per epoch (kind text)"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in TASK_NAMES:
+            from understudy.base.suggest import did_you_mean
+
+            raise ValueError(f"unknown task '{name}'.{did_you_mean(name, TASK_NAMES)} See `understudy methods`.")
+        return name
+
+    @model_validator(mode="after")
+    def _own_files(self) -> Self:
+        if self.name == "custom":
+            if self.kind is None or self.files is None:
+                raise ValueError("a custom task needs `kind` (such as classification) and `files: {train: …}`.")
+        elif self.kind is not None or self.files is not None or self.columns != ColumnSettings():
+            raise ValueError(
+                f"`kind`, `files` and `columns` are for `name: custom`; {self.name} knows its own "
+                "(give the folder of its files as `path`)."
+            )
+        return self
+
+
+class TrainSettings(Settings):
+    """How long and how a model is trained. The baseline without a teacher gets exactly the same."""
+
+    epochs: PositiveCount = Field(3, description="passes over the training rows")
+    batch_size: PositiveCount = Field(
+        32, description="rows per optimiser step, over all devices; memory does not limit it (see max_tokens)"
+    )
+    lr: Positive = Field(5e-5, description="highest learning rate (AdamW)")
+    weight_decay: NonNegative = Field(0.01, description="AdamW's decoupled weight decay (not on biases and norms)")
+    warmup: Share = Field(0.1, description="share of the optimiser steps in which the learning rate rises")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="learning rate after the warm-up")
+    layer_lr_decay: Annotated[float, Field(strict=True, gt=0, le=1)] = Field(
+        1.0, description="learning rate of each layer relative to the one above it; 1 = all equal"
+    )
+    max_grad_norm: Positive | None = Field(1.0, description="gradients longer than this are shortened; null = never")
+    dropout: Share | None = Field(None, description="dropout while training; null = the model's own")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="arithmetic of the forward pass; auto = bf16 where the processor or GPU has it, else fp32"
+    )
+    max_tokens: PositiveCount = Field(
+        8192, description="tokens that are computed at once (a micro-batch); changes memory and speed, not the result"
+    )
+    grouping: Literal["none", "length"] = Field(
+        "none", description="length = rows of similar length share an optimiser step (faster, another order of rows)"
+    )
+    evaluations_per_epoch: PositiveCount = Field(1, description="how often the selection rows are scored")
+    patience: PositiveCount | None = Field(
+        None, description="stop after this many evaluations without a better score; null = never"
+    )
+    time_limit: Positive | None = Field(
+        None, description="stop training each model after this many seconds; makes the result depend on the machine"
+    )
+    checkpoint_seconds: NonNegative = Field(300.0, description="seconds between checkpoints")
+    checkpoint_steps: PositiveCount | None = Field(None, description="a checkpoint every so many steps as well")
+    nonfinite: Literal["stop", "skip"] = Field(
+        "stop", description="on a NaN or infinite loss or gradient: stop (exit code 5), or skip the step and record it"
+    )
+    compile: Flag = Field(False, description="torch.compile; not with determinism: exact")
+
+
+class TeacherSettings(Settings):
+    """From whom is learned: a checkpoint of the Hub or a folder; used as it is, or fine-tuned on the task first."""
+
+    model: Text = Field(description="name on the Hugging Face Hub, a folder, or package:NAME/FOLDER")
+    revision: Text | None = Field(None, description="branch, tag or commit on the Hub")
+    trust_remote_code: Flag = Field(False, description="run Python code that comes with the model; only if you trust it")
+    finetune: TrainSettings | None = Field(
+        None, description="fine-tune the teacher first, with any keys of `train` (those left out are taken from `train`); "
+        "null = the model is already trained for this task"
+    )  # fmt: skip
+    languages: Names | None = Field(None, description="languages the teacher is fine-tuned on; by default the task's")
+
+
+class StudentConfig(Settings):
+    """A fresh, untrained student of the teacher's family. Any further key of its Hugging Face config may be given."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, bool | int | float | str | None]
+
+    hidden_size: PositiveCount | None = Field(None, description="width")
+    num_hidden_layers: PositiveCount | None = Field(None, description="layers")
+    num_attention_heads: PositiveCount | None = Field(None, description="attention heads")
+    intermediate_size: PositiveCount | None = Field(None, description="width inside the feed-forward blocks")
+
+
+class StudentSettings(Settings):
+    """Who learns. Exactly one of: a checkpoint (`model`), layers of the teacher (`keep`, `num_layers`), a fresh
+    architecture (`config`)."""
+
+    model: Text | None = Field(None, description="a smaller checkpoint: Hub name, folder, or package:NAME/FOLDER")
+    init: Literal["pretrained", "teacher"] = Field(
+        "pretrained", description="take the kept layers from the checkpoint `teacher.model`, or from the teacher after it "
+        "was fine-tuned"
+    )  # fmt: skip
+    keep: LayerMap = Field(
+        "uniform", description="which layers to keep: uniform, first, last, skip, or their numbers from 0, as in [0, 2, 4]"
+    )
+    num_layers: PositiveCount | None = Field(None, description="how many layers to keep")
+    config: StudentConfig | None = Field(None, description="a fresh architecture")
+    max_length: Annotated[int, Field(strict=True, ge=8)] | None = Field(
+        None, description="longest input of the student, in its own tokens; by default the task's"
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        keeps = self.num_layers is not None or self.keep != "uniform" or self.init != "pretrained"
+        given = [name for name, there in (("model", self.model), ("num_layers", keeps), ("config", self.config)) if there]
+        if len(given) > 1:
+            raise ValueError(
+                f"{' and '.join(f'`{name}`' for name in given)} exclude each other: give a checkpoint (`model`), or "
+                "layers of the teacher (`keep`, `num_layers`), or a fresh architecture (`config`)."
+            )
+        if not given:
+            raise ValueError("say who learns: `model: a/checkpoint`, `num_layers: 3`, `keep: [0, 2, 4]` or `config: {…}`.")
+        if isinstance(self.keep, str):
+            if keeps and self.num_layers is None:
+                raise ValueError(f"`keep: {self.keep}` needs `num_layers`, the number of layers to keep.")
+        elif list(self.keep) != sorted(set(self.keep)):
+            raise ValueError(f"`keep: {list(self.keep)}` must list each layer once, in rising order.")
+        elif self.num_layers not in (None, len(self.keep)):
+            raise ValueError(f"`keep` lists {len(self.keep)} layers but `num_layers` is {self.num_layers}; drop one of them.")
+        return self
+
+    @property
+    def keeps_layers(self) -> bool:
+        """Whether the student is made of some of the teacher's layers."""
+        return self.model is None and self.config is None
+
+
+class LatencySettings(Settings):
+    """How speed is measured: median of `repeats` forward passes after warming up."""
+
+    batch_size: PositiveCount = Field(1, description="rows at once")
+    length: PositiveCount = Field(128, description="tokens per row")
+    threads: PositiveCount | None = Field(None, description="processor threads; null = as the run itself")
+    repeats: Annotated[int, Field(strict=True, ge=3)] = Field(20, description="measured passes")
+
+
+class EvaluateSettings(Settings):
+    """How the student is proved: against its teacher, and against the same student trained without a teacher."""
+
+    baseline: Flag = Field(True, description="train the same student without a teacher, on the same budget")
+    bootstrap: Count = Field(1000, description="resamples of the test rows behind the intervals; 0 = no intervals")
+    latency: LatencySettings = Field(LatencySettings(), description="the measurement of speed")
+    examples: Count = Field(20, description="rows in the report on which teacher and student disagree")
+
+
+class CacheSettings(Settings):
+    """Where the teacher's outputs are kept, so that it is run once and not in every epoch."""
+
+    mode: Literal["auto", "off", "live"] = Field(
+        "auto", description="auto = on disk if it fits the budget, else run the teacher live; live or off = always live"
+    )
+    budget_gb: NonNegative = Field(10.0, description="disk space for one teacher's outputs, in GB")
+    dtype: Literal["fp32"] = Field("fp32", description="number format on disk")
+
+
+class Recipe(Settings):
+    """A complete run: everything that decides the result, and nothing else."""
+
+    seed: Count = Field(0, description="the one seed from which every random choice is derived")
+    determinism: Literal["exact", "fast"] = Field(
+        "exact", description="exact = the same command gives the same bits; fast = allow faster kernels that may not"
+    )
+    task: TaskSettings = Field(description="what is learned")
+    teacher: TeacherSettings | None = Field(None, description="from whom")
+    student: StudentSettings = Field(description="by whom")
+    method: Method = Field(description="how; `understudy methods` lists them")
+    train: TrainSettings = Field(TrainSettings(), description="for how long")
+    evaluate: EvaluateSettings = Field(EvaluateSettings(), description="how it is proved")
+    cache: CacheSettings = Field(CacheSettings(), description="the store of the teacher's outputs")
+    track: tuple[TRACKERS, ...] = Field((), description="where to send curves as well: tensorboard, trackio, wandb, mlflow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _finetune_like_train(cls, data: Any) -> Any:
+        return inherit_train(data)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.teacher is None and (self.method.needs_teacher or self.student.model is None):
+            why = f"method {self.method.name}" if self.method.needs_teacher else "a student without its own checkpoint"
+            raise ValueError(f"{why} needs a teacher: add `teacher: {{model: …}}`.")
+        if self.determinism == "exact":
+            compiled = self.train.compile or bool(self.teacher and self.teacher.finetune and self.teacher.finetune.compile)
+            if compiled:
+                raise ValueError("`compile` cannot promise the same bits; set `determinism: fast` with it.")
+        return self
+
+
+def inherit_train(data: Any) -> Any:
+    """Complete `teacher.finetune` by the keys of `train` it leaves out. Anything malformed is left for validation."""
+    if not isinstance(data, dict):
+        return data
+    teacher, train = data.get("teacher"), data.get("train")
+    if not (isinstance(teacher, dict) and isinstance(train, dict) and isinstance(teacher.get("finetune"), dict)):
+        return data
+    known = {key: value for key, value in train.items() if key in TrainSettings.model_fields}
+    return {**data, "teacher": {**teacher, "finetune": {**known, **teacher["finetune"]}}}

@@ -1,0 +1,61 @@
+"""The small types recipes are made of: strict numbers, weights that may follow a schedule, layer maps.
+
+Numbers and booleans are strict, so that `epochs: true` or `lr: "5e-5"` is an error instead of a guess. Infinity and
+NaN are refused everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Flag = Annotated[bool, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, ge=0)]
+PositiveCount = Annotated[int, Field(strict=True, ge=1)]
+Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _as_text(value: Any) -> Any:
+    """Label names and column names are text; YAML reads `0` as a number, which nobody means here."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Text = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class Settings(BaseModel):
+    """A frozen section of a recipe that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Schedule(Settings):
+    """A value that moves from `start` to `end` during training and then stays there."""
+
+    start: NonNegative = Field(description="value at the first step")
+    end: NonNegative = Field(description="value from the share `until` of the training on")
+    shape: Literal["linear", "cosine"] = Field("linear", description="the way from start to end")
+    until: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] = Field(
+        1.0, description="share of the optimiser steps after which `end` is reached"
+    )
+
+
+class PositiveSchedule(Schedule):
+    """A schedule for values that must stay above zero (temperatures)."""
+
+    start: Positive = Field(description="value at the first step")
+    end: Positive = Field(description="value from the share `until` of the training on")
+
+
+Weight = NonNegative | Schedule
+Temperature = Positive | PositiveSchedule
+LayerMap = Literal["uniform", "first", "last", "skip"] | Annotated[tuple[Count, ...], Field(min_length=1)]
