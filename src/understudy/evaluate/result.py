@@ -1,0 +1,186 @@
+"""`result.json`: what a run showed, for machines. docs/result.md explains every key to people.
+
+`assemble` computes everything that follows from predictions and costs; `check` refuses a file that does not hold to the
+schema, with the place and the reason. A result is a plain dictionary, so that reading one needs no import of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from understudy.base.errors import DataError
+from understudy.data.types import Task
+from understudy.evaluate.compare import Resampled, gap_recovered, resample, retained
+from understudy.evaluate.metrics import Predictions
+from understudy.evaluate.verdict import verdict
+
+VERSION = 1
+MODELS = ("teacher", "baseline", "student")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Interval(_Part):
+    """A number and its 95 % bootstrap interval over test rows; the ends are None where there were no resamples."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class Ratio(_Part):
+    """A ratio that may not exist: then `value` is None and `reason` says why."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    reason: str | None
+
+
+class Latency(_Part):
+    """Milliseconds per batch: median and interquartile range of `repeats` interleaved rounds."""
+
+    median: float = Field(gt=0)
+    iqr: float = Field(ge=0)
+    threads: int
+    device: str
+    batch_size: int
+    length: int
+    repeats: int
+    warm_up: int
+
+
+class ModelResult(_Part):
+    """One of the three models: what it scored and what it costs."""
+
+    name: str
+    metrics: dict[str, dict[str, Interval]]
+    num_parameters: int
+    num_parameters_nonembedding: int
+    size_mb: float
+    flops: int
+    latency_ms: Latency | None
+
+
+class TaskResult(_Part):
+    name: str
+    kind: str
+    labels: list[str]
+    metrics: list[str]
+    select: str
+    tests: dict[str, int]
+
+
+class Result(_Part):
+    """The whole file."""
+
+    version: int = Field(ge=1, le=VERSION)
+    task: TaskResult
+    method: dict[str, Any]
+    seed: int
+    teacher: ModelResult | None
+    baseline: ModelResult | None
+    student: ModelResult
+    gap_recovered: dict[str, dict[str, Ratio]]
+    retained: dict[str, dict[str, Ratio]]
+    gain: dict[str, dict[str, Interval]]
+    speedup: float | None
+    verdict: str
+    train_seconds: dict[str, float]
+    teacher_forwards: int
+    versions: dict[str, str]
+    machine: dict[str, Any]
+
+
+def check(result: Any) -> dict[str, Any]:
+    """The result itself when it holds to the schema.
+
+    Raises:
+        DataError: naming the first key that is wrong, and why.
+    """
+    try:
+        Result.model_validate(result)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in first["loc"]) or "the top level"
+        raise DataError(
+            f"result.json does not follow its schema at {place}: {first['msg'].lower()}; see docs/result.md, and "
+            "repeat the run's command to write it anew."
+        ) from None
+    return result
+
+
+def assemble(
+    task: Task,
+    predictions: Mapping[str, Mapping[str, Predictions]],
+    *,
+    costs: Mapping[str, Mapping[str, Any]],
+    method: Mapping[str, Any],
+    seed: int,
+    resamples: int,
+    train_seconds: Mapping[str, float],
+    teacher_forwards: int,
+    versions: Mapping[str, str],
+    machine: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Build a result from what the models predicted and what they cost.
+
+    Args:
+        predictions: test set -> model ("teacher", "baseline", "student"; the student always) -> its predictions, all
+            models of a test set on the same rows.
+        costs: model -> {"name", "num_parameters", "num_parameters_nonembedding", "size_mb", "flops", "latency_ms"}.
+        resamples: bootstrap resamples per test set (0: no intervals).
+    """
+    scores = {test: resample(task, by_model, resamples=resamples, seed=seed) for test, by_model in predictions.items()}
+    result: dict[str, Any] = {
+        "version": VERSION,
+        "task": {
+            "name": task.name,
+            "kind": task.kind,
+            "labels": list(task.labels),
+            "metrics": list(task.metrics),
+            "select": task.select,
+            "tests": {test: len(by_model["student"]) for test, by_model in predictions.items()},
+        },
+        "method": dict(method),
+        "seed": seed,
+    }
+    for model in MODELS:
+        metrics = {
+            test: {metric: one.interval() for metric, one in by_model[model].items()}
+            for test, by_model in scores.items()
+            if model in by_model
+        }
+        result[model] = {"metrics": metrics, **costs[model]} if metrics else None
+    result["gap_recovered"] = _each(scores, MODELS, lambda metric, t, b, s: gap_recovered(s, b, t, metric=metric))
+    result["retained"] = _each(scores, ("teacher", "student"), lambda metric, t, s: retained(s, t, metric=metric))
+    result["gain"] = _each(scores, ("baseline", "student"), lambda metric, b, s: (s - b).interval())
+    result["speedup"] = _speedup(result)
+    result["verdict"] = verdict(result)
+    result["train_seconds"] = dict(train_seconds)
+    result["teacher_forwards"] = teacher_forwards
+    result["versions"] = dict(versions)
+    result["machine"] = dict(machine)
+    return check(result)
+
+
+def _each(scores: Mapping[str, Mapping[str, Mapping[str, Resampled]]], models: tuple[str, ...], relate: Any) -> dict:
+    """relate(metric, *one Resampled per model) for every test set on which all of `models` were evaluated."""
+    return {
+        test: {metric: relate(metric, *(by_model[model][metric] for model in models)) for metric in by_model["student"]}
+        for test, by_model in scores.items()
+        if all(model in by_model for model in models)
+    }
+
+
+def _speedup(result: Mapping[str, Any]) -> float | None:
+    """How many times faster the student is: the ratio of median latencies."""
+    times = [(result[model] or {}).get("latency_ms") for model in ("teacher", "student")]
+    if not all(times):
+        return None
+    return times[0]["median"] / times[1]["median"]
