@@ -101,3 +101,4 @@ class FineTune(Settings):
 
 
 Method = Annotated[AutoMM | FineTune, Field(discriminator="name")]
+METHODS: dict[str, type[AutoMM | FineTune]] = {"automm": AutoMM, "finetune": FineTune}

@@ -217,7 +217,8 @@ class StudentSettings(Settings):
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         keeps = self.num_layers is not None or self.keep != "uniform" or self.init != "pretrained"
-        given = [name for name, there in (("model", self.model), ("num_layers", keeps), ("config", self.config)) if there]
+        kept = "num_layers" if self.keep == "uniform" else "keep"
+        given = [name for name, there in (("model", self.model), (kept, keeps), ("config", self.config)) if there]
         if len(given) > 1:
             raise ValueError(
                 f"{' and '.join(f'`{name}`' for name in given)} exclude each other: give a checkpoint (`model`), or "
@@ -286,8 +287,8 @@ class Recipe(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _finetune_like_train(cls, data: Any) -> Any:
-        return inherit_train(data)
+    def _complete(cls, data: Any) -> Any:
+        return complete(data)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -301,12 +302,22 @@ class Recipe(Settings):
         return self
 
 
-def inherit_train(data: Any) -> Any:
-    """Complete `teacher.finetune` by the keys of `train` it leaves out. Anything malformed is left for validation."""
+_SHORT_FORMS = {"task": "name", "method": "name", "teacher": "model", "student": "model"}
+
+
+def complete(data: Any) -> Any:
+    """Write out the short forms (`method: automm`) and give `teacher.finetune` the keys of `train` it leaves out.
+
+    Anything malformed is left as it is, for validation to complain about.
+    """
     if not isinstance(data, dict):
         return data
+    data = {key: {_SHORT_FORMS[key]: value} if key in _SHORT_FORMS and isinstance(value, str) else value
+            for key, value in data.items()}  # fmt: skip
+    if isinstance(data.get("track"), str):
+        data["track"] = [data["track"]]
     teacher, train = data.get("teacher"), data.get("train")
-    if not (isinstance(teacher, dict) and isinstance(train, dict) and isinstance(teacher.get("finetune"), dict)):
-        return data
-    known = {key: value for key, value in train.items() if key in TrainSettings.model_fields}
-    return {**data, "teacher": {**teacher, "finetune": {**known, **teacher["finetune"]}}}
+    if isinstance(teacher, dict) and isinstance(train, dict) and isinstance(teacher.get("finetune"), dict):
+        known = {key: value for key, value in train.items() if key in TrainSettings.model_fields}
+        data["teacher"] = {**teacher, "finetune": {**known, **teacher["finetune"]}}
+    return data
