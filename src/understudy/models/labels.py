@@ -1,0 +1,70 @@
+"""The order of a model's outputs: labels are matched by name, never by luck."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from understudy.base.errors import DataError
+from understudy.models.anatomy import anatomy
+
+
+def names_of(config: Any) -> list[str]:
+    """The label names of a configuration, output by output."""
+    return [str(config.id2label.get(i, f"LABEL_{i}")) for i in range(config.num_labels)]
+
+
+def align(net: Any, labels: Sequence[str], *, source: str, key: str = "model") -> list[str]:
+    """Put a head's outputs into the order of the task's labels, in place.
+
+    The names must be the same set; capitals, spaces, hyphens and underscores are forgiven. Names nobody chose
+    (`LABEL_0`, …) are taken by position. Returns what was done, one sentence each. Raises DataError, naming both sets,
+    when they do not match.
+
+    Shapes: the head's weight (C, D) and bias (C,) are permuted by rows, so that output i means `labels[i]`.
+    """
+    own = names_of(net.config)
+    if all(re.fullmatch(r"LABEL_\d+", name) for name in own) and len(own) == len(labels):
+        return [
+            f"{key}: '{source}' does not name its labels ({', '.join(own)}); they are taken in the order of the task: "
+            f"{', '.join(labels)}."
+        ]
+    rows = {_folded(name): i for i, name in enumerate(own)}
+    wanted = [_folded(label) for label in labels]
+    if len(rows) != len(own) or len(set(wanted)) != len(wanted):
+        rows, wanted = {name: i for i, name in enumerate(own)}, list(labels)
+    if set(rows) != set(wanted):
+        raise DataError(
+            f"{key}: the labels of '{source}' are {_listed(own)}, those of the task {_listed(labels)}. Use a model trained "
+            "for these labels, give the task's files the model's names, or start from a base checkpoint and fine-tune it."
+        )
+    order = [rows[name] for name in wanted]
+    notes = []
+    if [own[i] for i in order] != list(labels):
+        notes.append(
+            f"{key}: label names of '{source}' were matched by meaning: {_pairs([own[i] for i in order], labels)}."
+        )
+    if order != list(range(len(order))):
+        head = anatomy(net).final_linear(net)
+        with torch.no_grad():
+            head.weight.copy_(head.weight[order].clone())
+            if head.bias is not None:
+                head.bias.copy_(head.bias[order].clone())
+        notes.append(f"{key}: the outputs of '{source}' were reordered from {', '.join(own)} to {', '.join(labels)}.")
+    return notes
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name.strip()).casefold()
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:20])
+    return f"[{shown}{', …' if len(names) > 20 else ''}] ({len(names)})"
+
+
+def _pairs(own: Sequence[str], labels: Sequence[str]) -> str:
+    return ", ".join(f"{a} = {b}" for a, b in zip(own, labels, strict=True) if a != b)

@@ -1,0 +1,311 @@
+"""The one door by which weights and tokenizers enter: no other file calls `from_pretrained`.
+
+`source.resolve` finds the folder and refuses what is unsafe; here the network is built from the stock class of its
+family, the weights are put in from safetensors we opened ourselves, and whatever did not fit is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from understudy.base import seeds
+from understudy.base.errors import DataError, RecipeError
+from understudy.models.anatomy import anatomy_of
+from understudy.models.labels import align, names_of
+from understudy.models.model import Model
+from understudy.models.source import Source, resolve
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DTYPES = ("float32", "bfloat16", "float16")
+_PROBLEM = {
+    "classification": "single_label_classification",
+    "regression": "regression",
+    "multilabel": "multi_label_classification",
+}
+
+
+class TaskLabels(Protocol):
+    """What loading needs to know of a task."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+
+def load_model(
+    ref: str,
+    *,
+    task: TaskLabels | None = None,
+    key: str = "model",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    dtype: str = "float32",
+    seed: int = 0,
+    fresh_head: bool = False,
+) -> Model:
+    """Load a model and its tokenizer for a task.
+
+    A checkpoint with a head for this kind of task keeps it, its outputs put into the order of the task's labels; any
+    other gets a fresh head whose weights depend on `seed` alone. For text the head on the vocabulary is kept where the
+    checkpoint has one, else the bare backbone is returned.
+
+    Args:
+        ref: folder, `package:NAME/FOLDER`, or Hub name.
+        task: kind and labels; None takes both from the checkpoint.
+        key: recipe key of the reference (`teacher.model`), for messages.
+        revision: branch, tag or commit on the Hub.
+        trust_remote_code: run code the model brings (`auto_map`).
+        dtype: of all weights in memory, whatever they are on disk.
+        seed: of a fresh head.
+        fresh_head: throw the checkpoint's head away even where it would fit.
+
+    Raises:
+        RecipeError, DataError, SafetyError: see `source.resolve` and `labels.align`; DataError also for missing or
+        misshapen weights.
+    """
+    import torch
+
+    if dtype not in DTYPES:
+        raise RecipeError(f"{key}: dtype '{dtype}' is not one of {', '.join(DTYPES)}.")
+    source = resolve(ref, key=key, revision=revision, trust_remote_code=trust_remote_code)
+    anatomy_of(str(source.config.get("model_type", "")))  # families without a row are refused here
+    config = _read_config(source, trust_remote_code=trust_remote_code)
+    kind = task.kind if task is not None else _kind_of(config)
+    own_head = _has_head(config, kind) and not fresh_head
+    if not own_head and kind != "text":
+        if task is None:
+            raise RecipeError(f"{key}: '{ref}' has no head for a task; fine-tune it first (teacher.finetune).")
+        _set_outputs(config, kind, task.labels)
+
+    weights = _read_weights(source)
+    if not own_head:  # another task's classifier may happen to have the right shape
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("classifier.")}
+    with _quiet(), seeds.torch_seed(seed, "head"):
+        try:
+            if trust_remote_code and "auto_map" in source.config:
+                net, report = _from_custom_code(source, config, kind, weights, getattr(torch, dtype))
+            else:
+                net, report = _class_for(config, kind, own_head=own_head).from_pretrained(
+                    None, config=config, state_dict=weights, dtype=getattr(torch, dtype), output_loading_info=True
+                )
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise DataError(
+                f"{key}: the weights of '{ref}' do not fit its config.json: {_first_line(error)}."
+            ) from None
+    notes = _judge(report, net, source, key, own_head=own_head, kind=kind)
+    labels = _settle_labels(net, task, kind, ref, key, notes, own_head=own_head)
+    tokenizer = _open_tokenizer(source, key=key, words=kind == "tokens", trust_remote_code=trust_remote_code)
+    if len(tokenizer) > net.config.vocab_size:
+        raise DataError(
+            f"{key}: the tokenizer of '{ref}' knows {len(tokenizer):,} tokens, but the model has embeddings for "
+            f"{net.config.vocab_size:,}. The folder mixes files of two models; download it again."
+        )
+    return Model(net.eval(), tokenizer, labels, kind, ref, source.revision, tuple(notes))
+
+
+def load_tokenizer(
+    ref: str, *, key: str = "model", words: bool = False, revision: str | None = None, trust_remote_code: bool = False
+) -> Any:
+    """The tokenizer of a model, always the fast one, because offsets and word numbers are needed.
+
+    Args:
+        words: its inputs will be lists of words. A byte-level tokenizer (RoBERTa, ModernBERT) is then told to put a
+            space before each word, as inside a sentence; without it every word would look like the start of a text.
+    """
+    source = resolve(ref, key=key, revision=revision, trust_remote_code=trust_remote_code, weights=False)
+    return _open_tokenizer(source, key=key, words=words, trust_remote_code=trust_remote_code)
+
+
+def _read_config(source: Source, *, trust_remote_code: bool) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        with _quiet():
+            return AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code, local_files_only=True)
+    except Exception as error:  # each configuration class has its own way of refusing
+        raise DataError(f"'{source.ref}': config.json is not usable: {_first_line(error)}.") from None
+
+
+def _read_weights(source: Source) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    weights: dict[str, Tensor] = {}
+    for path in source.weights:
+        try:
+            weights.update(load_file(path))
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{path} is damaged ({_first_line(error)}); download the model again.") from None
+    return weights
+
+
+def _architecture(config: Any) -> str:
+    return str((getattr(config, "architectures", None) or [""])[0])
+
+
+def _has_head(config: Any, kind: str) -> bool:
+    name = _architecture(config)
+    if kind == "text":
+        return name.endswith("ForMaskedLM") or name in ("BertForPreTraining", "AlbertForPreTraining")
+    return name.endswith("ForTokenClassification" if kind == "tokens" else "ForSequenceClassification")
+
+
+def _kind_of(config: Any) -> str:
+    """The kind of task a checkpoint was trained for, as far as its configuration tells."""
+    if _has_head(config, "tokens"):
+        return "tokens"
+    if not _has_head(config, "classification"):
+        return "text"
+    named = {problem: kind for kind, problem in _PROBLEM.items()}.get(config.problem_type)
+    return named or ("regression" if config.num_labels == 1 else "classification")
+
+
+def _class_for(config: Any, kind: str, *, own_head: bool) -> Any:
+    import transformers as hf
+
+    if kind == "text":
+        return (hf.MODEL_FOR_MASKED_LM_MAPPING if own_head else hf.MODEL_MAPPING)[type(config)]
+    if kind == "tokens":
+        return hf.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING[type(config)]
+    return hf.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+
+
+def _from_custom_code(source: Source, config: Any, kind: str, weights: dict[str, Tensor], dtype: Any) -> Any:
+    """Only when asked for: the classes the model brings along, looked up by transformers in the folder."""
+    import transformers as hf
+
+    auto = {"tokens": hf.AutoModelForTokenClassification, "text": hf.AutoModelForMaskedLM}
+    model_class = auto.get(kind, hf.AutoModelForSequenceClassification)
+    name = model_class.__name__
+    if name in config.auto_map:
+        from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+        model_class = get_class_from_dynamic_module(config.auto_map[name], str(source.folder), local_files_only=True)
+    else:
+        model_class = _class_for(config, kind, own_head=True)
+    return model_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype, output_loading_info=True)
+
+
+def _judge(report: dict[str, Any], net: Any, source: Source, key: str, *, own_head: bool, kind: str) -> list[str]:
+    """Notes about weights that were missing or left over; DataError where the encoder itself is incomplete."""
+    prefix = f"{net.base_model_prefix}."
+    missing = sorted(report["missing_keys"])
+    bare = net.base_model is net
+    inside = [name for name in missing if (bare or name.startswith(prefix)) and "pooler" not in name]
+    head = [name for name in missing if name not in inside]
+    if inside or (own_head and any("pooler" not in name for name in head)):
+        lost = inside or head
+        raise DataError(
+            f"{key}: '{source.ref}' lacks {len(lost)} weights its architecture needs ({_some(lost)}); the checkpoint is "
+            "incomplete or its config.json belongs to another model."
+        )
+    notes = []
+    if not own_head and kind != "text":
+        notes.append(f"{key}: '{source.ref}' has no head for this task; a fresh one was made ({_some(head)}).")
+    elif head:
+        notes.append(f"{key}: '{source.ref}' came without {_some(head)}; fresh weights were made.")
+    if kind == "text" and not own_head:
+        notes.append(
+            f"{key}: '{source.ref}' has no head on the vocabulary; only hidden states and relations can be learnt."
+        )
+    left = sorted(report["unexpected_keys"])
+    if left:
+        notes.append(f"{key}: {len(left)} weights of '{source.ref}' were not used ({_some(left)}).")
+    return notes
+
+
+def _settle_labels(
+    net: Any, task: TaskLabels | None, kind: str, ref: str, key: str, notes: list[str], *, own_head: bool
+) -> tuple[str, ...]:
+    """The labels in the order of the outputs, and a configuration that says the same."""
+    if kind == "text":
+        return ()
+    if task is None:
+        return () if kind == "regression" else tuple(names_of(net.config))
+    if own_head:
+        problem = net.config.problem_type
+        if kind in _PROBLEM and problem not in (None, _PROBLEM[kind]):
+            raise DataError(
+                f"{key}: '{ref}' was trained for {problem}, but the task is {kind}. Use another model or start from a base "
+                "checkpoint and fine-tune it."
+            )
+        if kind != "regression":
+            notes += align(net, task.labels, source=ref, key=key)
+        elif net.config.num_labels != 1:
+            raise DataError(f"{key}: '{ref}' has {net.config.num_labels} outputs, but a regression task needs one.")
+    _set_outputs(net.config, kind, task.labels)
+    return tuple(task.labels)
+
+
+def _set_outputs(config: Any, kind: str, labels: tuple[str, ...]) -> None:
+    config.id2label = dict(enumerate(labels)) if kind != "regression" else {0: "LABEL_0"}
+    config.label2id = {name: i for i, name in config.id2label.items()}
+    config.problem_type = _PROBLEM.get(kind)
+
+
+def _open_tokenizer(source: Source, *, key: str, words: bool, trust_remote_code: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(
+                source.folder, trust_remote_code=trust_remote_code, local_files_only=True
+            )
+    except Exception as error:  # missing vocabulary, damaged tokenizer.json, unknown class: all mean the same here
+        raise DataError(
+            f"{key}: '{source.ref}' has no usable tokenizer ({_first_line(error)}). Copy tokenizer.json and "
+            "tokenizer_config.json of the model it was made from into the folder."
+        ) from None
+    if not tokenizer.is_fast:
+        raise DataError(
+            f"{key}: the tokenizer of '{source.ref}' has no fast version; add a tokenizer.json to the folder."
+        )
+    if tokenizer.pad_token is None:
+        # Masked positions are never looked at, so any token the vocabulary already has will do.
+        spare = tokenizer.sep_token or tokenizer.eos_token or tokenizer.unk_token
+        if spare is None:
+            raise DataError(f"{key}: the tokenizer of '{source.ref}' has no padding token nor one to take its place.")
+        tokenizer.pad_token = spare
+    if words:
+        _space_before_words(tokenizer)
+    return tokenizer
+
+
+def _space_before_words(tokenizer: Any) -> None:
+    from tokenizers.pre_tokenizers import ByteLevel, Sequence
+
+    step = tokenizer.backend_tokenizer.pre_tokenizer
+    for part in list(step) if isinstance(step, Sequence) else [step]:
+        if isinstance(part, ByteLevel):
+            part.add_prefix_space = True
+            tokenizer.add_prefix_space = True
+            tokenizer.init_kwargs["add_prefix_space"] = True
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers reports on loading with bars and tables; what matters of it is in our notes."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")[:200]

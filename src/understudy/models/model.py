@@ -1,0 +1,62 @@
+"""What a loaded model is to the rest of the package, and the digest that names its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+KINDS = ("classification", "regression", "multilabel", "tokens", "text")
+
+# Configuration that does not change what the model computes, or that transformers fills in on saving.
+_NOT_COMPUTED = {
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "transformers_version",
+}
+
+
+@dataclass
+class Model:
+    """A network with its tokenizer and the meaning of its outputs.
+
+    `labels[i]` names output i; it is empty for regression and text. `source` is the reference the user gave, `revision`
+    what was really read (a commit, or the digest of the weight files). `notes` are the decisions made on the way, one
+    sentence each, for the report.
+    """
+
+    net: Any  # a transformers PreTrainedModel, in eval mode
+    tokenizer: Any
+    labels: tuple[str, ...]
+    kind: str
+    source: str
+    revision: str | None
+    notes: tuple[str, ...] = ()
+
+
+def digest(net: nn.Module) -> str:
+    """32 hex digits that name what a network computes: its weights, their dtypes, and the configuration around them.
+
+    Two models with one digest give the same outputs; label names, paths and versions do not count. Weights alone would
+    not do: the number of heads, the activation and the position scheme are not visible in any shape.
+    """
+    import torch
+
+    hasher = hashlib.blake2b(digest_size=16)
+    hasher.update(type(net).__name__.encode())
+    config = getattr(net, "config", None)
+    if config is not None:
+        settings = {k: v for k, v in config.to_dict().items() if k not in _NOT_COMPUTED and v is not None}
+        hasher.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(net.state_dict().items()):
+        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return hasher.hexdigest()
