@@ -1,0 +1,226 @@
+"""Examples become token ids, packed: all rows end to end in one flat array, with no padding anywhere.
+
+Teacher and student each encode the same examples with their own tokenizer; they are aligned by row, never by token.
+Shapes: N examples, T sub-words of all of them, B rows of a batch, K labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from understudy.base.errors import DataError
+from understudy.data.types import Example, Task
+
+if TYPE_CHECKING:
+    import torch
+
+IGNORE = -100
+"""The label of a sub-word that has none; torch's losses leave it out by default."""
+_CHUNK = 4096  # examples per call of the tokenizer: enough to keep its threads busy, little enough to hold in memory
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Packed rows. Row i is `input_ids[offsets[i]:offsets[i + 1]]`.
+
+    ids             N names, in the order of the examples
+    input_ids       (T,) int32, special tokens included
+    offsets         (N + 1,) int64
+    token_type_ids  (T,) int8, or None where the tokenizer gives none
+    labels          classification (N,) int64 · regression (N,) float32 · multilabel (N, K) float32 · tokens (T,) int64:
+                    the first sub-word of a word carries its tag, all else -100;
+                    None without labels, and for text until it is masked
+    word_index      tokens: (T,) int32, the number of the word in its sentence, -1 for special tokens; else None
+    num_words       tokens: (N,) int32, words of each sentence, those cut off included; else None
+    per_token       whether labels are one per sub-word, rather than one per row
+    truncated       rows that did not fit into max_length
+    lost_words      tokens: words of which no sub-word is left, because they were cut off or the tokenizer drops them
+    """
+
+    ids: list[str]
+    input_ids: np.ndarray
+    offsets: np.ndarray
+    token_type_ids: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    word_index: np.ndarray | None = None
+    num_words: np.ndarray | None = None
+    per_token: bool = False
+    truncated: int = 0
+    lost_words: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """(N,) int64: sub-words of each row."""
+        return np.diff(self.offsets)
+
+    def key(self, i: int) -> bytes:
+        """16 bytes that name the content of encoded row i, not its label: equal inputs have equal keys in every run."""
+        rows = slice(self.offsets[i], self.offsets[i + 1])
+        seen = hashlib.blake2b(self.input_ids[rows].astype("<i4").tobytes(), digest_size=16)
+        if self.token_type_ids is not None:
+            seen.update(b"types" + self.token_type_ids[rows].tobytes())
+        return seen.digest()
+
+
+@dataclass
+class Batch:
+    """Some rows as torch tensors, still packed. `lengths` (B,) lies beside `sizes`, the same numbers as a list."""
+
+    input_ids: torch.Tensor
+    token_type_ids: torch.Tensor | None
+    lengths: torch.Tensor
+    sizes: list[int]
+    labels: torch.Tensor | None
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def to(self, device: Any) -> Batch:
+        """The same batch on a device."""
+
+        def moved(tensor: torch.Tensor | None) -> Any:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
+        ids, types, labels = moved(self.input_ids), moved(self.token_type_ids), moved(self.labels)
+        return Batch(ids, types, moved(self.lengths), self.sizes, labels, self.indices)
+
+
+def encode(examples: Sequence[Example], tokenizer: Any, task: Task, *, max_length: int) -> Encoded:
+    """Tokenize and pack.
+
+    Pairs are cut longest-first. For kind `tokens` the words are given to the tokenizer as they are split; a byte-level
+    BPE tokenizer (RoBERTa, ModernBERT) must then have been loaded with `add_prefix_space=True`, or the first word of
+    every sentence would be encoded as the inside of a word.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer.
+        max_length: longest row in sub-words, special tokens included.
+
+    Raises:
+        DataError: a slow tokenizer, or one that cannot take split words; or `max_length` leaves no room for a text.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise DataError(f"{type(tokenizer).__name__} is not a fast tokenizer; use a model with a tokenizer.json.")
+    by_word = task.kind == "tokens"
+    if by_word and not _takes_words(tokenizer):
+        raise DataError(
+            f"{type(tokenizer).__name__} marks words by the space before them; load it with add_prefix_space=True for "
+            "token classification."
+        )
+    room = max_length - tokenizer.num_special_tokens_to_add(pair=task.pair)
+    if room < 1 + task.pair:
+        raise DataError(f"task.max_length is {max_length}: special tokens leave no room for a text. Give a larger one.")
+
+    pieces: list[list[int]] = []
+    types: list[list[int]] = []
+    word_numbers: list[list[int]] = []
+    truncated = 0
+    for start in range(0, len(examples), _CHUNK):
+        chunk = examples[start : start + _CHUNK]
+        texts: list[Any] = [list(row.words or ()) if by_word else row.text or "" for row in chunk]
+        pairs = [row.pair or "" for row in chunk] if task.pair else None
+        out = tokenizer(
+            texts, pairs, truncation=True, max_length=max_length, padding=False, is_split_into_words=by_word,
+            return_attention_mask=False,
+        )  # fmt: skip
+        pieces.extend(out["input_ids"])
+        types.extend(out.get("token_type_ids") or [])
+        truncated += sum(bool(encoding.overflowing) for encoding in out.encodings)
+        if by_word:
+            word_numbers.extend([-1 if w is None else w for w in encoding.word_ids] for encoding in out.encodings)
+
+    offsets = np.zeros(len(pieces) + 1, dtype=np.int64)
+    np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
+    word_index = _flat(word_numbers, np.int32) if by_word else None
+    num_words = np.array([len(row.words or ()) for row in examples], dtype=np.int32) if by_word else None
+    first = None if word_index is None else _first_subwords(word_index, offsets)
+    return Encoded(
+        ids=[row.id for row in examples],
+        input_ids=_flat(pieces, np.int32),
+        offsets=offsets,
+        token_type_ids=_flat(types, np.int8) if types else None,
+        labels=_token_labels(examples, word_index, offsets, first) if by_word else _row_labels(examples, task),
+        word_index=word_index,
+        num_words=num_words,
+        per_token=by_word,
+        truncated=truncated,
+        lost_words=0 if first is None or num_words is None else int(num_words.sum() - first.sum()),
+    )
+
+
+def collate(encoded: Encoded, indices: Sequence[int] | np.ndarray) -> Batch:
+    """The rows `indices` (B,), in that order, as one packed batch on the CPU."""
+    import torch
+
+    chosen = np.asarray(indices, dtype=np.int64)
+    lengths = encoded.lengths[chosen]
+    # position t of the batch comes from offsets[row] + (t - start of that row in the batch)
+    starts = np.cumsum(lengths) - lengths
+    flat = np.arange(lengths.sum()) + np.repeat(encoded.offsets[chosen] - starts, lengths)
+    labels = None
+    if encoded.labels is not None:
+        labels = torch.from_numpy(encoded.labels[flat if encoded.per_token else chosen])
+    types = None
+    if encoded.token_type_ids is not None:
+        types = torch.from_numpy(encoded.token_type_ids[flat].astype(np.int64))
+    return Batch(
+        input_ids=torch.from_numpy(encoded.input_ids[flat].astype(np.int64)),
+        token_type_ids=types,
+        lengths=torch.from_numpy(lengths),
+        sizes=lengths.tolist(),
+        labels=labels,
+        indices=chosen,
+    )
+
+
+def _takes_words(tokenizer: Any) -> bool:
+    """False for a byte-level tokenizer that does not put a space before the first word."""
+    before = tokenizer.backend_tokenizer.pre_tokenizer
+    return not (type(before).__name__ == "ByteLevel" and not before.add_prefix_space)
+
+
+def _flat(rows: list[list[int]], dtype: Any) -> np.ndarray:
+    total = sum(map(len, rows))
+    return np.fromiter((value for row in rows for value in row), dtype=dtype, count=total)
+
+
+def _first_subwords(word_index: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """(T,) bool: whether a sub-word is the first of its word."""
+    first = np.ones(len(word_index), dtype=bool)
+    first[1:] = word_index[1:] != word_index[:-1]
+    first[offsets[:-1]] = True  # the last word of a row and the first of the next may have the same number
+    return first & (word_index >= 0)
+
+
+def _token_labels(
+    examples: Sequence[Example], word_index: np.ndarray | None, offsets: np.ndarray, first: np.ndarray | None
+) -> np.ndarray | None:
+    if word_index is None or first is None or any(row.label is None for row in examples):
+        return None
+    labels = np.full(len(word_index), IGNORE, dtype=np.int64)
+    for row, start, end in zip(examples, offsets[:-1], offsets[1:], strict=True):
+        tags = np.asarray(row.label, dtype=np.int64)
+        here = first[start:end]
+        labels[start:end][here] = tags[word_index[start:end][here]]
+    return labels
+
+
+def _row_labels(examples: Sequence[Example], task: Task) -> np.ndarray | None:
+    if task.kind == "text" or any(row.label is None for row in examples):
+        return None
+    values: list[Any] = [row.label for row in examples]
+    if task.kind == "classification":
+        return np.array(values, dtype=np.int64)
+    if task.kind == "multilabel":
+        return np.array(values, dtype=np.float32).reshape(len(values), len(task.labels))
+    return np.array(values, dtype=np.float32)

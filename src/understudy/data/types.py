@@ -1,0 +1,76 @@
+"""What an example, a task and its data are. No reading, no tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, astuple, dataclass, field
+
+KINDS = ("classification", "regression", "multilabel", "tokens", "text")
+
+Label = int | float | tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row.
+
+    `label` is a class number, a score, 0/1 for each label (multilabel), one tag number for each word (tokens), or None
+    where there is none. `group` names the source of translations or copies: a split never separates a group.
+    """
+
+    id: str
+    text: str | None = None
+    pair: str | None = None
+    words: tuple[str, ...] | None = None
+    label: Label = None
+    group: str | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked of a model. `labels` in the order of the label numbers; for tokens the BIO tags, "O" first."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    select: str = ""
+    pair: bool = False
+
+
+@dataclass
+class Splits:
+    """What a source found, before anybody decides what is selected on.
+
+    `dev` and `tests` are labelled. With `report_dev` the dev part is what results are reported on (the test labels are
+    hidden, as in GLUE), so that selection has to come from train.
+    """
+
+    task: Task
+    train: list[Example]
+    dev: list[Example] = field(default_factory=list)
+    tests: dict[str, list[Example]] = field(default_factory=dict)
+    report_dev: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class TaskData:
+    """Train on `train`, choose on `select`, report on `tests`; `notes` say in sentences what was decided or dropped."""
+
+    task: Task
+    train: list[Example]
+    select: list[Example]
+    tests: dict[str, list[Example]]
+    notes: list[str] = field(default_factory=list)
+
+    def digest(self) -> str:
+        """32 hex digits that change when the task or any example, or their order, changes."""
+        seen = hashlib.blake2b(json.dumps(asdict(self.task)).encode(), digest_size=16)
+        for name, part in (("train", self.train), ("select", self.select), *self.tests.items()):
+            seen.update(f"\x1e{name}\x1f{len(part)}".encode())
+            for example in part:
+                seen.update(json.dumps(astuple(example)).encode())
+        return seen.hexdigest()
