@@ -28,18 +28,16 @@ def align(net: Any, labels: Sequence[str], *, source: str, key: str = "model") -
     """
     own = names_of(net.config)
     if all(re.fullmatch(r"LABEL_\d+", name) for name in own) and len(own) == len(labels):
-        return [
-            f"{key}: '{source}' does not name its labels ({', '.join(own)}); they are taken in the order of the task: "
-            f"{', '.join(labels)}."
-        ]
+        taken = f"they are taken in the order of the task: {', '.join(labels)}"
+        return [f"{key}: '{source}' does not name its labels ({', '.join(own)}); {taken}."]
     rows = {_folded(name): i for i, name in enumerate(own)}
     wanted = [_folded(label) for label in labels]
     if len(rows) != len(own) or len(set(wanted)) != len(wanted):
         rows, wanted = {name: i for i, name in enumerate(own)}, list(labels)
-    if set(rows) != set(wanted):
+    if len(rows) != len(own) or set(rows) != set(wanted):
         raise DataError(
-            f"{key}: the labels of '{source}' are {_listed(own)}, those of the task {_listed(labels)}. Use a model trained "
-            "for these labels, give the task's files the model's names, or start from a base checkpoint and fine-tune it."
+            f"{key}: the labels of '{source}' are {_listed(own)}, those of the task {_listed(labels)}. Use a model "
+            "trained for these labels, give the task's files the model's names, or fine-tune a base checkpoint."
         )
     order = [rows[name] for name in wanted]
     notes = []

@@ -105,7 +105,7 @@ def load_model(
             f"{key}: the tokenizer of '{ref}' knows {len(tokenizer):,} tokens, but the model has embeddings for "
             f"{net.config.vocab_size:,}. The folder mixes files of two models; download it again."
         )
-    return Model(net.eval(), tokenizer, labels, kind, ref, source.revision, tuple(notes))
+    return Model(net.eval(), tokenizer, labels, kind, ref, source.revision, tuple(notes), fresh_head=not own_head)
 
 
 def load_tokenizer(
@@ -201,8 +201,8 @@ def _judge(report: dict[str, Any], net: Any, source: Source, key: str, *, own_he
     if inside or (own_head and any("pooler" not in name for name in head)):
         lost = inside or head
         raise DataError(
-            f"{key}: '{source.ref}' lacks {len(lost)} weights its architecture needs ({_some(lost)}); the checkpoint is "
-            "incomplete or its config.json belongs to another model."
+            f"{key}: '{source.ref}' lacks {len(lost)} weights its architecture needs ({_some(lost)}); the checkpoint "
+            "is incomplete or its config.json belongs to another model."
         )
     notes = []
     if not own_head and kind != "text":
@@ -231,8 +231,8 @@ def _settle_labels(
         problem = net.config.problem_type
         if kind in _PROBLEM and problem not in (None, _PROBLEM[kind]):
             raise DataError(
-                f"{key}: '{ref}' was trained for {problem}, but the task is {kind}. Use another model or start from a base "
-                "checkpoint and fine-tune it."
+                f"{key}: '{ref}' was trained for {problem}, but the task is {kind}. Use another model or fine-tune "
+                "a base checkpoint."
             )
         if kind != "regression":
             notes += align(net, task.labels, source=ref, key=key)

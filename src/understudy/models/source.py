@@ -1,9 +1,9 @@
 """From a reference to a folder that is safe to read: everything that can be refused is refused before a byte of weights
 is opened.
 
-A reference is a folder, `package:NAME/FOLDER` (a folder inside an installed package), or a name on the Hugging Face Hub.
-Weights are safetensors only; no pickle is ever opened. Files that point out of their folder, configurations that name
-code, and indexes that name paths are refused (promises R10 and R11 in docs/reliability.md).
+A reference is a folder, `package:NAME/FOLDER` (a folder inside an installed package), or a name on the Hugging Face
+Hub. Weights are safetensors only; no pickle is ever opened. Files that point out of their folder, configurations that
+name code, and indexes that name paths are refused (promises R10 and R11 in docs/reliability.md).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +97,7 @@ def _in_package(ref: str, *, key: str) -> Path:
 def _from_hub(ref: str, *, key: str, revision: str | None, trust_remote_code: bool, weights: bool) -> Source:
     """Download config.json, judge it, then fetch tokenizer and weights of that very commit. `HF_HUB_OFFLINE` is the
     user's: with it only the local cache is read."""
-    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub import hf_hub_download, is_offline_mode, snapshot_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -110,13 +109,18 @@ def _from_hub(ref: str, *, key: str, revision: str | None, trust_remote_code: bo
         RevisionNotFoundError,
     )
 
+    local = not hub_reachable()
     try:
-        config_file = Path(hf_hub_download(ref, "config.json", revision=revision))
+        config_file = Path(hf_hub_download(ref, "config.json", revision=revision, local_files_only=local))
         config = _check_configuration(config_file.parent, ref, trust_remote_code=trust_remote_code)
         commit = config_file.parent.name
         patterns = [pattern for pattern in _DOWNLOAD if weights or "safetensors" not in pattern]
         patterns += ["*.py"] if trust_remote_code else []
-        folder = Path(snapshot_download(ref, revision=commit, allow_patterns=patterns, ignore_patterns=["*/*"]))
+        folder = Path(
+            snapshot_download(
+                ref, revision=commit, allow_patterns=patterns, ignore_patterns=["*/*"], local_files_only=local
+            )
+        )
     except HFValidationError:
         raise RecipeError(f"{key}: '{ref}' is neither a folder here nor a possible Hub name (owner/name).") from None
     except GatedRepoError:
@@ -134,12 +138,25 @@ def _from_hub(ref: str, *, key: str, revision: str | None, trust_remote_code: bo
             raise RecipeError(
                 f"{key}: '{ref}' on the Hub has no config.json, so it is not a transformers model."
             ) from None
-        why = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else "the Hub cannot be reached"
+        why = "HF_HUB_OFFLINE is set" if is_offline_mode() else "the Hub cannot be reached"
         raise DataError(
-            f"{key}: '{ref}' is not a folder here nor in the local Hub cache, and {why}. Give the path of a folder that "
-            "holds the model, or run once with a connection."
+            f"{key}: '{ref}' is not a folder here nor in the local Hub cache, and {why}. Give the path of a folder "
+            "that holds the model, or run once with a connection."
         ) from None
     return Source(ref, folder, config, _weight_files(folder, ref) if weights else (), commit)
+
+
+def hub_reachable(*, seconds: float = 5.0) -> bool:
+    """Whether the Hub answers. Asked once before downloading, because the client itself retries for half a minute."""
+    from huggingface_hub import constants, get_session, is_offline_mode
+
+    if is_offline_mode():
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=seconds)
+    except Exception:  # every transport has its own errors; none of them is an answer
+        return False
+    return True
 
 
 def _check_configuration(folder: Path, ref: str, *, trust_remote_code: bool) -> dict[str, Any]:
@@ -175,8 +192,8 @@ def _check_settings(value: Any, where: str, *, trust_remote_code: bool) -> None:
             pending.append(inner)
             if key == "_attn_implementation_internal" or ("attn_implementation" in key and not _plain(inner)):
                 raise SafetyError(
-                    f"{where} sets '{key}', which can make transformers fetch and run code (CVE-2026-4372). Remove that "
-                    "line if you trust the rest of the model."
+                    f"{where} sets '{key}', which can make transformers fetch and run code (CVE-2026-4372). Remove "
+                    "that line if you trust the rest of the model."
                 )
             code = key in ("auto_map", "custom_pipelines") or (key == "trust_remote_code" and inner)
             if code and inner and not trust_remote_code:
@@ -202,8 +219,8 @@ def _weight_files(folder: Path, ref: str) -> tuple[Path, ...]:
         for name in sorted(set(names)):
             if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\.safetensors", name):
                 raise SafetyError(
-                    f"'{ref}': {INDEX} names {name!r}, which is not a plain .safetensors file beside it; its weights are "
-                    "not read from anywhere else."
+                    f"'{ref}': {INDEX} names {name!r}, which is not a plain .safetensors file beside it; "
+                    "weights are not read from anywhere else."
                 )
             if not (folder / name).is_file():
                 raise DataError(f"'{ref}': {INDEX} names {name}, which is missing; download the model again.")
@@ -223,9 +240,9 @@ def _no_pickles(ref: str, name: str) -> str:
 
 def _convert(ref: str) -> str:
     return (
-        'Convert it once, if you trust it: python -c "from transformers import AutoModelForSequenceClassification as M; '
-        f"M.from_pretrained('{ref}').save_pretrained('converted')\" (or the class it was trained as), copy the tokenizer "
-        "files beside it and use that folder."
+        'If you trust it, convert it once with the class it was trained as: python -c "from transformers import '
+        f"AutoModelForSequenceClassification as M; M.from_pretrained('{ref}').save_pretrained('converted')\", copy the "
+        "tokenizer's files beside it, and use that folder."
     )
 
 
