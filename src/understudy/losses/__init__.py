@@ -1,0 +1,48 @@
+"""Distillation losses: pure functions of tensors, one idea per file, torch only.
+
+Conventions of this folder:
+
+* `student` comes first, `teacher` second. The teacher is a constant: no gradient flows into it.
+* Rows are examples or tokens. Sequences are packed one behind the other, (T, ...) with `sizes`: there is no padding.
+* Within a row each loss is defined by its docstring; `reduction` says what happens over rows: "mean", or "sum" for
+  callers that split a batch and divide by the number of rows of the whole.
+* Shapes must agree; nothing broadcasts. A mismatch is a ValueError.
+
+Shape suffixes: B examples, T tokens, N rows of either kind, C outputs, D width, H heads, d width of a head, L length.
+"""
+
+from understudy.losses.features import output_feature
+from understudy.losses.hard import binary_cross_entropy, cross_entropy, squared_error, token_cross_entropy
+from understudy.losses.hidden import hidden_states
+from understudy.losses.parity import mixed_cross_entropy, mixed_squared_error
+from understudy.losses.patient import patient
+from understudy.losses.relations import attention_relations, relations, token_similarity
+from understudy.losses.rkd import rkd_angle, rkd_distance
+from understudy.losses.rows import labelled
+from understudy.losses.soft import soft_binary_cross_entropy, soft_binary_kl, soft_cross_entropy, soft_kl, soft_mse
+from understudy.losses.softmax_regression import head_logits, softmax_regression
+
+__all__ = [
+    "attention_relations",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "head_logits",
+    "hidden_states",
+    "labelled",
+    "mixed_cross_entropy",
+    "mixed_squared_error",
+    "output_feature",
+    "patient",
+    "relations",
+    "rkd_angle",
+    "rkd_distance",
+    "soft_binary_cross_entropy",
+    "soft_binary_kl",
+    "soft_cross_entropy",
+    "soft_kl",
+    "soft_mse",
+    "softmax_regression",
+    "squared_error",
+    "token_cross_entropy",
+    "token_similarity",
+]

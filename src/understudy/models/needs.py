@@ -23,7 +23,9 @@ class Needs:
     def __or__(self, other: Needs) -> Needs:
         """Both needs at once. Two different features in one pass are refused with ValueError."""
         if self.feature and other.feature and self.feature != other.feature:
-            raise ValueError(f"One forward pass gives one feature; '{self.feature}' and '{other.feature}' were asked for.")
+            raise ValueError(
+                f"One forward pass gives one feature; '{self.feature}' and '{other.feature}' were asked for."
+            )
         return Needs(
             logits=self.logits or other.logits,
             feature=self.feature or other.feature,

@@ -1,0 +1,12 @@
+"""What a student learns from its teacher: a weighted sum of named terms.
+
+weighted.py      Objective, Term, Counts: the sum and its bookkeeping
+terms.py         the vocabulary: every loss of `losses/` as a term
+projections.py   the small trainable maps from the student's width to the teacher's
+gather.py        pairwise terms over several processes
+"""
+
+from understudy.objective.projections import FrozenHead, Projection, projection
+from understudy.objective.weighted import Counts, Objective, Seen, Term
+
+__all__ = ["Counts", "FrozenHead", "Objective", "Projection", "Seen", "Term", "projection"]
