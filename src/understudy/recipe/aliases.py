@@ -38,6 +38,11 @@ _INSTEAD = {
 }
 
 
+def is_original_flag(name: str) -> bool:
+    """Whether the AutoMM scripts know a flag of this name."""
+    return name.removeprefix("distiller.") in {*ALIASES, *_INSTEAD, "seed"}
+
+
 def translate(key: str, value: Any, *, source: str) -> tuple[str, Any]:
     """The recipe key and value that an original flag means; any other key passes unchanged.
 

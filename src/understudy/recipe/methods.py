@@ -24,6 +24,10 @@ class AutoMM(Settings):
     """Labels, soft labels, the teacher's head, pooled features and pairwise geometry, in one weighted sum
     (AutoGluon MultiModalPredictor), with optional terms on layers."""
 
+    summary: ClassVar[str] = (
+        "learn the teacher's soft labels, features and geometry in one weighted sum; terms on layers are optional"
+    )
+    needs: ClassVar[str] = "a teacher of any size; tokenizers may differ (not for terms on layers)"
     needs_teacher: ClassVar[bool] = True
 
     name: Literal["automm"] = Field("automm", description="this method")
@@ -95,6 +99,8 @@ class AutoMM(Settings):
 class FineTune(Settings):
     """No distillation: the student learns from the labels alone. What every distilled student is compared with."""
 
+    summary: ClassVar[str] = "learn from the labels alone, without distillation: what every student is measured against"
+    needs: ClassVar[str] = "labels; a teacher only if the student is made of its layers"
     needs_teacher: ClassVar[bool] = False
 
     name: Literal["finetune"] = Field("finetune", description="this method")

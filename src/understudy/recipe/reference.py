@@ -1,0 +1,215 @@
+"""What people read about recipes, made from the settings themselves: the commented recipe of `understudy init`, the
+table of `understudy methods`, and docs/recipe.md (`python -m understudy.recipe.reference > docs/recipe.md`)."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from understudy.base.errors import RecipeError
+from understudy.base.suggest import did_you_mean
+from understudy.recipe.methods import METHODS
+from understudy.recipe.settings import (
+    CacheSettings,
+    ColumnSettings,
+    EvaluateSettings,
+    FileSettings,
+    LatencySettings,
+    Recipe,
+    Schedule,
+    StudentConfig,
+    StudentSettings,
+    TaskSettings,
+    TeacherSettings,
+    TrainSettings,
+)
+
+_WIDTH = 110
+_COLUMN = 44
+# What a new recipe says where there is no default: something that runs as it is.
+_EXAMPLE: dict[str, Any] = {
+    "task.name": "demo/intent",
+    "teacher.model": "google-bert/bert-base-uncased",
+    "teacher.finetune": {"epochs": 3, "lr": 2e-5},
+    "student.num_layers": 3,
+}
+
+
+def template(method: str) -> str:
+    """A recipe for `method` with every setting as a line: given, or commented out where null is the default.
+
+    Raises `RecipeError` for a method that does not exist.
+    """
+    if method not in METHODS:
+        raise RecipeError(f"there is no method '{method}'.{did_you_mean(method, METHODS)} There are {', '.join(METHODS)}.")
+    settings = METHODS[method]
+    head = f"# {method}: {settings.summary}.\n# It needs {settings.needs}.\n#\n" + (
+        "# Lines that begin with `# key:` are settings left at null, their default; remove the `# ` to set them.\n"
+        "# Check with `understudy check`, run with `understudy train`. Every key can also be given on the command line.\n\n"
+    )
+    return head + "\n".join(_lines(Recipe, settings, "", 0)) + "\n"
+
+
+def methods_table() -> str:
+    """One paragraph per method, for people."""
+    width = max(map(len, METHODS))
+    paragraphs = []
+    for name, method in METHODS.items():
+        text = f"{method.summary[0].upper()}{method.summary[1:]}. Needs {method.needs}."
+        wrapped = textwrap.wrap(text, _WIDTH - width - 2)
+        paragraphs.append("\n".join(f"{name if not i else '':<{width}}  {line}" for i, line in enumerate(wrapped)))
+    return "\n\n".join(paragraphs) + "\n\n`understudy init METHOD > run.yaml` writes a recipe with all settings of a method."
+
+
+def reference() -> str:
+    """docs/recipe.md."""
+    sections: list[tuple[str, type[BaseModel]]] = [
+        ("task", TaskSettings), ("task.files", FileSettings), ("task.columns", ColumnSettings),
+        ("teacher", TeacherSettings), ("student", StudentSettings), ("student.config", StudentConfig),
+        *((f"method (name: {name})", model) for name, model in METHODS.items()),
+        ("train", TrainSettings), ("evaluate", EvaluateSettings), ("evaluate.latency", LatencySettings),
+        ("cache", CacheSettings), ("schedules", Schedule),
+    ]  # fmt: skip
+    parts = [_PREFACE, _table(Recipe)]
+    for name, model in sections:
+        doc = " ".join((model.__doc__ or "").split())
+        parts.append(f"## {name}\n\n{doc}\n\n{_table(model)}")
+    return "\n\n".join(parts) + "\n"
+
+
+_PREFACE = """\
+# Recipe reference
+
+This page is generated from the settings (`make docs`); do not edit it by hand.
+
+A recipe is a YAML 1.2 file: `no` is a text, `1e-5` a number, `12:30` a text; keys may be given once, unknown keys are
+errors. Relative paths start at the folder the command is run in. `understudy init METHOD` prints a recipe with all
+settings of a method, and any key can be changed on the command line, through the same checks:
+
+    understudy train run.yaml train.lr=2e-5 'student.keep=[0, 2, 4]' 'method.hidden_weight={start: 1, end: 0}'
+
+Short forms: `method: automm`, `task: glue/mrpc`, `teacher: NAME` and `student: NAME` stand for a section with just
+that name or model. The flags of the original AutoMM scripts (`--glue_task`, `--max_epochs`, `--hard_label_weight`, …)
+are understood as well, on the command line and as keys at the top of a recipe.
+
+## The whole"""
+
+
+def _table(model: type[BaseModel]) -> str:
+    rows = ["| key | default | accepted | meaning |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        accepted = _accepted(field.annotation, field.metadata).replace("|", "\\|")
+        rows.append(f"| `{name}` | {_default(field)} | {accepted} | {(field.description or '').replace('|', '&#124;')} |")
+    return "\n".join(rows)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if isinstance(field.default, BaseModel):
+        return "see below"
+    return f"`{_yaml(field.default)}`".replace("|", "\\|")
+
+
+def _yaml(value: Any) -> str:
+    """A value on one line of YAML."""
+    if isinstance(value, str):
+        plain = value and all(c.isalnum() or c in "_-/." for c in value)
+        return value if plain else json.dumps(value)
+    if isinstance(value, float):
+        # JSON's shortest form; without the dot `1e-05` is a text to readers of YAML 1.1.
+        mantissa, exponent, power = repr(value).partition("e")
+        return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{int(power)}" if exponent else repr(value)
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+def _accepted(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:
+    """A type in words: `number above 0, or a schedule`."""
+    arguments = get_args(annotation)
+    if hasattr(annotation, "__metadata__"):
+        inner = [constraint for item in annotation.__metadata__ for constraint in _constraints(item)]
+        return _accepted(arguments[0], [*metadata, *inner])
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{choice}`" for choice in arguments)
+    if annotation is type(None):
+        return "null"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "a schedule" if issubclass(annotation, Schedule) else "a section"
+    if get_origin(annotation) is tuple:
+        return f"a list of {_PLURALS.get(_base(arguments[0]), 'values')}"
+    if get_origin(annotation) is dict:
+        return "a section of names and files"
+    if arguments:
+        return ", or ".join(dict.fromkeys(_accepted(argument, metadata) for argument in arguments))
+    words = {bool: "true or false", int: "whole number", float: "number", str: "text"}.get(annotation, "")
+    return f"{words}{_bounds(metadata)}"
+
+
+_PLURALS = {int: "whole numbers", str: "texts", float: "numbers"}
+
+
+def _base(annotation: Any) -> Any:
+    return get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
+
+
+def _constraints(item: Any) -> list[Any]:
+    return list(item.metadata) if isinstance(item, FieldInfo) else [item]
+
+
+def _bounds(metadata: list[Any] | tuple[Any, ...]) -> str:
+    words = {"gt": "above", "ge": "from", "lt": "below", "le": "up to"}
+    found = [f"{word} {getattr(item, name):g}" for name, word in words.items() for item in metadata if hasattr(item, name)]
+    return f" {', '.join(found)}" if found else ""
+
+
+def _lines(model: type[BaseModel], method: type[BaseModel], path: str, depth: int) -> Iterator[str]:
+    """The lines of one section of the template, a comment behind or above each."""
+    indent = "  " * depth
+    for name, field in model.model_fields.items():
+        here = f"{path}{name}"
+        comment = field.description or ""
+        section = method if here == "method" else _section_of(field)
+        if here in _EXAMPLE and isinstance(_EXAMPLE[here], dict):
+            yield _line(f"{indent}{name}:", comment, indent)
+            for key, value in _EXAMPLE[here].items():
+                yield f"{indent}  {key}: {_yaml(value)}"
+        elif section is not None and (field.is_required() or field.default is not None or here in ("teacher", "method")):
+            if depth == 0:
+                yield ""
+            if name == "columns":
+                continue
+            yield _line(f"{indent}{name}:", comment, indent)
+            yield from _lines(section, method, f"{here}.", depth + 1)
+        elif here in _EXAMPLE:
+            yield _line(f"{indent}{name}: {_yaml(_EXAMPLE[here])}", comment, indent)
+        elif field.default is None or field.default is PydanticUndefined:
+            hint = " {train: train.csv, dev: dev.csv, test: test.csv}" if here == "task.files" else " null"
+            yield _line(f"{indent}# {name}:{hint}", comment, indent)
+            if here == "task.files":
+                yield f"{indent}# columns: {{text: body, label: topic}}"
+        else:
+            yield _line(f"{indent}{name}: {_yaml(field.default)}", comment, indent)
+
+
+def _section_of(field: FieldInfo) -> type[BaseModel] | None:
+    options = [field.annotation, *get_args(field.annotation)]
+    found = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
+    return None if any(issubclass(model, Schedule) for model in found) or not found else found[0]
+
+
+def _line(text: str, comment: str, indent: str) -> str:
+    if not comment:
+        return text
+    if len(text) < _COLUMN and len(comment) <= _WIDTH - _COLUMN:
+        return f"{text:<{_COLUMN}}# {comment}"
+    return "\n".join([*(f"{indent}# {line}" for line in textwrap.wrap(comment, _WIDTH - len(indent) - 2)), text])
+
+
+if __name__ == "__main__":
+    print(reference(), end="")
