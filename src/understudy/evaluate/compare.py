@@ -183,7 +183,7 @@ class Pair:
 def paired_over_tasks(
     pairs: Sequence[Pair], *, resamples: int = 10_000, seed: int = 0, tasks_fixed: bool = False
 ) -> dict[str, Any]:
-    """Mean of ours - theirs over all pairs, with a hierarchical bootstrap interval: tasks are drawn, then seeds in them.
+    """Mean of ours - theirs over all pairs, with a hierarchical bootstrap interval: tasks are drawn, then their seeds.
 
     Each task counts equally, however many seeds it has. `tasks_fixed=True` draws the seeds only: the interval is then
     about *these* tasks; the default is about tasks like these, and wider.

@@ -1,0 +1,93 @@
+"""The report: one page that shows what a run is worth, to somebody who was not there.
+
+`render` turns plain data into one HTML text with everything inside: styles, a few lines of script, charts as SVG. It
+loads nothing, from nowhere. Texts from data sets, labels and names are hostile until escaped: the template escapes
+everything, the charts escape everything, and a content security policy allows exactly our own script and style by hash,
+so that even a hole would not run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from understudy.evaluate.result import MODELS
+from understudy.report import sections
+from understudy.report.svg import clean
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """Everything the page shows, as plain data.
+
+    result    a checked result (docs/result.md)
+    recipe    the recipe as YAML text
+    history   step name -> rows of its metrics.jsonl: {"step", "epoch", "loss", "lr", "terms": {name: {"value", "weight",
+              "share"}}, "select": {metric: value}}; keys may be missing from a row
+    details   test set -> what `evaluate.details.details` found there
+    notes     what was decided or dropped while reading the data, in sentences
+    title     heading of the page; the task and the method when None
+    """
+
+    result: Mapping[str, Any]
+    recipe: str = ""
+    history: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    title: str | None = None
+
+
+def render(run: ReportInput) -> str:
+    """The whole page as HTML."""
+    result = run.result
+    script, style = _resource("page.js"), _resource("page.css")
+    return _template().render(
+        policy=f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'",
+        script=script,
+        style=style,
+        title=run.title or f"{result['task']['name']} · {result['method'].get('name', 'distillation')}",
+        result=result,
+        recipe=run.recipe,
+        notes=list(run.notes),
+        models=[model for model in MODELS if result[model]],
+        cards=sections.cards(result),
+        scores=sections.scores(result),
+        gains=sections.gains(result),
+        tradeoff=sections.tradeoff(result),
+        table=sections.score_table(result),
+        sizes=sections.sizes(result),
+        training=[sections.training(name, rows) for name, rows in run.history.items() if rows],
+        time=sections.time_spent(result),
+        tests=[sections.behaviour(name, found, result) for name, found in run.details.items() if found],
+    )
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    # Everything printed is cleaned of control characters first; Markup made by our own charts passes as it is.
+    environment.finalize = lambda value: clean(value) if type(value) is str else value
+    environment.filters["tied"] = lambda text: re.sub(r"(?<=\d) %", "\u00a0%", text)  # '98 %' stays on one line
+    return environment.from_string(_resource("page.html.j2"))
+
+
+@cache
+def _resource(name: str) -> Any:
+    """One of our own files as text that is not escaped again."""
+    from markupsafe import Markup
+
+    return Markup(files("understudy.report").joinpath(name).read_text(encoding="utf-8"))
+
+
+def _hash(inline: str) -> str:
+    """The source expression that allows exactly this inline text (Content Security Policy level 2)."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(inline.encode("utf-8")).digest()).decode()
