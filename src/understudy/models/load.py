@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DTYPES = ("float32", "bfloat16", "float16")
-_PROBLEM = {
+PROBLEM_TYPES = {
     "classification": "single_label_classification",
     "regression": "regression",
     "multilabel": "multi_label_classification",
@@ -85,7 +85,7 @@ def load_model(
     weights = _read_weights(source)
     if not own_head:  # another task's classifier may happen to have the right shape
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("classifier.")}
-    with _quiet(), seeds.torch_seed(seed, "head"):
+    with quiet(), seeds.torch_seed(seed, "head"):
         try:
             if trust_remote_code and "auto_map" in source.config:
                 net, report = _from_custom_code(source, config, kind, weights, getattr(torch, dtype))
@@ -125,7 +125,7 @@ def _read_config(source: Source, *, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
     try:
-        with _quiet():
+        with quiet():
             return AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code, local_files_only=True)
     except Exception as error:  # each configuration class has its own way of refusing
         raise DataError(f"'{source.ref}': config.json is not usable: {_first_line(error)}.") from None
@@ -161,7 +161,7 @@ def _kind_of(config: Any) -> str:
         return "tokens"
     if not _has_head(config, "classification"):
         return "text"
-    named = {problem: kind for kind, problem in _PROBLEM.items()}.get(config.problem_type)
+    named = {problem: kind for kind, problem in PROBLEM_TYPES.items()}.get(config.problem_type)
     return named or ("regression" if config.num_labels == 1 else "classification")
 
 
@@ -229,7 +229,7 @@ def _settle_labels(
         return () if kind == "regression" else tuple(names_of(net.config))
     if own_head:
         problem = net.config.problem_type
-        if kind in _PROBLEM and problem not in (None, _PROBLEM[kind]):
+        if kind in PROBLEM_TYPES and problem not in (None, PROBLEM_TYPES[kind]):
             raise DataError(
                 f"{key}: '{ref}' was trained for {problem}, but the task is {kind}. Use another model or fine-tune "
                 "a base checkpoint."
@@ -245,14 +245,14 @@ def _settle_labels(
 def _set_outputs(config: Any, kind: str, labels: tuple[str, ...]) -> None:
     config.id2label = dict(enumerate(labels)) if kind != "regression" else {0: "LABEL_0"}
     config.label2id = {name: i for i, name in config.id2label.items()}
-    config.problem_type = _PROBLEM.get(kind)
+    config.problem_type = PROBLEM_TYPES.get(kind)
 
 
 def _open_tokenizer(source: Source, *, key: str, words: bool, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
                 source.folder, trust_remote_code=trust_remote_code, local_files_only=True
             )
@@ -288,7 +288,7 @@ def _space_before_words(tokenizer: Any) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """transformers reports on loading with bars and tables; what matters of it is in our notes."""
     from transformers.utils import logging
 

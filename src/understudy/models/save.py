@@ -1,0 +1,65 @@
+"""A model as a Hugging Face folder: anything that reads transformers checkpoints reads it without this package."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from understudy.base import disk
+from understudy.models.load import PROBLEM_TYPES, quiet
+from understudy.models.model import Model
+
+
+def save_model(model: Model, folder: Path | str, *, card: str = "", eval_results: str | None = None) -> Path:
+    """Write config.json, model.safetensors, the tokenizer and README.md, and make the folder appear by one rename.
+
+    The same model gives the same bytes: nothing written depends on time, place, or what was done with the tokenizer.
+
+    Args:
+        model: its labels become `id2label`, its kind `problem_type`.
+        folder: replaced if it exists.
+        card: README.md with its YAML front matter (`card.card_text`).
+        eval_results: content of `.eval_results/understudy.yaml`, the Hub's format for benchmark scores.
+    """
+    folder = Path(folder)
+    with disk.commit_dir(folder) as temporary, quiet():
+        _save_net(model, temporary)
+        _save_tokenizer(model.tokenizer, temporary)
+        if card:
+            disk.write_text(temporary / "README.md", card)
+        if eval_results:
+            disk.make_dir(temporary / ".eval_results")
+            disk.write_text(temporary / ".eval_results" / "understudy.yaml", eval_results)
+    return folder
+
+
+def _save_net(model: Model, folder: Path) -> None:
+    config = model.net.config
+    before = (config.id2label, config.label2id, config.problem_type)
+    if model.labels:
+        config.id2label = dict(enumerate(model.labels))
+        config.label2id = {name: i for i, name in config.id2label.items()}
+    config.problem_type = PROBLEM_TYPES.get(model.kind)
+    try:
+        # One file whatever the size: a shard index is one more thing that can be wrong.
+        model.net.save_pretrained(folder, max_shard_size="1TB")
+    finally:
+        config.id2label, config.label2id, config.problem_type = before
+    _strip(folder / "config.json", ("_name_or_path", "name_or_path"))
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    # Truncation and padding of the last call would otherwise be written into tokenizer.json.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.save_pretrained(folder)
+    _strip(folder / "tokenizer_config.json", ("name_or_path", "local_files_only", "is_local", "trust_remote_code"))
+
+
+def _strip(path: Path, names: tuple[str, ...]) -> None:
+    """Remove settings that say where the model came from on this machine."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if any(name in content for name in names):
+        kept = {name: value for name, value in content.items() if name not in names}
+        disk.write_text(path, json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False) + "\n")

@@ -1,0 +1,131 @@
+"""A student from some of its teacher's layers: the same architecture, fewer layers, the teacher's weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from understudy.base import seeds
+from understudy.base.errors import RecipeError
+from understudy.base.suggest import did_you_mean
+from understudy.models.anatomy import anatomy
+from understudy.models.model import Model
+
+CHOICES = ("uniform", "first", "last", "skip")
+
+
+def chosen_layers(keep: str | Sequence[int], num_layers: int | None, num_teacher: int) -> tuple[int, ...]:
+    """The teacher layers to keep, counted from 0, in rising order.
+
+    With n layers kept of N, layer j of the student is
+
+    * `first`: j, the lowest n; `last`: N - n + j, the topmost n;
+    * `uniform`: floor(j N / n), the first of each of n equal blocks, so the lowest layer is always kept;
+    * `skip`: floor((j + 1) N / n) - 1, the last of each block, so the topmost layer is always kept;
+    * a list: as it says; `num_layers` may be left out.
+
+    (`mapping.layer_map` answers another question: which teacher layer a student layer learns from, counted from 1.)
+
+    >>> [chosen_layers(keep, 3, 6) for keep in ("first", "last", "uniform", "skip")]
+    [(0, 1, 2), (3, 4, 5), (0, 2, 4), (1, 3, 5)]
+    >>> chosen_layers("uniform", 4, 6), chosen_layers([0, 2, 4], None, 6)
+    ((0, 1, 3, 4), (0, 2, 4))
+    """
+    if not isinstance(keep, str):
+        layers = tuple(keep)
+        if not layers or list(layers) != sorted(set(layers)) or layers[0] < 0 or layers[-1] >= num_teacher:
+            raise RecipeError(
+                f"student.keep: {list(layers)} must name layers of the teacher once each, in rising order, between 0 "
+                f"and {num_teacher - 1}."
+            )
+        if num_layers not in (None, len(layers)):
+            raise RecipeError(
+                f"student.keep names {len(layers)} layers but student.num_layers is {num_layers}; drop one."
+            )
+        return layers
+    if keep not in CHOICES:
+        raise RecipeError(
+            f"student.keep: '{keep}' is not one of {', '.join(CHOICES)} or a list of layers."
+            + did_you_mean(keep, CHOICES)
+        )
+    if num_layers is None:
+        raise RecipeError(f"student.keep: '{keep}' needs student.num_layers, how many layers to keep.")
+    if not 1 <= num_layers <= num_teacher:
+        raise RecipeError(
+            f"student.num_layers is {num_layers}, but the teacher has {num_teacher}; choose 1 to {num_teacher}."
+        )
+    n, of = num_layers, num_teacher
+    rule = {
+        "first": lambda j: j,
+        "last": lambda j: of - n + j,
+        "uniform": lambda j: j * of // n,
+        "skip": lambda j: (j + 1) * of // n - 1,
+    }[keep]
+    return tuple(rule(j) for j in range(n))
+
+
+def keep_layers(model: Model, keep: str | Sequence[int] = "uniform", *, num_layers: int | None = None) -> Model:
+    """A new, smaller model whose layers, embeddings and head are copies of the given one's.
+
+    The given model is not changed and shares no memory with the new one. All weights are copied; nothing is random.
+
+    Args:
+        model: any family but ALBERT, whose layers are one and the same.
+        keep: see `chosen_layers`.
+        num_layers: how many layers to keep; not needed for a list.
+
+    Raises:
+        RecipeError: layers that do not exist, or a model whose layers are shared.
+    """
+    row = anatomy(model.net)
+    if row.family == "albert":
+        raise RecipeError(
+            "ALBERT applies one shared layer several times, so keeping some of its layers makes it no smaller; give "
+            "student.model (a smaller checkpoint) or student.config (a fresh architecture) instead."
+        )
+    layers = chosen_layers(keep, num_layers, row.num_layers(model.net))
+    config = copy.deepcopy(model.net.config)
+    config.num_hidden_layers = len(layers)
+    if getattr(config, "layer_types", None):  # ModernBERT: each layer keeps its own reach, local or global
+        config.layer_types = [config.layer_types[i] for i in layers]
+    with seeds.torch_seed(0, "keep_layers"):  # building initialises, and must not disturb anybody's generator
+        net = type(model.net)(config)
+    net.to(dtype=model.net.dtype)
+    lost = _copy_weights(model.net, net, layers)
+    notes = [f"student: made of layers {', '.join(map(str, layers))} of '{model.source}'."]
+    if lost:
+        notes.append(f"student: {', '.join(lost)} has no place in a first layer of this family and was left out.")
+    return Model(
+        net=net.eval(),
+        tokenizer=copy.deepcopy(model.tokenizer),
+        labels=model.labels,
+        kind=model.kind,
+        source=f"{model.source}, layers {', '.join(map(str, layers))}",
+        revision=model.revision,
+        notes=(*model.notes, *notes),
+    )
+
+
+def _copy_weights(source: Any, target: Any, layers: Sequence[int]) -> list[str]:
+    """Copy every weight of `target` from `source`, layer j from layer `layers[j]`; returns weights without a place.
+
+    Those are the norms before the attention of a ModernBERT layer that becomes the first: the embeddings are normed
+    already, and the stock first layer has none.
+    """
+    row = anatomy(source)
+    stack = row.stack(row.backbone(source))
+    prefix = next(name for name, module in source.named_modules() if module is stack) + "."
+    place = {old: new for new, old in enumerate(layers)}
+    state = {}
+    for name, tensor in source.state_dict().items():
+        if name.startswith(prefix):
+            number, _, rest = name.removeprefix(prefix).partition(".")
+            if int(number) not in place:
+                continue
+            name = f"{prefix}{place[int(number)]}.{rest}"
+        state[name] = tensor
+    missing, unexpected = target.load_state_dict(state, strict=False)
+    if missing or any("norm" not in name for name in unexpected):
+        raise AssertionError(f"weights without a counterpart: {missing}, {unexpected}")
+    return list(unexpected)
