@@ -40,6 +40,7 @@ class Model:
     source: str
     revision: str | None
     notes: tuple[str, ...] = ()
+    fresh_head: bool = False  # the head was not in the checkpoint: random, and worth nothing before training
 
 
 def digest(net: nn.Module) -> str:

@@ -1,0 +1,35 @@
+"""AutoMM distillation: one fit, one weighted sum of what labels and teacher say (AutoGluon MultiModalPredictor).
+
+The loss itself is in `automm_terms.py`; docs/automm.md lists every knob and every difference to the released code.
+"""
+
+from __future__ import annotations
+
+from understudy.base.schedule import extremes
+from understudy.lab import Lab
+from understudy.methods.automm_terms import automm_objective
+from understudy.models.anatomy import anatomy
+from understudy.models.model import Model
+from understudy.recipe.settings import AutoMM
+
+
+def distil(cfg: AutoMM, lab: Lab) -> Model:
+    """Teacher and student read the same examples, each in its own tokens; the student learns the weighted sum."""
+    teacher, student = lab.teacher(), lab.student()
+    theirs, ours = anatomy(teacher.model.net), anatomy(student.net)
+    head = None
+    if extremes(cfg.softmax_regression_weight)[1] > 0:
+        linear = theirs.final_linear(teacher.model.net)
+        head = (linear.weight, linear.bias)
+    objective = automm_objective(
+        cfg,
+        task_kind=lab.data.task.kind,
+        num_labels=max(1, len(lab.data.task.labels)),
+        student_width=ours.width(student.net),
+        teacher_width=theirs.width(teacher.model.net),
+        student_layers=ours.num_layers(student.net),
+        teacher_layers=theirs.num_layers(teacher.model.net),
+        teacher_head=head,
+        seed=lab.recipe.seed,
+    )
+    return lab.fit("student", student, objective, teacher=teacher, about=cfg.model_dump(mode="json"))

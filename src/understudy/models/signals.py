@@ -1,0 +1,202 @@
+"""One forward for every family: what a model says about a batch, without computing what nobody asked for.
+
+Batches come packed, sequences one behind the other, and so do all signals per token: T is the number of real tokens, and
+padding does not exist for the losses. Families whose layers can run on packed rows do; the others are padded inside and
+packed again. The result equals the stock forward either way (tests/unit/models/test_signals.py).
+
+Two things are left out where nothing needs them: layers above the last one asked for, and in the last layer everything
+but the first token of each sequence.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from understudy.models.anatomy import Anatomy, anatomy
+from understudy.models.attention import attend, pad, pad_index
+from understudy.models.needs import Needs, Signals
+
+if TYPE_CHECKING:
+    from understudy.data.encode import Batch
+
+__all__ = ["Needs", "Signals", "forward"]
+
+
+def forward(net: nn.Module, batch: Batch, needs: Needs, *, kind: str) -> Signals:
+    """Run a model on a packed batch.
+
+    Args:
+        net: a model with a head for `kind`, or any model when neither logits nor the head's input are needed.
+        batch: input_ids (T,), token_type_ids (T,) or None, sizes, and for text its labels (T,).
+        needs: what to return; hidden state 0 is the embeddings, i the output of layer i.
+        kind: classification, regression and multilabel read the first token; tokens and text every token.
+
+    Returns:
+        Signals: logits (B, C); (T, C) for tokens; (M, V) at the M masked positions for text.
+    """
+    row = anatomy(net)
+    num_layers = row.num_layers(net)
+    per_token = kind in ("tokens", "text")
+    uses_last = needs.logits or needs.feature is not None
+    deepest = num_layers if uses_last else max((0, *needs.hidden, *needs.cls, *needs.qkv))
+    whole_last = (
+        per_token
+        or needs.feature == "mean"
+        or row.pools_mean(net)
+        or not uses_last
+        or num_layers in needs.hidden
+        or num_layers in needs.qkv
+    )
+    trace = _Trace(batch.sizes, batch.input_ids.device)
+    if row.packs:
+        last = _packed(net, row, batch, needs, trace, deepest=deepest, whole_last=whole_last)
+    else:
+        last = _padded(net, row, batch, needs, trace)
+        whole_last = True
+    signals = Signals(sizes=batch.sizes, hidden=trace.hidden, cls=trace.cls, qkv=trace.qkv)
+    if uses_last:
+        _read_head(net, row, batch, needs, signals, last, whole=whole_last, per_token=per_token, kind=kind, trace=trace)
+    return signals
+
+
+class _Trace:
+    """Collects the signals on the way up."""
+
+    def __init__(self, sizes: list[int], device: torch.device) -> None:
+        self.sizes = sizes
+        self.first = torch.tensor([0, *accumulate(sizes[:-1])], device=device)
+        self.hidden: dict[int, Tensor] = {}
+        self.cls: dict[int, Tensor] = {}
+        self.qkv: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def keep(self, needs: Needs, index: int, state: Tensor) -> None:
+        if index in needs.hidden:
+            self.hidden[index] = state
+        if index in needs.cls:
+            self.cls[index] = state[self.first]
+
+    def mean(self, state: Tensor) -> Tensor:
+        """(T, D) -> (B, D), the mean over the tokens of each sequence."""
+        return torch.stack([part.mean(dim=0) for part in state.split(self.sizes)])
+
+
+def _packed(
+    net: nn.Module, row: Anatomy, batch: Batch, needs: Needs, trace: _Trace, *, deepest: int, whole_last: bool
+) -> Tensor:
+    """Layer by layer on one flat row. Returns the last state: (T, D), or (B, D) where first tokens were enough."""
+    sizes = batch.sizes
+    device = batch.input_ids.device
+    positions = torch.cat([torch.arange(size) for size in sizes]).to(device) + row.position_start(net)
+    types = None if batch.token_type_ids is None else batch.token_type_ids[None]
+    state = row.embed(net, batch.input_ids[None], positions[None], types)[0]
+    trace.keep(needs, 0, state)
+    layers = row.layers(net)
+    head_dim = row.head_dim(net)
+    for index, layer in enumerate(layers[:deepest], start=1):
+        first_only = index == len(layers) and not whole_last
+        queries = state[trace.first] if first_only else state
+        to_q, to_k, to_v = row.qkv(layer)
+        q, k, v = (
+            project(rows).unflatten(-1, (-1, head_dim))
+            for project, rows in ((to_q, queries), (to_k, state), (to_v, state))
+        )
+        if index in needs.qkv:
+            trace.qkv[index] = (q, k, v)
+        context = attend(
+            q,
+            k,
+            v,
+            query_sizes=[1] * len(sizes) if first_only else sizes,
+            key_sizes=sizes,
+            dropout=row.dropout(layer),
+        )
+        assert row.finish is not None
+        # Stock layers take (1, T, D); dropout, norms and Linears do not care, feed-forward chunking does.
+        state = row.finish(layer, context[None], queries[None])[0]
+        if first_only:
+            if index in needs.cls:
+                trace.cls[index] = state
+        else:
+            trace.keep(needs, index, state)
+    return state
+
+
+def _padded(net: nn.Module, row: Anatomy, batch: Batch, needs: Needs, trace: _Trace) -> Tensor:
+    """The stock forward on a padded batch; signals are packed again. Returns the last state (T, D)."""
+    sizes = batch.sizes
+    rows = pad_index(sizes, batch.input_ids.device)
+    num, longest = len(sizes), max(sizes)
+    mask = pad(torch.ones_like(batch.input_ids), rows, num, longest)
+    ids = pad(batch.input_ids, rows, num, longest).masked_fill(mask == 0, net.config.pad_token_id or 0)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if batch.token_type_ids is not None and row.uses_token_types(net):
+        inputs["token_type_ids"] = pad(batch.token_type_ids, rows, num, longest)
+
+    caught: dict[int, list[Tensor]] = {}
+    hooks = [
+        module.register_forward_hook(lambda _m, _i, output, index=index: caught.setdefault(index, []).append(output))
+        for index, layer in enumerate(row.layers(net), start=1)
+        if index in needs.qkv
+        for module in row.qkv(layer)
+    ]
+    try:
+        wants_states = bool(needs.hidden or needs.cls)
+        out = row.backbone(net)(**inputs, output_hidden_states=wants_states, return_dict=True)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+    def repack(state: Tensor) -> Tensor:
+        return state.flatten(0, 1)[rows]
+
+    if wants_states:
+        for index, state in enumerate(out.hidden_states):
+            if index in needs.hidden or index in needs.cls:
+                trace.keep(needs, index, repack(state))
+    for index, outputs in caught.items():
+        # A shared or relative attention may call its projections again (DeBERTa's for positions): the first calls are ours.
+        per_module = len(row.qkv(row.layers(net)[index - 1]))
+        packed = [repack(output) for output in outputs if output.shape[:2] == (num, longest)][:per_module]
+        trace.qkv[index] = row.heads(packed, row.num_heads(net))
+    return repack(out.last_hidden_state)
+
+
+def _read_head(
+    net: nn.Module,
+    row: Anatomy,
+    batch: Batch,
+    needs: Needs,
+    signals: Signals,
+    last: Tensor,
+    *,
+    whole: bool,
+    per_token: bool,
+    kind: str,
+    trace: _Trace,
+) -> None:
+    """Logits and feature from the last hidden state."""
+    first = last[trace.first] if whole else last
+    if needs.feature == "cls":
+        signals.feature = first
+    elif needs.feature == "mean":
+        signals.feature = trace.mean(last)
+    if not needs.logits and needs.feature != "head_input":
+        return
+    if kind == "text":
+        assert batch.labels is not None
+        signals.logits = row.fill(net, last[batch.labels != -100])
+    elif per_token:
+        read = row.tag_input(net, last)
+        signals.logits = row.final_linear(net)(read)
+        if needs.feature == "head_input":
+            signals.feature = read
+    else:
+        pooled = trace.mean(last) if row.pools_mean(net) else first
+        read = row.pool(net, pooled[:, None])
+        signals.logits = row.final_linear(net)(read)
+        if needs.feature == "head_input":
+            signals.feature = read

@@ -1,0 +1,286 @@
+"""A recipe in, a finished run directory out; and what can be done with a run afterwards.
+
+    DIR/
+      config.yaml    the complete recipe          run.json      versions, machine, seed, state
+      steps/         what each durable step left  result.json   what the run showed, for programs
+      student/       a Hugging Face folder        report.html   the same, for people
+"""
+
+from __future__ import annotations
+
+import json as json_module
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from understudy.base import disk
+from understudy.base.errors import DataError, RecipeError, VerifyError
+from understudy.base.progress import say
+from understudy.evaluate import measure
+from understudy.evaluate.details import details
+from understudy.evaluate.metrics import compute
+from understudy.evaluate.predict import predict as predict_examples
+from understudy.evaluate.result import assemble
+from understudy.lab import Lab, Source, difference, step_folder
+from understudy.methods import automm, finetune
+from understudy.models.card import card
+from understudy.models.load import load_model
+from understudy.models.model import Model, digest
+from understudy.models.save import save_model
+from understudy.models.scale import to_label_units
+from understudy.recipe.load import load_recipe, recipe_hash, to_yaml
+from understudy.recipe.settings import Recipe
+from understudy.report.page import ReportInput, render
+from understudy.train.devices import accelerator, set_determinism, start_trackers
+from understudy.train.guard import StopSignals
+
+METHODS: dict[str, Callable[[Any, Lab], Model]] = {"automm": automm.distil, "finetune": finetune.distil}
+
+
+def train(recipe: Recipe, folder: Path | str, *, json: bool = False) -> dict[str, Any]:
+    """Start the run in `folder`, or continue it if this run is there already. Returns the content of result.json.
+
+    Raises:
+        RecipeError: the folder holds a run with other settings; the message says which.
+        Interrupted: after a signal, with everything done so far committed.
+    """
+    folder = Path(folder)
+    set_determinism(recipe.determinism)
+    main = accelerator().is_main_process
+    with StopSignals() as stop, disk.lock(folder) if main else _nothing():
+        _claim(recipe, folder)
+        trackers = start_trackers(recipe.track, "understudy", str(folder / "tracking")) if main else []
+        lab = Lab(recipe, folder, stop, trackers)
+        models = _train_models(recipe, lab)
+        result = _prove(recipe, lab, models, folder)
+        for tracker in trackers:
+            tracker.finish()
+    return result
+
+
+def _claim(recipe: Recipe, folder: Path) -> None:
+    """Write the recipe into the folder, or check that the run there has the same one."""
+    config = folder / "config.yaml"
+    if config.exists():
+        before = load_recipe(config)
+        if recipe_hash(before) != recipe_hash(recipe):
+            changes = difference(before.model_dump(mode="json"), recipe.model_dump(mode="json"))
+            raise RecipeError(f"{folder} holds a run with other settings: {changes}. Use another --out for this one.")
+    elif accelerator().is_main_process:
+        disk.write_text(config, to_yaml(recipe))
+    if accelerator().is_main_process:
+        _note_state(recipe, folder, "running")
+    accelerator().wait_for_everyone()
+
+
+def _note_state(recipe: Recipe, folder: Path, state: str) -> None:
+    about = {
+        "recipe": recipe_hash(recipe),
+        "seed": recipe.seed,
+        "state": state,
+        "versions": measure.versions(),
+        "machine": measure.machine(),
+        "ranks": accelerator().num_processes,
+    }
+    disk.write_json(folder / "run.json", about)
+
+
+def _train_models(recipe: Recipe, lab: Lab) -> dict[str, Source]:
+    """Teacher, baseline and student, each in durable steps of its own."""
+    models: dict[str, Source] = {}
+    if recipe.teacher is not None and (recipe.method.needs_teacher or recipe.teacher.finetune is not None):
+        models["teacher"] = lab.teacher()
+    for note in lab.data.notes:
+        say(note)
+    if recipe.evaluate.baseline and recipe.method.name != "finetune" and lab.data.task.kind != "text":
+        model = lab.fit("baseline", lab.student(), finetune.labels_only(lab.data.task), shared=True)
+        models["baseline"] = Source(model, digest(model.net))
+    student = METHODS[recipe.method.name](recipe.method, lab)
+    models["student"] = Source(student, digest(student.net))
+    return models
+
+
+def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path) -> dict[str, Any]:
+    """Score, measure, compare, write down."""
+    task = lab.data.task
+    predictions: dict[str, dict] = {test: {} for test in lab.data.tests}
+    for name, source in models.items():
+        if task.kind == "text" and name != "student":
+            continue
+        for test, made in lab.predictions(name, source, is_teacher=name == "teacher").items():
+            predictions[test][name] = made
+    settings = recipe.evaluate.latency
+    measured = lab.keep(
+        "measure",
+        {"models": {name: source.digest for name, source in models.items()}, **settings.model_dump()},
+        lambda: measure.costs(
+            {name: source.model.net.to(lab.device) for name, source in models.items()},
+            names=_names(recipe),
+            batch_size=settings.batch_size,
+            length=settings.length,
+            repeats=settings.repeats,
+            threads=settings.threads,
+        ),
+    )
+    result = assemble(
+        task,
+        predictions,
+        costs=measured,
+        method=recipe.method.model_dump(mode="json"),
+        seed=recipe.seed,
+        resamples=recipe.evaluate.bootstrap,
+        train_seconds=lab.seconds,
+        teacher_forwards=lab.teacher_examples,
+        versions=measure.versions(),
+        machine=measure.machine(),
+    )
+    if accelerator().is_main_process:
+        _save_student(recipe, lab, models["student"].model, result, folder)
+        disk.write_json(folder / "result.json", result)
+        extra = {
+            "details": {
+                test: details(task, lab.data.tests[test], by_model, limit=recipe.evaluate.examples)
+                for test, by_model in predictions.items()
+            },
+            "notes": [*lab.data.notes, *models["student"].model.notes],
+        }
+        disk.write_json(folder / "details.json", extra)
+        _note_state(recipe, folder, "finished")
+        write_report(folder)
+        disk.write_json(folder / disk.MANIFEST, {"files": disk.manifest(folder)})
+    accelerator().wait_for_everyone()
+    return result
+
+
+def _names(recipe: Recipe) -> dict[str, str]:
+    student = recipe.student.model or "student"
+    return {"teacher": recipe.teacher.model if recipe.teacher else "", "baseline": student, "student": student}
+
+
+def _save_student(recipe: Recipe, lab: Lab, model: Model, result: dict[str, Any], folder: Path) -> None:
+    """The student as a Hugging Face folder, in the label's own units. Written again only if it differs."""
+    target = folder / "student"
+    if target.is_dir() and not disk.problems(target) and (folder / "result.json").exists():
+        return
+    if lab.data.task.kind == "regression":
+        to_label_units(model.net, *lab.scale)
+    save_model(model, target, card=card(result, recipe=to_yaml(recipe)))
+
+
+def write_report(folder: Path | str) -> Path:
+    """report.html from what the run left on disk."""
+    folder = Path(folder)
+    for name in ("result.json", "details.json", "config.yaml"):
+        if not (folder / name).exists():
+            raise DataError(f"{folder} has no {name}: it is not a finished run. `understudy train` finishes it.")
+    extra = disk.read_json(folder / "details.json")
+    page = render(
+        ReportInput(
+            result=disk.read_json(folder / "result.json"),
+            recipe=(folder / "config.yaml").read_text(encoding="utf-8"),
+            history=_history(folder),
+            details=extra["details"],
+            notes=extra["notes"],
+        )
+    )
+    disk.write_text(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def _history(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """step -> rows of its metrics.jsonl, in the order the steps were opened."""
+    history = {}
+    for mark in sorted(folder.glob("steps/*/step.json")):
+        metrics = step_folder(folder, mark.parent.name) / "metrics.jsonl"
+        if metrics.exists():
+            lines = metrics.read_text(encoding="utf-8").splitlines()
+            history[mark.parent.name] = [json_module.loads(line) for line in lines]
+    return history
+
+
+def _student_of(path: Path) -> Path:
+    """The model folder meant by a path: the student of a run, or the folder itself."""
+    return path / "student" if (path / "student").is_dir() else path
+
+
+def evaluate_folder(path: Path | str, recipe: Recipe) -> dict[str, Any]:
+    """Scores of a saved model on the test sets of the recipe's task, with the rows they were measured on."""
+    from understudy.data.encode import encode
+    from understudy.data.tasks import load_task
+
+    data = load_task(recipe.task, seed=recipe.seed)
+    model = load_model(str(_student_of(Path(path))), task=data.task, key="DIR")
+    if model.fresh_head:
+        raise DataError(f"{path} has no trained head for {data.task.name}; train it first, or name another task.")
+    model.net.to(accelerator().device)
+    length = recipe.student.max_length or recipe.task.max_length
+    metrics = {}
+    for test, examples in data.tests.items():
+        encoded = encode(examples, model.tokenizer, data.task, max_length=length)
+        metrics[test] = compute(data.task, predict_examples(model, examples, encoded))
+    return {"metrics": metrics, "rows": {test: len(examples) for test, examples in data.tests.items()}}
+
+
+def predict(
+    path: Path | str, rows: Path | str, *, text: str | None = None, pair: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """One answer per row of a file: label and probability, number, labels, or words with their tags."""
+    from understudy.data.rows import read_examples
+    from understudy.predict import answers
+
+    model = load_model(str(_student_of(Path(path))), key="DIR")
+    model.net.to(accelerator().device)
+    examples = read_examples(Path(rows), kind=model.kind, text=text, pair=pair)
+    yield from answers(model, examples)
+
+
+def verify(folder: Path | str, replay: int = 0) -> dict[str, int]:
+    """Check every file of a run; optionally repeat the last steps of the student's training and compare the bits.
+
+    Raises:
+        VerifyError: the first thing that is wrong, with its place.
+    """
+    folder = Path(folder)
+    if not (folder / "config.yaml").exists():
+        raise DataError(f"{folder} is not the folder of a run: it has no config.yaml.")
+    wrong: list[str] = []
+    files = 0
+    if (folder / disk.MANIFEST).exists():
+        wrong += disk.problems(folder)
+        files += len(disk.read_json(folder / disk.MANIFEST)["files"])
+    else:
+        say(f"{folder} is not finished yet: only its committed parts are checked.")
+        for part in sorted(path.parent for path in folder.rglob(disk.MANIFEST)):
+            wrong += disk.problems(part)
+            files += 1
+    for mark in sorted(folder.glob("steps/*/step.json")):
+        place = step_folder(folder, mark.parent.name)
+        if not place.is_relative_to(folder):
+            for part in sorted(path.parent for path in place.rglob(disk.MANIFEST)):
+                wrong += disk.problems(part)
+                files += len(disk.read_json(part / disk.MANIFEST)["files"]) if not disk.problems(part) else 0
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise VerifyError(f"{wrong[0]}{more}. Repeat the run's command in a new folder, or restore it from a copy.")
+    return {"files": files, "replayed_steps": _replay(folder, replay) if replay else 0}
+
+
+def _replay(folder: Path, steps: int) -> int:
+    """Repeat the end of the student's training in a scratch folder and compare the recorded fingerprint."""
+    import tempfile
+
+    recipe = load_recipe(folder / "config.yaml")
+    set_determinism(recipe.determinism)
+    with StopSignals() as stop, tempfile.TemporaryDirectory() as scratch:
+        lab = Lab(recipe, Path(scratch), stop)
+        lab.replay_from, lab.replay_steps = step_folder(folder, "student"), steps
+        METHODS[recipe.method.name](recipe.method, lab)
+        return lab.replayed
+
+
+class _nothing:
+    """A context that does nothing."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *details: object) -> None: ...

@@ -1,0 +1,71 @@
+"""Devices, ranks and arithmetic, through accelerate: one process on a laptop and `torchrun` look the same to the loop."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+
+from understudy.base.errors import RecipeError
+from understudy.base.progress import say
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@cache
+def accelerator() -> Accelerator:
+    """The process's one Accelerator. It places models and knows the ranks; the loop keeps the arithmetic to itself."""
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+
+    # A student may own parameters no term reaches (a pooler under hidden-state matching), so unused ones are allowed.
+    return Accelerator(
+        mixed_precision="no", kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
+    )
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """`auto` in words: bf16 where the hardware multiplies it, fp32 elsewhere.
+
+    Raises:
+        RecipeError: fp16 on a CPU.
+    """
+    if precision == "fp16" and device.type == "cpu":
+        raise RecipeError("train.precision: fp16 needs a GPU; use bf16 or fp32 on a CPU.")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+        return "bf16"
+    return "fp32"
+
+
+def set_determinism(mode: str) -> None:
+    """exact: the same command gives the same bits on the same machine. fast: allow kernels that may not."""
+    exact = mode == "exact"
+    if exact:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(exact)
+    torch.backends.cudnn.benchmark = not exact
+    torch.backends.cudnn.allow_tf32 = not exact
+    torch.backends.cuda.matmul.allow_tf32 = not exact
+
+
+def start_trackers(names: tuple[str, ...], project: str, folder: str) -> list:
+    """Trackers of the recipe, through accelerate. One that cannot start is named and left out: it may not cost a run."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    trackers = []
+    for name in names:
+        try:
+            kind = LOGGER_TYPE_TO_CLASS[name]
+            tracker = kind(project, logging_dir=folder) if getattr(kind, "requires_logging_directory", False) else kind(project)
+            if hasattr(tracker, "start"):
+                tracker.start()
+            trackers.append(tracker)
+        except Exception as error:  # a tracker is somebody else's program
+            say(f"The tracker {name} could not start ({error}); the run goes on, metrics.jsonl has everything.")
+    return trackers

@@ -1,0 +1,484 @@
+"""The loop: short, exact, interruptible.
+
+One optimiser step is: seed, take the rows of this step, run them in micro-batches under a token budget, check that all
+numbers are finite, clip, update. What a step does depends on (seed, step) alone, so a run that was killed and continued
+ends with the same bits as one that was not. Sums are divided by counts over the whole step, so micro-batches, padding
+and ranks do not change the loss.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from understudy.base import disk, seeds
+from understudy.base.errors import DivergedError, ResourceError
+from understudy.base.progress import progress, say
+from understudy.cache import Teacher, autocast
+from understudy.data.batches import micro_batches, training_batches
+from understudy.data.encode import Encoded, collate
+from understudy.models.model import Model
+from understudy.models.needs import Signals
+from understudy.models.signals import forward
+from understudy.objective import Counts, Objective
+from understudy.recipe.settings import TrainSettings
+from understudy.train import checkpoint
+from understudy.train.devices import accelerator, resolve_precision
+from understudy.train.guard import StopSignals, is_out_of_memory
+from understudy.train.optim import learning_rate, make_optimizer, set_learning_rate
+
+LOWER_IS_BETTER = {"mse", "loss"}
+_MAX_LOGGED = 2000
+"""Rows of per-step values in metrics.jsonl at most; longer fits log every so many steps."""
+
+
+@dataclass
+class Fit:
+    """What to train on what, and how; `folder` is where its checkpoints and metrics live.
+
+    Attributes:
+        model: the student. Trained in place; holds its best weights at the end.
+        data: the training rows in the student's tokens; several maskings of the same rows take turns, one per epoch.
+        teachers: for each of `data`, who says what the teacher thinks; None without a teacher.
+        score: selection metrics of the current weights, by name. Must not touch randomness.
+        select: the metric that chooses the best weights.
+    """
+
+    folder: Path
+    name: str
+    model: Model
+    data: Sequence[Encoded]
+    objective: Objective
+    settings: TrainSettings
+    seed: int
+    teachers: Sequence[Teacher] | None = None
+    score: Callable[[], dict[str, float]] | None = None
+    select: str = "loss"
+    trackers: Sequence[Any] = ()
+
+
+@dataclass
+class _State:
+    """What changes while training, apart from tensors. Saved with every checkpoint."""
+
+    step: int = 0
+    best_step: int | None = None
+    best_value: float | None = None
+    since_best: int = 0
+    max_tokens: int = 0
+    skipped_steps: int = 0
+    metrics_bytes: int = 0
+    seconds: float = 0.0
+    best_metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a fit went. `steps` were taken of `planned`; seconds include those before an interruption."""
+
+    steps: int
+    planned: int
+    seconds: float
+    best_step: int | None
+    best_metrics: dict[str, float]
+    skipped_steps: int
+
+
+class Learner(nn.Module):
+    """Student and objective as one module, so that data parallelism sees every parameter that gets a gradient."""
+
+    def __init__(self, net: nn.Module, objective: Objective, kind: str) -> None:
+        super().__init__()
+        self.net, self.objective, self.kind = net, objective, kind
+
+    def forward(
+        self, batch: Any, teacher: Signals | None, progress_made: float, counts: Counts
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        student = forward(self.net, batch, self.objective.needs_student, kind=self.kind)
+        return self.objective.compute(student, teacher, batch.labels, progress=progress_made, counts=counts)
+
+
+def fit(task: Fit, stop: StopSignals, *, until_step: int | None = None, start: Path | None = None) -> FitResult:
+    """Train until the planned steps are done, patience or time is over, or a signal arrives.
+
+    Args:
+        stop: the process's signal handler; when it has received one, a checkpoint is committed and Interrupted raised.
+        until_step: stop there, for replaying a part of a run.
+        start: restore this checkpoint instead of the newest, for replaying.
+
+    Raises:
+        DivergedError: a loss or gradient was not finite; weights are those before that step.
+        ResourceError: memory does not suffice for a single row, or for a batch that must not be split.
+        Interrupted: after a signal.
+    """
+    loop = _Loop(task, stop)
+    loop.resume(start)
+    return loop.run(until_step)
+
+
+class _Loop:
+    def __init__(self, task: Fit, stop: StopSignals) -> None:
+        self.task, self.stop, self.settings = task, stop, task.settings
+        self.acc = accelerator()
+        self.device = self.acc.device
+        self.precision = resolve_precision(self.settings.precision, self.device)
+        net = task.model.net
+        net.to(self.device)
+        task.objective.to(self.device)
+        if self.settings.dropout is not None:
+            _set_dropout(net, self.settings.dropout)
+        self.net = net
+        self.optimizer = make_optimizer(net, task.objective, self.settings)
+        learner = Learner(net, task.objective, task.model.kind)
+        if self.settings.compile:
+            net.compile()
+        self.learner = self.acc.prepare(learner) if self.acc.num_processes > 1 else learner
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self.lengths = np.asarray(task.data[0].lengths)
+        self.steps_per_epoch = math.ceil(len(self.lengths) / self.settings.batch_size)
+        self.planned = self.steps_per_epoch * self.settings.epochs
+        self.log_every = max(1, math.ceil(self.planned / _MAX_LOGGED))
+        self.evaluate_every = math.ceil(self.steps_per_epoch / self.settings.evaluations_per_epoch)
+        self.metrics = task.folder / "metrics.jsonl"
+        self.state = _State(max_tokens=self.settings.max_tokens)
+        self.best: dict[str, Tensor] | None = None
+        self.main = self.acc.is_main_process
+
+    # -- starting and saving -------------------------------------------------------------------------------------------
+
+    def resume(self, start: Path | None) -> None:
+        task = self.task
+        disk.make_dir(task.folder)
+        if start is not None:
+            checkpoint.restore(start, net=self.net, objective=task.objective, optimizer=self.optimizer)
+            saved = disk.read_json(start / "state.json")
+        else:
+            saved = checkpoint.load_checkpoint(
+                task.folder, net=self.net, objective=task.objective, optimizer=self.optimizer
+            )
+        if saved is not None:
+            if "scaler" in saved:
+                self.scaler.load_state_dict(saved.pop("scaler"))
+            self.state = _State(**saved)
+            best = task.folder / "best"
+            if self.state.best_step is not None and best.is_dir() and not disk.problems(best):
+                self.best = _read_tensors(best / "model.safetensors")
+        if self.main and self.metrics.exists():
+            disk.truncate(self.metrics, self.state.metrics_bytes)
+
+    def save(self) -> None:
+        state = dict(self.state.__dict__)
+        if self.scaler.is_enabled():
+            state["scaler"] = self.scaler.state_dict()
+        if self.main:
+            if self.best is not None and self.state.best_step is not None:
+                self._save_best()
+            checkpoint.save_checkpoint(
+                self.task.folder,
+                self.state.step,
+                net=self.net,
+                objective=self.task.objective,
+                optimizer=self.optimizer,
+                state=state,
+            )
+        self.acc.wait_for_everyone()
+
+    def _save_best(self) -> None:
+        from safetensors.torch import save
+
+        target = self.task.folder / "best"
+        mark = target / "best.json"
+        if mark.exists() and disk.read_json(mark).get("step") == self.state.best_step and not disk.problems(target):
+            return
+        assert self.best is not None
+        with disk.commit_dir(target) as folder:
+            disk.write_bytes(folder / "model.safetensors", save(self.best))
+            disk.write_json(folder / "best.json", {"step": self.state.best_step, "metrics": self.state.best_metrics})
+
+    # -- the steps -----------------------------------------------------------------------------------------------------
+
+    def run(self, until_step: int | None) -> FitResult:
+        settings, state = self.settings, self.state
+        began, saved_at = time.monotonic() - state.seconds, time.monotonic()
+        self.net.train()
+        order_epoch, batches = -1, []
+        with progress(self.planned, self.task.name, done=state.step) as bar:
+            while state.step < (self.planned if until_step is None else min(until_step, self.planned)):
+                epoch, position = divmod(state.step, self.steps_per_epoch)
+                if epoch != order_epoch:
+                    order_epoch, batches = epoch, training_batches(
+                        self.lengths,
+                        batch_size=settings.batch_size,
+                        seed=seeds.derive(self.task.seed, self.task.name),
+                        epoch=epoch,
+                        grouping=settings.grouping,
+                    )
+                loss = self._step(epoch, batches[position])
+                state.step += 1
+                bar.advance()
+                if loss is not None:
+                    bar.note(f"loss {loss:.4g}" + (f", {self.task.select} {state.best_value:.4f}" if state.best_value else ""))
+                if self._time_to_evaluate(position):
+                    self._evaluate(epoch)
+                state.seconds = time.monotonic() - began
+                if self._agreed(self.stop.received is not None):
+                    self.save()
+                    raise self.stop.interruption(f"{self.task.name} is saved at step {state.step} of {self.planned}.")
+                if settings.patience is not None and state.since_best >= settings.patience:
+                    break
+                if settings.time_limit is not None and self._agreed(state.seconds >= settings.time_limit):
+                    say(f"{self.task.name}: the time limit is reached at step {state.step} of {self.planned}.")
+                    break
+                due = settings.checkpoint_steps is not None and state.step % settings.checkpoint_steps == 0
+                if due or self._agreed(time.monotonic() - saved_at >= settings.checkpoint_seconds):
+                    self.save()
+                    saved_at = time.monotonic()
+        if until_step is None:
+            if self.best is None and self.task.score is not None:
+                self._evaluate(state.step // self.steps_per_epoch)
+            self._restore_best()
+        return FitResult(
+            steps=state.step,
+            planned=self.planned,
+            seconds=state.seconds,
+            best_step=state.best_step,
+            best_metrics=state.best_metrics,
+            skipped_steps=state.skipped_steps,
+        )
+
+    def _step(self, epoch: int, rows: np.ndarray) -> float | None:
+        """One optimiser step, repeated in smaller pieces when memory runs out. Returns the loss, None if skipped."""
+        while True:
+            try:
+                return self._attempt(epoch, rows)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._split_further(rows)
+
+    def _split_further(self, rows: np.ndarray) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if not self.task.objective.separable:
+            raise ResourceError(
+                "Memory does not suffice for this batch, and it cannot be computed in parts, because "
+                f"{', '.join(n for n, t in self.task.objective.terms.items() if not t.separable)} compares its rows with "
+                "each other. Lower train.batch_size or "
+                "task.max_length."
+            )
+        longest = int(self.lengths[rows].max())
+        if self.state.max_tokens <= longest:
+            raise ResourceError("Memory does not suffice for a single row. Lower task.max_length or use a smaller model.")
+        self.state.max_tokens = max(longest, min(self.state.max_tokens, int(self.lengths[rows].sum())) // 2)
+        say(f"Out of memory: continuing with at most {self.state.max_tokens} tokens at once; the result stays the same.")
+
+    def _attempt(self, epoch: int, rows: np.ndarray) -> float | None:
+        task, state = self.task, self.state
+        which = epoch % len(task.data)
+        data, teacher = task.data[which], None if task.teachers is None else task.teachers[which]
+        made = state.step / max(1, self.planned)
+        seeds.seed_step(task.seed, task.name, state.step, self.acc.process_index)
+        counts = _counts(data, rows)
+        mine = rows[self.acc.process_index :: self.acc.num_processes]
+        if task.objective.separable:
+            parts = micro_batches(mine, self.lengths, max_tokens=state.max_tokens)
+        else:
+            parts = [mine]
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        total = torch.zeros((), device=self.device)
+        for number, part in enumerate(parts, start=1):
+            batch = collate(data, part).to(self.device)
+            seen = None if teacher is None else _to(teacher.signals(part), self.device)
+            last = number == len(parts)
+            with self.acc.no_sync(self.learner) if not last else _nothing(), autocast(self.device, self.precision):
+                loss, terms = self.learner(batch, seen, made, counts)
+                # Data parallelism averages over ranks; our loss is already a sum over all of them.
+                self.scaler.scale(loss * self.acc.num_processes).backward()
+            total += loss.detach()
+            for name, value in terms.items():
+                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach()
+        self.scaler.unscale_(self.optimizer)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        limit = self.settings.max_grad_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(parameters, limit)
+        total, sums = self._over_ranks(total, sums)
+        values = torch.stack([total, norm.to(total.device), *sums.values()]).tolist()
+        loss_value, norm_value = values[0], values[1]
+        if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
+            self._not_finite(dict(zip(sums, values[2:], strict=True)), norm_value, data, rows)
+            return None
+        set_learning_rate(self.optimizer, learning_rate(state.step, self.planned, self.settings))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if state.step % self.log_every == 0:
+            self._log(epoch, loss_value, norm_value, dict(zip(sums, values[2:], strict=True)), made)
+        return loss_value
+
+    def _over_ranks(self, total: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.acc.num_processes == 1:
+            return total, sums
+        summed = self.acc.reduce(torch.stack([total, *sums.values()]), reduction="sum")
+        return summed[0], dict(zip(sums, summed[1:], strict=True))
+
+    def _not_finite(self, terms: dict[str, float], norm: float, data: Encoded, rows: np.ndarray) -> None:
+        """NaN or infinity was found before the weights changed: stop, or skip this step and count it."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.scaler.is_enabled() and all(math.isfinite(value) for value in terms.values()):
+            self.scaler.update()  # fp16's way of finding its scale: the step is repeated with a smaller one later
+            self.state.skipped_steps += 1
+            return
+        bad = [name for name, value in terms.items() if not math.isfinite(value)]
+        where = f"the term {', '.join(bad)}" if bad else f"the gradient (norm {norm})"
+        ids = ", ".join(data.ids[i] for i in rows[:8])
+        sentence = f"{self.task.name}: {where} is not finite at step {self.state.step} (rows {ids}{', …' if len(rows) > 8 else ''})."
+        if self.settings.nonfinite == "skip":
+            self.state.skipped_steps += 1
+            if self.state.skipped_steps > max(10, self.planned // 20):
+                raise DivergedError(f"{sentence} {self.state.skipped_steps} steps were skipped already; lower train.lr.")
+            say(f"{sentence} The step is skipped.")
+            return
+        path, _ = disk.latest_valid(self.task.folder, checkpoint.PREFIX)
+        last = f"the last checkpoint is {path.name}" if path else "there is no checkpoint yet"
+        raise DivergedError(
+            f"{sentence} The weights were not changed; {last}. Lower train.lr, use train.precision=fp32, or set "
+            "train.nonfinite=skip to leave such steps out."
+        )
+
+    # -- selection -----------------------------------------------------------------------------------------------------
+
+    def _time_to_evaluate(self, position: int) -> bool:
+        if self.task.score is None:
+            return False
+        return (position + 1) % self.evaluate_every == 0 or position + 1 == self.steps_per_epoch
+
+    def _evaluate(self, epoch: int) -> None:
+        assert self.task.score is not None
+        self.net.eval()
+        values = self.task.score()
+        self.net.train()
+        state, select = self.state, self.task.select
+        value = values[select]
+        sign = -1.0 if select in LOWER_IS_BETTER else 1.0
+        if state.best_value is None or sign * value > sign * state.best_value:
+            state.best_step, state.best_value, state.best_metrics, state.since_best = state.step, value, values, 0
+            self.best = _copy_tensors(self.net)
+        else:
+            state.since_best += 1
+        self._write({"step": state.step, "epoch": epoch, "select": values, "weights": digest(self.net)})
+
+    def _restore_best(self) -> None:
+        if self.best is None:
+            return
+        own = self.net.state_dict(keep_vars=True)
+        with torch.no_grad():
+            for name, tensor in self.best.items():
+                own[name].copy_(tensor)
+
+    # -- logging -------------------------------------------------------------------------------------------------------
+
+    def _log(self, epoch: int, loss: float, norm: float, terms: dict[str, float], made: float) -> None:
+        weights = self.task.objective.weights(made)
+        shown = {
+            name: {"value": value, "weight": weights[name], "share": weights[name] * value / loss if loss else 0.0}
+            for name, value in terms.items()
+        }
+        lr = learning_rate(self.state.step, self.planned, self.settings)
+        self._write(
+            {"step": self.state.step, "epoch": epoch, "loss": loss, "lr": lr, "grad_norm": norm, "terms": shown}
+        )
+
+    def _write(self, row: dict[str, Any]) -> None:
+        if not self.main:
+            return
+        import json
+
+        line = json.dumps(row, allow_nan=False)
+        disk.append_line(self.metrics, line)
+        self.state.metrics_bytes += len(line.encode()) + 1
+        flat = {key: row[key] for key in ("loss", "lr", "grad_norm") if key in row}
+        flat |= {f"select/{key}": value for key, value in row.get("select", {}).items()}
+        flat |= {f"term/{key}": value["value"] for key, value in row.get("terms", {}).items()}
+        for tracker in self.task.trackers:
+            try:
+                tracker.log({f"{self.task.name}/{key}": value for key, value in flat.items()}, step=row["step"])
+            except Exception as error:  # metrics.jsonl is the truth; a dead tracker cannot hurt a run
+                say(f"A tracker failed ({error}); the run goes on.")
+
+    def _agreed(self, mine: bool) -> bool:
+        """True on all ranks as soon as it is true on one."""
+        if self.acc.num_processes == 1:
+            return mine
+        return bool(self.acc.reduce(torch.tensor(float(mine), device=self.device), reduction="sum").item())
+
+
+def digest(net: nn.Module) -> str:
+    """xxh3-128 over all tensors of a module: the flight recorder's fingerprint of the weights."""
+    import xxhash
+
+    state = xxhash.xxh3_128()
+    for name, tensor in sorted(net.state_dict().items()):
+        state.update(name.encode())
+        state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return state.hexdigest()
+
+
+def _counts(data: Encoded, rows: np.ndarray) -> Counts:
+    """Numbers of examples, tokens and labelled positions of a whole step, over all micro-batches and ranks."""
+    lengths = np.asarray(data.lengths)[rows]
+    labels = len(rows)
+    if data.labels is not None and data.labels.shape[:1] == (int(data.offsets[-1]),) and len(data.offsets) - 1 != len(data.labels):
+        labels = int(sum((data.labels[data.offsets[i] : data.offsets[i + 1]] != -100).sum() for i in rows))
+    return Counts(examples=len(rows), tokens=int(lengths.sum()), labels=labels)
+
+
+def _to(signals: Signals, device: torch.device) -> Signals:
+    if device.type == "cpu":
+        return signals
+    return Signals(
+        sizes=signals.sizes,
+        logits=None if signals.logits is None else signals.logits.to(device),
+        feature=None if signals.feature is None else signals.feature.to(device),
+        hidden={i: value.to(device) for i, value in signals.hidden.items()},
+        cls={i: value.to(device) for i, value in signals.cls.items()},
+        qkv={i: (q.to(device), k.to(device), v.to(device)) for i, (q, k, v) in signals.qkv.items()},
+    )
+
+
+def _set_dropout(net: nn.Module, probability: float) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = probability
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = probability
+
+
+def _copy_tensors(net: nn.Module) -> dict[str, Tensor]:
+    seen: dict[int, str] = {}
+    for name, tensor in net.state_dict(keep_vars=True).items():
+        seen.setdefault(id(tensor), name)
+    kept = set(seen.values())
+    return {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items() if name in kept}
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+class _nothing:
+    """A context that does nothing."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *details: object) -> None: ...

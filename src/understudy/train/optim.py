@@ -1,0 +1,73 @@
+"""The optimiser and its learning rate: AdamW, groups by role and depth, a schedule that is a function of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from understudy.models.anatomy import anatomy
+from understudy.recipe.settings import TrainSettings
+
+
+def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
+    """The learning rate of optimiser step `step` (from 0) of `total`: a linear warm-up, then the schedule down to 0.
+
+    True optimiser steps are counted, whatever the micro-batches and ranks, so a limit on steps ends the whole course.
+    """
+    warmup = math.ceil(settings.warmup * total)
+    if step < warmup:
+        return settings.lr * (step + 1) / warmup
+    if settings.schedule == "constant":
+        return settings.lr
+    progress = (step - warmup) / max(1, total - warmup)
+    if settings.schedule == "cosine":
+        return settings.lr * 0.5 * (1 + math.cos(math.pi * progress))
+    return settings.lr * (1 - progress)
+
+
+def parameter_groups(net: nn.Module, objective: nn.Module, settings: TrainSettings) -> list[dict]:
+    """Groups that share weight decay and a factor on the learning rate (`scale`).
+
+    Biases and norms are not decayed. With `layer_lr_decay` γ the head and the objective's projections have factor 1, the
+    last layer γ⁰, the one below γ¹, …, the embeddings γ^layers.
+    """
+    depth_of = _depths(net) if settings.layer_lr_decay != 1.0 else {}
+    groups: dict[tuple[float, float], dict] = {}
+
+    def add(parameter: nn.Parameter, scale: float) -> None:
+        decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+        group = groups.setdefault((scale, decay), {"params": [], "weight_decay": decay, "scale": scale})
+        group["params"].append(parameter)
+
+    for parameter in _trainable(net.parameters()):
+        add(parameter, settings.layer_lr_decay ** depth_of.get(id(parameter), 0))
+    for parameter in _trainable(objective.parameters()):
+        add(parameter, 1.0)
+    return list(groups.values())
+
+
+def _trainable(parameters: Iterable[nn.Parameter]) -> Iterable[nn.Parameter]:
+    return (parameter for parameter in parameters if parameter.requires_grad)
+
+
+def _depths(net: nn.Module) -> dict[int, int]:
+    """How far below the last layer each parameter of the backbone is. A shared layer counts by its highest use."""
+    row = anatomy(net)
+    layers = row.layers(net)
+    depths = {id(parameter): len(layers) for parameter in row.embeddings(net).parameters()}
+    for below, layer in reversed(list(enumerate(reversed(layers)))):
+        depths.update({id(parameter): below for parameter in layer.parameters()})
+    return depths
+
+
+def make_optimizer(net: nn.Module, objective: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW over both; fused, which gives the same numbers in one pass over memory."""
+    return torch.optim.AdamW(parameter_groups(net, objective, settings), lr=settings.lr, fused=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["scale"]
