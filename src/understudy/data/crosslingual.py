@@ -133,14 +133,14 @@ def _pawsx_rows(table: Table, split: str, language: str) -> list[Example]:
 
 
 def _xnli_rows(
-    table: Table, split: str, language: str | None, columns: Sequence[str], group: str | None = "row"
+    table: Table, split: str, language: str, columns: Sequence[str], *, grouped: bool = True
 ) -> list[Example]:
     """Rows of a table whose text, pair and label columns are `columns`; row i of each language is the same pair."""
     texts, pairs, labels = (table.column(name) for name in columns)
-    prefix = f"{language}-{split}" if language else split
     return [
         Example(
-            f"{prefix}-{i}", text=text, pair=pair, language=language, group=f"{split}-{i}" if group else None,
+            f"{language}-{split}-{i}", text=text, pair=pair, language=language,
+            group=f"{split}-{i}" if grouped else None,
             label=class_number(label, _XNLI_CODES, where=table.place(i, columns[2])),
         )
         for i, (text, pair, label) in enumerate(zip(texts, pairs, labels, strict=True))
@@ -169,27 +169,33 @@ def _xnli_official(path: Path, split: str, languages: Sequence[str]) -> dict[str
 
 def _xnli_train(settings: TaskSettings, folder: Path, notes: list[str]) -> list[Example]:
     """MNLI in English, or XNLI-MT's translations of it for task.train_languages."""
-    if settings.files is not None:
-        files = {"en": Path(settings.files.train).expanduser()}
-    else:
-        files = {}
-        for language in settings.train_languages or ("en",):
-            names = [f"multinli.train.{language}.tsv", f"XNLI-MT-1.0/multinli/multinli.train.{language}.tsv"]
-            if language == "en":
-                names += ["train.tsv", "MNLI/train.tsv", "en/train.tsv"]
-            path = next((folder / name for name in names if (folder / name).is_file()), None)
-            if path is None:
-                raise DataError(
-                    f"{folder}: XNLI has no training part of its own; the official setting trains on MNLI. Looked for "
-                    f"{', '.join(names)}: put MNLI's train.tsv there under one of these names."
-                )
-            files[language] = path
+    roots = list(dict.fromkeys((folder, Path(settings.path or ".").expanduser())))
+    languages = settings.train_languages or ("en",)
     rows: list[Example] = []
-    for language, path in files.items():
+    for language in languages:
+        path = _mnli_file(roots, language, notes)
         table = read_tsv(path)
         translated = "premise" in table.columns
         columns = ("premise", "hypo", "label") if translated else ("sentence1", "sentence2", "gold_label")
         # lines of the translations correspond to each other; MNLI alone has no copies and needs no groups
-        rows += _xnli_rows(table, "train", language, columns, group="row" if len(files) > 1 else None)
+        rows += _xnli_rows(table, "train", language, columns, grouped=len(languages) > 1)
         notes.append(f"XNLI has no training part: {path.name} ({language}) is trained on.")
     return rows
+
+
+def _mnli_file(roots: Sequence[Path], language: str, notes: list[str]) -> Path:
+    """MNLI's training file in a language, in one of the folders where people keep it."""
+    names = [f"multinli.train.{language}.tsv", f"XNLI-MT-1.0/multinli/multinli.train.{language}.tsv"]
+    folders = ["MNLI", "glue_data/MNLI"] if language == "en" else []
+    for root in roots:
+        for path in (root / name for name in names):
+            if path.is_file():
+                return path
+        for mnli in (root / name for name in folders):
+            if any(mnli.glob("train*.tsv")):
+                return train_file(mnli, notes, what="train.tsv of MNLI")
+    looked = [*names, *(f"{name}/train.tsv" for name in folders)]
+    raise DataError(
+        f"{roots[-1]}: XNLI has no training part of its own; the official setting trains on MNLI. Looked for "
+        f"{', '.join(looked)}: put MNLI's file there under one of these names."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -99,8 +100,10 @@ class _File:
 
     def labelled(self) -> bool:
         """Whether there is a label column with anything in it."""
-        if self.table is None or self.settings.kind == "text":
+        if self.settings.kind == "text":
             return True
+        if self.table is None:
+            return bool(self.sentences[0].tags)
         column = self.columns.tags if self.settings.kind == "tokens" else self.columns.label
         if not isinstance(column, str):
             return column is not None and all(name in self.table.columns for name in column)
@@ -118,6 +121,8 @@ class _File:
         """The label names in this file, sorted: numbers by value, others by name."""
         if self.settings.kind == "tokens":
             sentences = self.sentences or self._tagged_rows(labelled=True)
+            if not sentences[0].tags:
+                raise DataError(f"{self.source} has words but no tags. Put a tag behind each word, or name its column.")
             return entity_types(checked_bio(sentence, source=self.source)[0] for sentence in sentences)
         assert self.table is not None
         column = _needed(self.columns.label, "label")
@@ -128,7 +133,7 @@ class _File:
                 names.update(label_names(cell, separator=separator, where=where))
             elif not is_blank(cell):
                 names.add(label_name(cell))
-        if all(name.lstrip("-").isdecimal() for name in names):
+        if all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in names):
             return sorted(names, key=int)
         return sorted(names)
 
@@ -155,8 +160,8 @@ class _File:
         sentences: list[Sentence] = []
         for i, (cell, tag_cell) in enumerate(zip(all_words, all_tags, strict=True)):
             words = _list_cell(cell, where=table.place(i, words_column))
-            tags = _list_cell(tag_cell, where=table.place(i, tags_column)) if labelled else ("O",) * len(words)
-            if len(words) != len(tags):
+            tags = _list_cell(tag_cell, where=table.place(i, tags_column)) if labelled else ()
+            if labelled and len(words) != len(tags):
                 raise DataError(
                     f"{table.place(i)}: {len(words)} words but {len(tags)} tags. "
                     "Each word needs one tag; correct that row."
@@ -262,7 +267,7 @@ def _column_number(column: str | None, default: int, *, key: str) -> int:
 
 def _list_cell(cell: Any, *, where: str) -> tuple[str, ...]:
     """A list of words or tags; in a csv or tsv, words with single spaces between them."""
-    if isinstance(cell, str):
+    if isinstance(cell, str) and cell.split():
         return tuple(cell.split())
     if isinstance(cell, list | tuple) and cell:
         return tuple(str(part) for part in cell)

@@ -35,7 +35,7 @@ def fetch(name: str, *, config: str | None = None, split: str, revision: str | N
     datasets.disable_progress_bars()
     try:
         return datasets.load_dataset(name, config, split=split, revision=revision)
-    except (OSError, ValueError, RuntimeError) as error:  # no network, no such set, no such configuration or split
+    except Exception as error:  # no network, set, configuration or split: each library below raises its own
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DataError(
             f"'{name}' ({config or 'default'}, {split}) could not be had from the Hugging Face Hub: {reason} "

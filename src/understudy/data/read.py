@@ -108,8 +108,8 @@ def read_lines(path: Path, encoding: str = "utf-8") -> list[str]:
     lines = read_text(path, encoding).split("\n")
     if lines[-1] == "":
         lines.pop()
-    if all(line.endswith("\r") for line in lines):
-        lines = [line[:-1] for line in lines]
+    if all(line.endswith("\r") for line in lines[:-1] or lines):
+        lines = [line.removesuffix("\r") for line in lines]
     return lines
 
 
@@ -129,12 +129,12 @@ def read_tsv(
     first = 1 if columns is None else 0
     names = tuple(columns) if columns is not None else tuple(lines[0].split(delimiter))
     _check_header(path, names)
+    while len(names) > 1 and lines and not lines[-1]:
+        lines.pop()
     rows: list[Sequence[str]] = []
     numbers: list[int] = []
     dropped = 0
     for number, line in enumerate(lines[first:], first + 1):
-        if not line and len(names) > 1 and number == len(lines):
-            continue  # an empty last line
         cells = line.split(delimiter)
         if len(cells) != len(names) and not (ragged == "longer" and len(cells) > len(names)):
             if ragged == "drop":
@@ -193,6 +193,10 @@ def read_jsonl(path: Path, *, encoding: str = "utf-8") -> Table:
             raise DataError(f"{path}, line {number}: JSON that cannot be read ({error}). Correct that line.") from None
         if not isinstance(row, dict):
             raise DataError(f'{path}, line {number}: expected an object like {{"text": ...}}, got {_json_name(row)}.')
+        if "\\u" in line and not _encodable(row):
+            raise DataError(
+                f"{path}, line {number}: half a surrogate pair (\\ud8…) is not a character. Correct that line."
+            )
         objects.append(row)
         numbers.append(number)
     columns = tuple(dict.fromkeys(key for row in objects for key in row))
@@ -244,6 +248,15 @@ def _filled(table: Table) -> Table:
     if not table.rows:
         raise DataError(f"{table.source} has no rows below its header. Give a file with rows in it.")
     return table
+
+
+def _encodable(value: object) -> bool:
+    """JSON can spell halves of characters, which no tokenizer takes."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _json_name(value: object) -> str:

@@ -18,7 +18,7 @@ _BEGINS = {"B": True, "I": False, "E": False, "S": True, "L": False, "U": True}
 
 @dataclass(frozen=True)
 class Sentence:
-    """Words and their tags as written; `line` is where the sentence starts in the file."""
+    """Words and their tags as written (none in a file without tags); `line` is where it starts in the file."""
 
     words: tuple[str, ...]
     tags: tuple[str, ...]
@@ -26,21 +26,23 @@ class Sentence:
 
 
 def read_conll(
-    path: Path, *, words: int = 0, tags: int | None = -1, delimiter: str | None = None, encoding: str = "utf-8"
+    path: Path, *, words: int = 0, tags: int = -1, delimiter: str | None = None, encoding: str = "utf-8"
 ) -> tuple[list[Sentence], int]:
     """The sentences of a file with one word a line and a blank line between sentences.
 
-    `words` and `tags` are column numbers from 0 (negative ones count from the end; tags None: the file has no tags);
-    `delimiter` None means runs of spaces or tabs. Every line must have as many columns as the first. Returns the
-    sentences and the number of `-DOCSTART-` lines, which are not sentences.
+    `words` and `tags` are column numbers from 0, or from the end where negative; where both mean the same column (the
+    file has only words) there are no tags. `delimiter` None means runs of spaces or tabs. Every line must have as many
+    columns as the first. Returns the sentences and the number of `-DOCSTART-` lines, which are not sentences.
     """
     sentences: list[Sentence] = []
-    found: list[tuple[str, str]] = []
+    found: list[list[str]] = []
     documents = width = start = 0
     for number, line in enumerate([*read_lines(path, encoding), ""], 1):
         if not line.strip():
             if found:
-                sentences.append(Sentence(tuple(word for word, _ in found), tuple(tag for _, tag in found), start))
+                tagged = tags % width != words % width
+                labels = tuple(cells[tags].strip() for cells in found) if tagged else ()
+                sentences.append(Sentence(tuple(cells[words] for cells in found), labels, start))
                 found = []
             continue
         cells = line.split(delimiter) if delimiter else re.split(r"[ \t]+", line.strip(" \t\r"))
@@ -58,7 +60,7 @@ def read_conll(
                 "Each word needs one line with all its columns; a blank line ends a sentence."
             )
         start = start if found else number
-        found.append((cells[words], cells[tags].strip() if tags is not None else OUTSIDE))
+        found.append(cells)
     if not sentences:
         raise DataError(f"{path} holds no sentences. Give one word a line and a blank line between sentences.")
     return sentences, documents
@@ -129,9 +131,9 @@ def tag_numbers(sentence: Sentence, tags: Sequence[str], numbers: dict[str, int]
     return tuple(numbers[tag] for tag in tags)
 
 
-def _check_columns(path: Path, line: int, width: int, words: int, tags: int | None) -> None:
+def _check_columns(path: Path, line: int, width: int, words: int, tags: int) -> None:
     for key, column in (("words", words), ("tags", tags)):
-        if column is not None and not -width <= column < width:
+        if not -width <= column < width:
             raise DataError(
                 f"{path}, line {line}: task.columns.{key} asks for column {column}, but there are {width}. "
                 "Columns count from 0, or from the end with negative numbers; other separators go in task.delimiter."

@@ -58,6 +58,9 @@ def load_task(settings: TaskSettings, *, seed: int) -> TaskData:
         train = subset(train, settings.max_train_examples, seed=seed)
     train, select, tests = _select(found, train, settings.selection, seed, notes)
     _learnable(task, train)
+    if task.kind == "classification":
+        present = {row.label for row in train}
+        notes += [f"No training row has the label '{name}'." for i, name in enumerate(task.labels) if i not in present]
     return TaskData(task, train, select, tests, notes)
 
 
@@ -92,7 +95,8 @@ def _select(
         return train, found.dev, tests
     if found.report_dev and found.dev:
         tests = {"dev": found.dev, **tests}
-        notes.append("Results are reported on dev, because the test split has no labels.")
+        if not found.tests:
+            notes.append("Results are reported on dev, because there is no test split with labels.")
     dev = [] if found.report_dev else found.dev
     if not tests:
         train, held = hold_out(train, seed=seed, fraction=0.2, name="test")
