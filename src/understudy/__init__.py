@@ -1,0 +1,76 @@
+"""Turns a large language model into a small one that can stand in for it, and proves how good the stand-in is.
+
+The public names, fetched when they are first used: importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from understudy import losses, mapping, run, students
+    from understudy.base.errors import (
+        DataError,
+        DivergedError,
+        Interrupted,
+        RecipeError,
+        ResourceError,
+        SafetyError,
+        UnderstudyError,
+        VerifyError,
+    )
+    from understudy.data.tasks import load_task
+    from understudy.data.types import Example, Task, TaskData
+    from understudy.lab import Lab
+    from understudy.models.load import load_model
+    from understudy.models.model import Model
+    from understudy.models.needs import Needs, Signals
+    from understudy.models.save import save_model
+    from understudy.objective import Objective, Term
+    from understudy.recipe.load import load_recipe, recipe_from
+    from understudy.recipe.settings import Recipe
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "losses": "understudy",
+    "mapping": "understudy",
+    "run": "understudy",
+    "students": "understudy",
+    **dict.fromkeys(
+        ["DataError", "DivergedError", "Interrupted", "RecipeError", "ResourceError", "SafetyError", "UnderstudyError",
+         "VerifyError"],
+        "understudy.base.errors",
+    ),
+    "load_task": "understudy.data.tasks",
+    **dict.fromkeys(["Example", "Task", "TaskData"], "understudy.data.types"),
+    "Lab": "understudy.lab",
+    "load_model": "understudy.models.load",
+    "Model": "understudy.models.model",
+    **dict.fromkeys(["Needs", "Signals"], "understudy.models.needs"),
+    "save_model": "understudy.models.save",
+    **dict.fromkeys(["Objective", "Term"], "understudy.objective"),
+    **dict.fromkeys(["load_recipe", "recipe_from"], "understudy.recipe.load"),
+    "Recipe": "understudy.recipe.settings",
+}  # fmt: skip
+
+__all__ = [
+    "DataError", "DivergedError", "Example", "Interrupted", "Lab", "Model", "Needs", "Objective", "Recipe",
+    "RecipeError", "ResourceError", "SafetyError", "Signals", "Task", "TaskData", "Term", "UnderstudyError",
+    "VerifyError", "load_model", "load_recipe", "load_task", "losses", "mapping", "recipe_from", "run", "save_model",
+    "students",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'understudy' has no attribute '{name}'")
+    if home == "understudy":
+        return import_module(f"understudy.{name}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="understudy",
-    help="Turn a large language model into a small one that can stand in for it, and prove how good the stand-in is.\n\n"
+    help="Turn a large language model into a small one that can stand in for it, and prove how good it is.\n\n"
     "New here? `understudy demo` shows everything once, offline, in a few minutes. For your own run: "
     "`understudy init automm > run.yaml`, change what you like, `understudy check run.yaml`, then "
     "`understudy train run.yaml --out runs/first`.",
@@ -41,14 +41,18 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Changes to the recipe, as in train.lr=2e-5.", show_default=False),
 ]
-Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="The folder of this run.", show_default=False)]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="The folder of this run.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Run = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.", show_default=False)]
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder of this run.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder of this run.")] = Path(
+        "runs/demo"
+    ),
     as_json: Json = False,
 ) -> None:
     """See everything once: teacher, student, baseline and a report.
@@ -82,7 +86,9 @@ def methods(as_json: Json = False) -> None:
 
 @app.command()
 def init(
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="A name from `understudy methods`.", show_default=False)],
+    method: Annotated[
+        str, typer.Argument(metavar="METHOD", help="A name from `understudy methods`.", show_default=False)
+    ],
 ) -> None:
     """Print a commented recipe to start from.
 
@@ -100,7 +106,8 @@ def init(
 def check(recipe: RecipePath, overrides: Overrides = None, out: Out = None, as_json: Json = False) -> None:
     """Find what would fail, before it costs an hour.
 
-    Looks at files, labels, models, widths, disk and the output folder, and starts nothing. Ends with 0 if the run can start, else with the exit code it would have failed with.
+    Looks at files, labels, models, widths, disk and the output folder, and starts nothing. Ends with 0 if the run can
+    start, else with the exit code it would have failed with.
 
     Example: understudy check run.yaml task.path=data/MRPC --out runs/mrpc
     """
@@ -121,8 +128,8 @@ def check(recipe: RecipePath, overrides: Overrides = None, out: Out = None, as_j
 def train(recipe: RecipePath, overrides: Overrides = None, out: Out = None, as_json: Json = False) -> None:
     """Make the student, or continue where the run stopped.
 
-    You may stop it at any moment, even by pulling the plug: the same command again goes on where it was. In DIR you find
-    student/ (a Hugging Face folder), report.html (for you) and result.json (for programs).
+    You may stop it at any moment, even by pulling the plug: the same command again goes on where it was. In DIR you
+    find student/ (a Hugging Face folder), report.html (for you) and result.json (for programs).
 
     Example: understudy train run.yaml train.epochs=10 --out runs/first
     """
@@ -142,7 +149,7 @@ def evaluate(
     model: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a model folder.", show_default=False)],
     overrides: Overrides = None,
     recipe: Annotated[
-        Path | None, typer.Option("--recipe", metavar="RECIPE", help="The task to score on; by default that of the run.")
+        Path | None, typer.Option("--recipe", metavar="RECIPE", help="The task to score on; else that of the run.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -168,7 +175,8 @@ def evaluate(
 def predict(
     model: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a model folder.", show_default=False)],
     rows: Annotated[
-        Path, typer.Argument(metavar="FILE", help="csv, tsv, jsonl or parquet, or a text on each line.", show_default=False)
+        Path,
+        typer.Argument(metavar="FILE", help="csv, tsv, jsonl, parquet, or a text on each line.", show_default=False),
     ],
     text: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column with the text.")] = None,
     pair: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column with the second text.")] = None,
@@ -313,7 +321,7 @@ def _load(path: Path, arguments: list[str] | None, out: Path | None) -> tuple[Re
 
 
 def _overrides(arguments: list[str], out: Path | None) -> tuple[list[str], Path | None]:
-    """`key=value` arguments, with the original scripts' `--flag value` written the same way; `--save_path` is `--out`."""
+    """`key=value` arguments, the original scripts' `--flag value` written the same way; `--save_path` is `--out`."""
     from understudy.recipe.aliases import OUTPUT_FLAGS, is_original_flag
 
     overrides: list[str] = []

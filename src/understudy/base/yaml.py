@@ -17,7 +17,7 @@ MAX_ALIASES = 16
 MAX_NODES = 100_000
 
 Path = tuple[str | int, ...]
-_CORE_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "timestamp", "map", "seq")}
+_CORE_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "timestamp")}
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _check_events(reader: Any, text: str, source: str) -> None:
         elif kind == "AliasEvent":
             aliases += 1
             if aliases > MAX_ALIASES:
-                raise RecipeError(f"{source}: line {line}: more than {MAX_ALIASES} aliases (*name); write the values out.")
+                raise RecipeError(f"{source}: line {line}: more than {MAX_ALIASES} aliases; write the values out.")
         elif kind == "DocumentStartEvent":
             documents += 1
             if event.version not in (None, (1, 2)):
@@ -139,16 +139,14 @@ class _Builder:
         return result
 
     def scalar(self, node: Any) -> Any:
-        tag = str(node.tag)
+        tag, where = str(node.tag), f"{self.source}: line {node.start_mark.line + 1}"
         if tag not in _CORE_TAGS:
-            raise RecipeError(f"{self.source}: line {node.start_mark.line + 1}: {tag} is not accepted; write a plain value.")
+            raise RecipeError(f"{where}: {tag} is not accepted; write a plain value.")
         if tag.endswith((":str", ":timestamp")):
-            if not node.value.isprintable() and any("\ud800" <= character <= "\udfff" for character in node.value):
-                raise RecipeError(f"{self.source}: line {node.start_mark.line + 1}: half a character (a lone surrogate).")
+            if any("\ud800" <= character <= "\udfff" for character in node.value):
+                raise RecipeError(f"{where}: half a character (a lone surrogate); write the character itself.")
             return node.value
         try:
             return self.constructor.construct_object(node)
         except (ValueError, OverflowError):
-            raise RecipeError(
-                f"{self.source}: line {node.start_mark.line + 1}: '{node.value[:40]}' is not a usable number."
-            ) from None
+            raise RecipeError(f"{where}: '{node.value[:40]}' is not a usable number.") from None

@@ -28,7 +28,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     path = Path(path)
     document = yaml.parse(_read(path), str(path))
     if not isinstance(document.data, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of keys such as `task`, `student` and `method`; see `understudy init`.")
+        raise RecipeError(
+            f"{path}: a recipe is made of keys such as `task`, `student` and `method`; see `understudy init`."
+        )
     return _build(document.data, overrides, source=str(path), lines=document.lines)
 
 
@@ -52,7 +54,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise RecipeError(f"{path}: no such file. `understudy init automm > {path}` writes a recipe to start from.") from None
+        raise RecipeError(f"{path}: no such file. `understudy init automm` prints a recipe to start from.") from None
     except IsADirectoryError:
         raise RecipeError(f"{path} is a folder; give the recipe file in it.") from None
     except UnicodeDecodeError as error:
@@ -107,7 +109,7 @@ def _set(data: dict[str, Any], key: str, value: Any, *, given: str, source: str,
             inner = section[name] = {}
         if not isinstance(inner, dict):
             whole = ".".join(parents[: depth + 1])
-            raise RecipeError(f"{source}: {given}: {whole} is {json.dumps(inner)}, not a section; set {whole} as a whole.")
+            raise RecipeError(f"{source}: {given}: {whole} is {json.dumps(inner)}; set it as a whole.")
         section = inner
     if not replace and last in section:
         raise RecipeError(f"{source}: {given}: means {key}, which is given as well; keep one of them.")

@@ -32,7 +32,8 @@ class AutoMM(Settings):
 
     name: Literal["automm"] = Field("automm", description="this method")
     parity: Flag = Field(
-        False, description="reproduce the numbers of the released code, including those listed as wrong on the method's page"
+        False,
+        description="reproduce the numbers of the released code, including those listed as wrong on the method's page",
     )
     temperature: Temperature = Field(5.0, description="softens both logits (T); a number or a schedule")
     scale_by_t2: Flag | None = Field(
@@ -45,13 +46,17 @@ class AutoMM(Settings):
         0.0, description="weight of: the student's features, read by the teacher's own head, give the teacher's logits"
     )
     output_feature_loss_weight: Weight = Field(0.01, description="weight of matching the pooled feature")
-    rkd_distance_loss_weight: Weight = Field(0.0, description="weight of matching distances between the rows of a batch")
+    rkd_distance_loss_weight: Weight = Field(
+        0.0, description="weight of matching distances between the rows of a batch"
+    )
     rkd_angle_loss_weight: Weight = Field(0.0, description="weight of matching angles between the rows of a batch")
     soft_label_loss_type: LogitLoss = Field(
         "auto", description="auto = mse for regression, else cross_entropy with the teacher's probabilities"
     )
     softmax_regression_loss_type: LogitLoss = Field("mse", description="loss of the softmax-regression term")
-    output_feature_loss_type: FeatureLoss = Field("mse", description="loss of the output-feature term; cosine = 1 - cos")
+    output_feature_loss_type: FeatureLoss = Field(
+        "mse", description="loss of the output-feature term; cosine = 1 - cos"
+    )
     output_feature_reduction: Literal["mean", "sum"] = Field(
         "mean", description="over the feature's dimensions; mean makes the weight shrink with the width"
     )
@@ -66,13 +71,16 @@ class AutoMM(Settings):
     )
     logit_kl_weight: Weight = Field(0.0, description="weight of the KL divergence from the teacher, times T squared")
     logit_mse_weight: Weight = Field(0.0, description="weight of the squared difference of the raw logits")
-    hidden_weight: Weight = Field(0.0, description="weight of matching hidden states, token by token (same tokenizer only)")
+    hidden_weight: Weight = Field(
+        0.0, description="weight of matching hidden states, token by token (same tokenizer only)"
+    )
     hidden_mapping: LayerMap = Field(
         "uniform", description="the teacher layer for each student layer: uniform, first, last, skip, or numbers from 1"
     )
     hidden_loss: FeatureLoss = Field("mse", description="loss of the hidden-state term")
     relation_weight: Weight = Field(
-        0.0, description="weight of matching query-query, key-key and value-value relations (MiniLMv2; same tokenizer only)"
+        0.0,
+        description="weight of matching query-query, key-key and value-value relations (MiniLMv2; same tokenizer only)",
     )
     relation_heads: PositiveCount | None = Field(
         None, description="relation heads that both models' attention is divided into; null = the teacher's heads"
@@ -80,7 +88,9 @@ class AutoMM(Settings):
     relation_layer: PositiveCount | None = Field(
         None, description="teacher layer (from 1) whose relations the student's last layer learns; null = its last"
     )
-    patient_weight: Weight = Field(0.0, description="weight of matching the normalised first token of layers (patient KD)")
+    patient_weight: Weight = Field(
+        0.0, description="weight of matching the normalised first token of layers (patient KD)"
+    )
     patient_mapping: LayerMap = Field(
         "skip", description="the teacher layer for each student layer of the patient term, as in hidden_mapping"
     )

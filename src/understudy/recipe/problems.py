@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,11 @@ from understudy.recipe.settings import Recipe
 
 _SHOWN = 6
 _SYNONYMS = {
-    "learning_rate": "lr", "num_epochs": "epochs", "num_train_epochs": "epochs", "per_device_train_batch_size": "batch_size",
+    "learning_rate": "lr", "num_epochs": "epochs", "num_train_epochs": "epochs",
+    "per_device_train_batch_size": "batch_size",
     "warmup_ratio": "warmup", "warmup_steps": "warmup", "lr_scheduler_type": "schedule", "max_seq_length": "max_length",
-    "metric": "select", "early_stopping_patience": "patience", "gradient_clip_val": "max_grad_norm", "fp16": "precision",
+    "metric": "select", "early_stopping_patience": "patience", "gradient_clip_val": "max_grad_norm",
+    "fp16": "precision",
     "bf16": "precision", "layers": "num_layers", "student_layers": "num_layers", "fine_tune": "finetune",
     "tau": "temperature", "directory": "path", "folder": "path", "data": "path", "wandb": "track", "report_to": "track",
 }  # fmt: skip
@@ -99,15 +102,16 @@ def _sentence(path: Path, problems: list[Any]) -> str:
     if kind == "union_tag_not_found":
         return f"needs a `name`, one of {', '.join(METHODS)}."
     if kind == "union_tag_invalid":
-        return f"unknown method '{first['ctx']['tag']}'.{did_you_mean(first['ctx']['tag'], METHODS)} There are {', '.join(METHODS)}."
+        tag = first["ctx"]["tag"]
+        return f"unknown method '{tag}'.{did_you_mean(tag, METHODS)} There are {', '.join(METHODS)}."
     if kind == "value_error":
         return str(first["ctx"]["error"])
     value = first["input"]
     expected = list(dict.fromkeys(_expectation(problem) for problem in problems))
     hint = ""
     if isinstance(value, str):
-        literal = next((problem for problem in problems if problem["type"] == "literal_error"), None)
-        hint = did_you_mean(value, literal["ctx"]["expected"].replace("' or '", "', '").strip("'").split("', '")) if literal else ""
+        literals = [problem["ctx"]["expected"] for problem in problems if problem["type"] == "literal_error"]
+        hint = did_you_mean(value, re.findall(r"'([^']*)'", literals[0])) if literals else ""
         if not hint and "a number" in expected and _is_number(value):
             hint = " Remove the quotes."
     return f"should be {' or '.join(expected)}, not {_shown(value)}.{hint}"

@@ -47,11 +47,13 @@ def template(method: str) -> str:
     Raises `RecipeError` for a method that does not exist.
     """
     if method not in METHODS:
-        raise RecipeError(f"there is no method '{method}'.{did_you_mean(method, METHODS)} There are {', '.join(METHODS)}.")
+        known = ", ".join(METHODS)
+        raise RecipeError(f"there is no method '{method}'.{did_you_mean(method, METHODS)} There are {known}.")
     settings = METHODS[method]
-    head = f"# {method}: {settings.summary}.\n# It needs {settings.needs}.\n#\n" + (
+    head = (
+        f"# {method}: {settings.summary}.\n# It needs {settings.needs}.\n#\n"
         "# Lines that begin with `# key:` are settings left at null, their default; remove the `# ` to set them.\n"
-        "# Check with `understudy check`, run with `understudy train`. Every key can also be given on the command line.\n\n"
+        "# Check with `understudy check`, run with `understudy train`; keys can also be given on the command line.\n\n"
     )
     return head + "\n".join(_lines(Recipe, settings, "", 0)) + "\n"
 
@@ -64,7 +66,7 @@ def methods_table() -> str:
         text = f"{method.summary[0].upper()}{method.summary[1:]}. Needs {method.needs}."
         wrapped = textwrap.wrap(text, _WIDTH - width - 2)
         paragraphs.append("\n".join(f"{name if not i else '':<{width}}  {line}" for i, line in enumerate(wrapped)))
-    return "\n\n".join(paragraphs) + "\n\n`understudy init METHOD > run.yaml` writes a recipe with all settings of a method."
+    return "\n\n".join([*paragraphs, "`understudy init METHOD` prints a recipe with all settings of a method."])
 
 
 def reference() -> str:
@@ -104,8 +106,8 @@ are understood as well, on the command line and as keys at the top of a recipe.
 def _table(model: type[BaseModel]) -> str:
     rows = ["| key | default | accepted | meaning |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
-        accepted = _accepted(field.annotation, field.metadata).replace("|", "\\|")
-        rows.append(f"| `{name}` | {_default(field)} | {accepted} | {(field.description or '').replace('|', '&#124;')} |")
+        accepted, meaning = _accepted(field.annotation, field.metadata), field.description or ""
+        rows.append(f"| `{name}` | {_default(field)} | {accepted} | {meaning} |")
     return "\n".join(rows)
 
 
@@ -142,7 +144,8 @@ def _accepted(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> st
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "a schedule" if issubclass(annotation, Schedule) else "a section"
     if get_origin(annotation) is tuple:
-        return f"a list of {_PLURALS.get(_base(arguments[0]), 'values')}"
+        inner = _base(arguments[0])
+        return f"a list of {_PLURALS.get(inner) or _accepted(inner)}"
     if get_origin(annotation) is dict:
         return "a section of names and files"
     if arguments:
@@ -164,7 +167,8 @@ def _constraints(item: Any) -> list[Any]:
 
 def _bounds(metadata: list[Any] | tuple[Any, ...]) -> str:
     words = {"gt": "above", "ge": "from", "lt": "below", "le": "up to"}
-    found = [f"{word} {getattr(item, name):g}" for name, word in words.items() for item in metadata if hasattr(item, name)]
+    given = [(name, item) for name in words for item in metadata if hasattr(item, name)]
+    found = [f"{words[name]} {getattr(item, name):g}" for name, item in given]
     return f" {', '.join(found)}" if found else ""
 
 
@@ -179,7 +183,7 @@ def _lines(model: type[BaseModel], method: type[BaseModel], path: str, depth: in
             yield _line(f"{indent}{name}:", comment, indent)
             for key, value in _EXAMPLE[here].items():
                 yield f"{indent}  {key}: {_yaml(value)}"
-        elif section is not None and (field.is_required() or field.default is not None or here in ("teacher", "method")):
+        elif section is not None and (field.default is not None or here == "teacher"):
             if depth == 0:
                 yield ""
             if name == "columns":

@@ -62,7 +62,7 @@ class ColumnSettings(Settings):
     )
     id: Name | None = Field(None, description="a name of the row, used in messages and predictions")
     group: Name | None = Field(
-        None, description="rows with the same value here (translations, paraphrases) never fall on both sides of a split"
+        None, description="rows with the same value here (such as translations) never fall on both sides of a split"
     )
     words: Name | None = Field(None, description="the words of a sentence, for kind tokens")
     tags: Name | None = Field(None, description="the tags of these words (BIO or IOB1), for kind tokens")
@@ -78,7 +78,7 @@ class TaskSettings(Settings):
     path: Text | None = Field(
         None, description="folder with the official files of the task; without it they come from the Hugging Face Hub"
     )
-    languages: Names | None = Field(None, description="languages to report on (pawsx, xnli, wikineural); all by default")
+    languages: Names | None = Field(None, description="languages to report on (pawsx, xnli, wikineural); else all")
     train_languages: Names | None = Field(None, description="languages to learn from; by default `languages`")
     max_length: Annotated[int, Field(strict=True, ge=8)] = Field(128, description="longest input, in sub-word tokens")
     max_train_examples: PositiveCount | None = Field(
@@ -89,7 +89,7 @@ class TaskSettings(Settings):
         description="the rows that choose the best checkpoint: dev, a fraction of train, or auto (dev where it is not "
         "what is reported, else a fraction of train); never the reported rows",
     )
-    select: Text | None = Field(None, description="the metric that chooses the best checkpoint; the task's own by default")
+    select: Text | None = Field(None, description="the metric that chooses the best checkpoint; else the task's own")
     kind: Literal["classification", "regression", "multilabel", "tokens", "text"] | None = Field(
         None, description="what a row of your own files is (custom only): a class, a number, several labels, a tag for "
         "each word, or text without a label"
@@ -128,6 +128,8 @@ class TaskSettings(Settings):
                 f"`kind`, `files` and `columns` are for `name: custom`; {self.name} knows its own "
                 "(give the folder of its files as `path`)."
             )
+        elif self.path is not None and self.name.startswith("demo/"):
+            raise ValueError(f"{self.name} is built in; remove `path`.")
         return self
 
 
@@ -176,9 +178,9 @@ class TeacherSettings(Settings):
 
     model: Text = Field(description="name on the Hugging Face Hub, a folder, or package:NAME/FOLDER")
     revision: Text | None = Field(None, description="branch, tag or commit on the Hub")
-    trust_remote_code: Flag = Field(False, description="run Python code that comes with the model; only if you trust it")
+    trust_remote_code: Flag = Field(False, description="run Python code the model brings along; only if you trust it")
     finetune: TrainSettings | None = Field(
-        None, description="fine-tune the teacher first, with any keys of `train` (those left out are taken from `train`); "
+        None, description="fine-tune the teacher first, with any keys of `train` (the others are taken from there); "
         "null = the model is already trained for this task"
     )  # fmt: skip
     languages: Names | None = Field(None, description="languages the teacher is fine-tuned on; by default the task's")
@@ -202,11 +204,11 @@ class StudentSettings(Settings):
 
     model: Text | None = Field(None, description="a smaller checkpoint: Hub name, folder, or package:NAME/FOLDER")
     init: Literal["pretrained", "teacher"] = Field(
-        "pretrained", description="take the kept layers from the checkpoint `teacher.model`, or from the teacher after it "
-        "was fine-tuned"
+        "pretrained", description="take the kept layers from the checkpoint `teacher.model`, or from the fine-tuned "
+        "teacher"
     )  # fmt: skip
     keep: LayerMap = Field(
-        "uniform", description="which layers to keep: uniform, first, last, skip, or their numbers from 0, as in [0, 2, 4]"
+        "uniform", description="which layers to keep: uniform, first, last, skip, or numbers from 0, as in [0, 2, 4]"
     )
     num_layers: PositiveCount | None = Field(None, description="how many layers to keep")
     config: StudentConfig | None = Field(None, description="a fresh architecture")
@@ -225,14 +227,14 @@ class StudentSettings(Settings):
                 "layers of the teacher (`keep`, `num_layers`), or a fresh architecture (`config`)."
             )
         if not given:
-            raise ValueError("say who learns: `model: a/checkpoint`, `num_layers: 3`, `keep: [0, 2, 4]` or `config: {…}`.")
+            raise ValueError("say who learns: `model: NAME`, `num_layers: 3`, `keep: [0, 2, 4]` or `config: {…}`.")
         if isinstance(self.keep, str):
             if keeps and self.num_layers is None:
                 raise ValueError(f"`keep: {self.keep}` needs `num_layers`, the number of layers to keep.")
         elif list(self.keep) != sorted(set(self.keep)):
             raise ValueError(f"`keep: {list(self.keep)}` must list each layer once, in rising order.")
         elif self.num_layers not in (None, len(self.keep)):
-            raise ValueError(f"`keep` lists {len(self.keep)} layers but `num_layers` is {self.num_layers}; drop one of them.")
+            raise ValueError(f"`keep` lists {len(self.keep)} layers, `num_layers` says {self.num_layers}; drop one.")
         return self
 
     @property
@@ -283,7 +285,7 @@ class Recipe(Settings):
     train: TrainSettings = Field(TrainSettings(), description="for how long")
     evaluate: EvaluateSettings = Field(EvaluateSettings(), description="how it is proved")
     cache: CacheSettings = Field(CacheSettings(), description="the store of the teacher's outputs")
-    track: tuple[TRACKERS, ...] = Field((), description="where to send curves as well: tensorboard, trackio, wandb, mlflow")
+    track: tuple[TRACKERS, ...] = Field((), description="send curves to tensorboard, trackio, wandb or mlflow too")
 
     @model_validator(mode="before")
     @classmethod
@@ -296,8 +298,8 @@ class Recipe(Settings):
             why = f"method {self.method.name}" if self.method.needs_teacher else "a student without its own checkpoint"
             raise ValueError(f"{why} needs a teacher: add `teacher: {{model: …}}`.")
         if self.determinism == "exact":
-            compiled = self.train.compile or bool(self.teacher and self.teacher.finetune and self.teacher.finetune.compile)
-            if compiled:
+            fits = [self.train, self.teacher.finetune if self.teacher else None]
+            if any(fit and fit.compile for fit in fits):
                 raise ValueError("`compile` cannot promise the same bits; set `determinism: fast` with it.")
         return self
 

@@ -1,0 +1,262 @@
+"""Everything that can fail early, found before it costs an hour: data, models, their fit, disk, memory, output folder.
+
+Nothing is trained and nothing is written. What lies on the Hub and cannot be reached from here is a warning, because
+the machine that will do the work may reach it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from understudy.base.errors import RecipeError, ResourceError, UnderstudyError
+from understudy.recipe.load import load_recipe, recipe_hash
+from understudy.recipe.settings import AutoMM, Recipe, TeacherSettings
+
+if TYPE_CHECKING:
+    from understudy.data.types import TaskData
+    from understudy.models.source import Source
+
+_GB = 1e9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `exit_code` is what the run would end with (errors only)."""
+
+    level: Literal["ok", "warning", "error"]
+    key: str
+    text: str
+    exit_code: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.level:<8} {self.key:<8} {self.text}"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a configuration alone tells about a model."""
+
+    layers: int
+    width: int
+    parameters: int
+
+
+def check(recipe: Recipe, *, out: Path | None = None) -> list[Finding]:
+    """Look at everything a run of this recipe depends on; `out` is the folder it would be written to."""
+    found = _Findings()
+    data = _task(recipe, found)
+    teacher, student = _models(recipe, data, found)
+    if teacher is not None and student is not None:
+        with found.catching("method"):
+            _method(recipe, data, teacher, student)
+            found.ok("method", f"{recipe.method.name} fits teacher and student.")
+    with found.catching("out"):
+        _room(recipe, found, out, teacher, student)
+    return found.list
+
+
+def exit_code(findings: list[Finding]) -> int:
+    """0 if the run can start, else the code of the first error."""
+    return next((finding.exit_code for finding in findings if finding.level == "error"), 0)
+
+
+class _Findings:
+    def __init__(self) -> None:
+        self.list: list[Finding] = []
+
+    def ok(self, key: str, text: str) -> None:
+        self.list.append(Finding("ok", key, text))
+
+    def warn(self, key: str, text: str) -> None:
+        self.list.append(Finding("warning", key, text))
+
+    @contextmanager
+    def catching(self, key: str) -> Iterator[None]:
+        """An expected error inside becomes a finding."""
+        try:
+            yield
+        except UnderstudyError as error:
+            self.list.append(Finding("error", key, str(error), error.exit_code))
+
+
+def _task(recipe: Recipe, found: _Findings) -> TaskData | None:
+    from understudy.data.tasks import load_task
+    from understudy.models.source import hub_reachable
+
+    settings = recipe.task
+    on_hub = settings.path is None and settings.name != "custom" and not settings.name.startswith("demo/")
+    with found.catching("task"):
+        try:
+            data = load_task(settings, seed=recipe.seed)
+        except UnderstudyError:
+            if on_hub and not hub_reachable():
+                found.warn("task", f"{settings.name} is not reachable from here; it will be downloaded from the Hub.")
+                return None
+            raise
+        tests = ", ".join(f"{name} {len(rows):,}" for name, rows in data.tests.items()) or "none"
+        found.ok("task", f"{settings.name}: {len(data.train):,} rows to learn from, {len(data.select):,} to select by; "
+                 f"test rows: {tests}.")  # fmt: skip
+        if data.task.labels:
+            shown = ", ".join(data.task.labels[:10]) + (", …" if len(data.task.labels) > 10 else "")
+            found.ok("task", f"{len(data.task.labels)} labels: {shown}")
+        steps = math.ceil(len(data.train) / recipe.train.batch_size) * recipe.train.epochs
+        found.ok("train", f"{steps:,} optimiser steps for the student.")
+        for note in data.notes:
+            found.warn("task", note)
+        return data
+    return None
+
+
+def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Sizes | None, Sizes | None]:
+    teacher = student = None
+    source: Source | None = None
+    settings = recipe.teacher
+    if settings is not None:
+        with found.catching("teacher"):
+            source = _source(settings.model, "teacher", settings.revision, settings.trust_remote_code, found)
+            teacher = _sizes(source.config) if source else None
+            if source and teacher:
+                found.ok("teacher", f"{settings.model}: {_describe(teacher)}.")
+                if settings.finetune is None and recipe.method.needs_teacher:
+                    _teaches_as_it_is(settings, source, recipe, data)
+    with found.catching("student"):
+        wanted = recipe.student
+        if wanted.model is not None:
+            own = _source(wanted.model, "student", None, False, found)
+            student = _sizes(own.config) if own else None
+        elif source is not None and teacher is not None:
+            student = _made_from(source.config, teacher, recipe)
+        if student:
+            found.ok("student", f"{wanted.model or 'made from the teacher'}: {_describe(student)}.")
+    return teacher, student
+
+
+def _source(ref: str, key: str, revision: str | None, trust: bool, found: _Findings) -> Source | None:
+    """The checked folder of a model (weights too if they are here); None and a warning if the Hub is out of reach."""
+    from understudy.models.source import hub_reachable, resolve
+
+    here = ref.startswith("package:") or Path(ref).expanduser().is_dir()
+    try:
+        return resolve(ref, key=f"{key}.model", revision=revision, trust_remote_code=trust, weights=here)
+    except UnderstudyError:
+        if here or ref.startswith((".", "/", "~")) or hub_reachable():
+            raise
+        found.warn(key, f"{ref} is not reachable from here; it will be downloaded from the Hub.")
+        return None
+
+
+def _sizes(config: dict[str, Any]) -> Sizes:
+    """Build the architecture without memory for its weights, and count."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    from understudy.models.anatomy import anatomy, anatomy_of
+
+    name = str(config.get("model_type", ""))
+    anatomy_of(name)
+    try:
+        settings = AutoConfig.for_model(**config)
+        with torch.device("meta"):
+            net = AutoModel.from_config(settings)
+    except Exception as error:  # every architecture has its own way of refusing
+        raise RecipeError(f"no {name} model can be built with these sizes: {str(error).splitlines()[0]}") from None
+    row = anatomy(net)
+    return Sizes(row.num_layers(net), row.width(net), sum(parameter.numel() for parameter in net.parameters()))
+
+
+def _made_from(config: dict[str, Any], teacher: Sizes, recipe: Recipe) -> Sizes:
+    wanted = recipe.student
+    if wanted.config is not None:
+        return _sizes(config | wanted.config.model_dump(exclude_none=True))
+    kept = (wanted.num_layers or 0) if isinstance(wanted.keep, str) else len(wanted.keep)
+    highest = kept - 1 if isinstance(wanted.keep, str) else max(wanted.keep)
+    if highest >= teacher.layers:
+        what = f"num_layers: {kept}" if isinstance(wanted.keep, str) else f"keep: {list(wanted.keep)}"
+        raise RecipeError(f"student.{what}: the teacher's layers are numbered from 0 to {teacher.layers - 1}.")
+    shallow = _sizes(config | {_depth_key(config): kept}) if config.get("model_type") != "albert" else teacher
+    return Sizes(kept, teacher.width, shallow.parameters)
+
+
+def _depth_key(config: dict[str, Any]) -> str:
+    return "n_layers" if config.get("model_type") == "distilbert" else "num_hidden_layers"
+
+
+def _teaches_as_it_is(settings: TeacherSettings, source: Source, recipe: Recipe, data: TaskData | None) -> None:
+    """A teacher that will not be fine-tuned has a trained head, and its labels are those of the task."""
+    if recipe.task.kind == "text":
+        return
+    architecture = str((source.config.get("architectures") or [""])[0])
+    if not architecture.endswith(("ForSequenceClassification", "ForTokenClassification")):
+        raise RecipeError(
+            f"teacher.model: {settings.model} has no trained head for this task. Give a checkpoint that was fine-tuned "
+            "for it, or add `finetune: {epochs: 3}` under `teacher`."
+        )
+    if data is not None and source.weights:
+        from understudy.models.load import load_model
+
+        load_model(settings.model, task=data.task, key="teacher.model", trust_remote_code=settings.trust_remote_code)
+
+
+def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Sizes) -> None:
+    """Build the objective for these sizes: layer maps, projections and combinations of settings are judged there."""
+    if not isinstance(recipe.method, AutoMM) or data is None:
+        return
+    import torch
+
+    from understudy.objective.automm import automm_objective
+
+    outputs = max(1, len(data.task.labels))
+    automm_objective(
+        recipe.method,
+        task_kind=data.task.kind,
+        num_labels=outputs,
+        student_width=student.width,
+        teacher_width=teacher.width,
+        student_layers=student.layers,
+        teacher_layers=teacher.layers,
+        teacher_head=(torch.zeros(outputs, teacher.width), torch.zeros(outputs)),
+        seed=recipe.seed,
+    )
+
+
+def _room(recipe: Recipe, found: _Findings, out: Path | None, teacher: Sizes | None, student: Sizes | None) -> None:
+    """The output folder can be written, holds no other run, and disk and memory suffice."""
+    place = (out or Path.cwd()).absolute()
+    if (place / "config.yaml").exists() and out is not None:
+        if recipe_hash(load_recipe(place / "config.yaml")) != recipe_hash(recipe):
+            raise RecipeError(f"{out} holds a run with other settings; use another --out for this one.")
+        found.ok("out", f"{out} holds this run already; the same command continues it.")
+    existing = next(folder for folder in (place, *place.parents) if folder.exists())
+    if not existing.is_dir():
+        raise ResourceError(f"{existing} is a file, so no folder can be made there; use another --out.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ResourceError(f"{existing} cannot be written; use another --out, or change its permissions.")
+    trained = [teacher.parameters] if teacher and recipe.teacher and recipe.teacher.finetune else []
+    trained += [student.parameters] * (2 if recipe.evaluate.baseline else 1) if student else []
+    if not trained:
+        return
+    # The result of each step stays (4 bytes per weight); the newest two checkpoints hold AdamW's state as well (12).
+    disk = 4 * sum(trained) + 24 * max(trained)
+    free = shutil.disk_usage(existing).free
+    if disk > free:
+        raise ResourceError(f"{existing}: {disk / _GB:.1f} GB are needed, {free / _GB:.1f} GB are free; make room.")
+    cache = f" and up to {recipe.cache.budget_gb:g} GB for the teacher's outputs" if recipe.cache.mode == "auto" else ""
+    found.ok("disk", f"about {disk / _GB:.1f} GB for the run{cache}; {free / _GB:.0f} GB are free.")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed = 16 * max(trained) + 4 * (teacher.parameters if teacher else 0)
+    if needed > memory:
+        found.warn("memory", f"at least {needed / _GB:.1f} GB are needed; this machine has {memory / _GB:.1f} GB.")
+
+
+def _describe(sizes: Sizes) -> str:
+    return f"{sizes.layers} layers of width {sizes.width}, {sizes.parameters / 1e6:.1f} M parameters"
