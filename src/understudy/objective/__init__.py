@@ -2,6 +2,7 @@
 
 weighted.py      Objective, Term, Counts: the sum and its bookkeeping
 terms.py         the vocabulary: every loss of `losses/` as a term
+automm.py        AutoMM's six terms, and the optional ones, from a recipe
 projections.py   the small trainable maps from the student's width to the teacher's
 gather.py        pairwise terms over several processes
 """

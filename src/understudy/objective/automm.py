@@ -54,13 +54,14 @@ def automm_objective(
     scale_by_t2 = not parity if cfg.scale_by_t2 is None else cfg.scale_by_t2
     # A masked-text head reads every token; there the one vector per text is their mean.
     feature = "mean" if kind == "text" and cfg.feature == "head_input" else cfg.feature
-    widths = {"student_width": student_width, "teacher_width": teacher_width}
     adaptors: dict[str, Projection] = {}
 
     def adaptor(term: str) -> Projection:
         name = "adaptor" if cfg.adaptor_scope == "shared" else f"adaptor_{term}"
         if name not in adaptors:
-            adaptors[name] = projection(name, cfg.adaptor, **widths, seed=seed)
+            adaptors[name] = projection(
+                name, cfg.adaptor, student_width=student_width, teacher_width=teacher_width, seed=seed
+            )
         return adaptors[name]
 
     def rkd(relation: Callable[..., Term]) -> Term:
@@ -115,21 +116,27 @@ def automm_objective(
             cfg.hidden_weight,
             lambda: learn.hidden_states(
                 tuple(enumerate(layer_map(cfg.hidden_mapping, student_layers, teacher_layers), start=1)),
-                loss_type=cfg.hidden_loss,
-                **widths,
+                student_width=student_width,
+                teacher_width=teacher_width,
                 seed=seed,
+                loss_type=cfg.hidden_loss,
             ),
         ),
         "relation": (
             cfg.relation_weight,
             lambda: learn.relations(
-                student_layers, _relation_layer(cfg, teacher_layers), heads=_relation_heads(cfg, widths)
+                student_layers,
+                _relation_layer(cfg, teacher_layers),
+                heads=_relation_heads(cfg, student_width, teacher_width),
             ),
         ),
         "patient": (
             cfg.patient_weight,
             lambda: learn.patient(
-                inner_pairs(cfg.patient_mapping, student_layers, teacher_layers), **widths, seed=seed
+                inner_pairs(cfg.patient_mapping, student_layers, teacher_layers),
+                student_width=student_width,
+                teacher_width=teacher_width,
+                seed=seed,
             ),
         ),
     }
@@ -163,10 +170,10 @@ def _relation_layer(settings: AutoMM, teacher_layers: int) -> int:
     return layer
 
 
-def _relation_heads(settings: AutoMM, widths: dict[str, int]) -> int | None:
+def _relation_heads(settings: AutoMM, *widths: int) -> int | None:
     heads = settings.relation_heads
-    if heads is not None and any(width % heads for width in widths.values()):
+    if heads is not None and any(width % heads for width in widths):
         raise RecipeError(
-            f"method.relation_heads {heads} must divide both models' widths, {' and '.join(map(str, widths.values()))}."
+            f"method.relation_heads {heads} must divide both models' widths, {' and '.join(map(str, widths))}."
         )
     return heads

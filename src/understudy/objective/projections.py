@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from understudy.base.errors import RecipeError
@@ -72,7 +73,8 @@ class FrozenHead(nn.Module):
         shift: float = 0.0,
     ) -> None:
         super().__init__()
-        weight = weight.detach().clone().float()
+        weight = weight.detach().clone()
+        weight = weight if weight.dtype == torch.float64 else weight.float()
         bias = weight.new_zeros(weight.shape[0]) if bias is None else bias.detach().clone().to(weight)
         if order is not None:
             weight, bias = weight[order], bias[order]

@@ -26,18 +26,17 @@ LogitLoss = Literal["auto", "mse", "cross_entropy"]
 Pairs = Sequence[tuple[int, int]]  # (student layer, teacher layer), counted from 1
 
 _LOGITS = Needs(logits=True)
-_HARD = {
-    "classification": losses.cross_entropy,
-    "regression": losses.squared_error,
-    "multilabel": losses.binary_cross_entropy,
-    "tokens": losses.token_cross_entropy,
-    "text": losses.token_cross_entropy,
-}
 
 
 def hard_labels(kind: str) -> Term:
     """The true labels: cross-entropy, squared error or binary cross-entropy, whatever the task asks for."""
-    loss_of = _HARD[kind]
+    loss_of = {
+        "classification": losses.cross_entropy,
+        "regression": losses.squared_error,
+        "multilabel": losses.binary_cross_entropy,
+        "tokens": losses.token_cross_entropy,
+        "text": losses.token_cross_entropy,
+    }[kind]
 
     def loss(seen: Seen) -> Tensor:
         assert seen.labels is not None
