@@ -1,8 +1,7 @@
 """Hold-outs and subsets: seeded, stratified by label, and never through a group.
 
-The unit of a split is a group of rows (the translations of one source row), or a row that has no group. AutoMM splits
-translated data by row, so that the same sentence is trained on in one language and selected on in another; this is why
-ours goes by group (and is `# Deviates:` on its page).
+The unit of a split is a group of rows (the translations of one source row), or a row that has no group: split by row,
+the same sentence would be trained on in one language and selected on in another.
 """
 
 from __future__ import annotations

@@ -8,7 +8,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from understudy.base.errors import DataError
-from understudy.data.read import find_file, read_csv, read_jsonl, read_lines, read_parquet, read_table, read_text, read_tsv
+from understudy.data.read import (
+    find_file,
+    read_csv,
+    read_jsonl,
+    read_lines,
+    read_parquet,
+    read_table,
+    read_text,
+    read_tsv,
+)
 from understudy.data.tags import read_conll
 
 
@@ -103,7 +112,7 @@ def test_parquet(tmp_path):
     [
         (b"", "is empty"),
         (b" \n\n", "is empty"),
-        ("text\tlabel\n".encode(), "no rows below its header"),
+        (b"text\tlabel\n", "no rows below its header"),
         ("text\tlabel\ncaf\xe9\t1\n".encode("latin-1"), r"line 2: byte 14 is not valid utf-8.*task\.encoding.*cp1252"),
         ("text\tlabel\n".encode("utf-16"), r"line 1: byte 0 is not valid utf-8.*perhaps utf-16"),
         (b"text\tlabel\ngo\x00od\t1\n", "line 2: character 13 is NUL"),
@@ -139,12 +148,17 @@ def test_missing_files_list_what_was_looked_for_and_found(write, tmp_path):
 
 def test_missing_column_names_the_nearest(write):
     table = read_csv(write("a.csv", "sentence,label\na,b\n"))
-    with pytest.raises(DataError, match=r"no column 'sentense' \(asked for by task\.columns\.text\)\. Did you mean 'sentence'\?"):
+    with pytest.raises(
+        DataError, match=r"no column 'sentense' \(asked for by task\.columns\.text\)\. Did you mean 'sentence'\?"
+    ):
         table.column("sentense", key="task.columns.text")
 
 
 def test_lines_end_at_line_feeds_only(write):
-    assert read_lines(write("a.txt", "one\x85\x0b\x1ctwo\u2028three\nfour\n")) == ["one\x85\x0b\x1ctwo\u2028three", "four"]
+    assert read_lines(write("a.txt", "one\x85\x0b\x1ctwo\u2028three\nfour\n")) == [
+        "one\x85\x0b\x1ctwo\u2028three",
+        "four",
+    ]
 
 
 _ANY = st.one_of(

@@ -14,7 +14,9 @@ def rows(counts: dict[int, int]) -> list[Example]:
     return [Example(str(i), text="t", label=label) for i, label in enumerate(labels)]
 
 
-@pytest.mark.parametrize(("n", "fraction"), [(100, 0.2), (4000, 0.125), (4999, 500 / 4999), (5000, 0.1), (104743, 0.02387)])
+@pytest.mark.parametrize(
+    ("n", "fraction"), [(100, 0.2), (4000, 0.125), (4999, 500 / 4999), (5000, 0.1), (104743, 0.02387)]
+)
 def test_the_rule_of_sizes(n, fraction):
     assert hold_out_fraction(n) == pytest.approx(fraction, rel=1e-3)
     assert hold_out_fraction(10**7) == 0.01
@@ -33,7 +35,9 @@ def test_hold_out_is_seeded_stratified_and_complete():
 
 def test_groups_are_never_separated():
     examples = [
-        Example(f"{language}-{i}", text="t", label=i % 2, group=f"g{i}") for language in ("de", "en", "fr") for i in range(50)
+        Example(f"{language}-{i}", text="t", label=i % 2, group=f"g{i}")
+        for language in ("de", "en", "fr")
+        for i in range(50)
     ]
     train, held = hold_out(examples, seed=0, fraction=0.3)
     assert len(held) == 45

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from understudy.base.errors import DataError, RecipeError
+from understudy.data.custom import read_examples
+from understudy.data.tasks import load_task
+
+ONE = {"text": "body", "label": "mood"}
+
+
+def csv(*rows: str, head: str = "body,mood") -> str:
+    return "\n".join((head, *rows)) + "\n"
+
+
+GLAD_OR_SAD = csv(*["good day,glad", "bad day,sad"] * 10)
+
+
+def load(settings, seed: int = 0):
+    return load_task(settings, seed=seed)
+
+
+def test_classification_with_a_labelled_test_file_selects_on_dev(write, custom):
+    for name in ("train", "dev", "test"):
+        write(f"{name}.csv", GLAD_OR_SAD)
+    files = {name: f"{name}.csv" for name in ("train", "dev", "test")}
+    data = load(custom("classification", columns=ONE, files=files))
+    assert data.task.labels == ("glad", "sad") and data.task.metrics == ("accuracy", "f1") and not data.task.pair
+    assert (len(data.train), len(data.select), len(data.tests["test"])) == (20, 20, 20)
+    assert [e.label for e in data.train[:2]] == [0, 1] and data.train[0].text == "good day"
+    assert data.digest() == load(custom("classification", columns=ONE, files=files)).digest()
+    assert data.digest() != load(custom("classification", columns=ONE, files=files, labels=["sad", "glad"])).digest()
+
+
+def test_which_rows_select_and_which_are_reported(write, custom):
+    for name in ("train", "dev", "test"):
+        write(f"{name}.csv", GLAD_OR_SAD)
+
+    def sizes(files: dict, **keys):
+        data = load(custom("classification", columns=ONE, files=files, **keys))
+        return len(data.train), len(data.select), {name: len(part) for name, part in data.tests.items()}
+
+    train, dev, test = ({name: f"{name}.csv"} for name in ("train", "dev", "test"))
+    assert sizes(train) == (13, 3, {"test": 4})  # both held out of train
+    assert sizes(train | dev) == (16, 4, {"dev": 20})
+    assert sizes(train | test) == (16, 4, {"test": 20})
+    assert sizes(train | dev | {"test": {"a": "test.csv", "b": "dev.csv"}}) == (20, 20, {"a": 20, "b": 20})
+    assert sizes(train | dev | test, selection=0.5) == (10, 10, {"test": 20})
+    assert sizes(train | dev | test, max_train_examples=6) == (6, 20, {"test": 20})
+    with pytest.raises(RecipeError, match="selection: dev would select on the rows that are reported on"):
+        sizes(train | dev, selection="dev")
+
+
+def test_an_unlabelled_test_file_is_not_reported_on(write, custom):
+    write("train.csv", GLAD_OR_SAD)
+    write("dev.csv", GLAD_OR_SAD)
+    for content in ("body\ngood\n", "body,mood\ngood,\n"):
+        write("test.csv", content)
+        settings = custom(
+            "classification", columns=ONE, files={"train": "train.csv", "dev": "dev.csv", "test": "test.csv"}
+        )
+        data = load(settings)
+        assert list(data.tests) == ["dev"] and any("test.csv has no labels" in note for note in data.notes)
+        unlabelled = read_examples("test.csv", settings, data.task)
+        assert [(e.text, e.label) for e in unlabelled] == [("good", None)]
+    assert [e.label for e in read_examples("dev.csv", settings, data.task)][:2] == [0, 1]
+
+
+def test_pairs_ids_groups_and_unused_columns(write, custom):
+    rows = [f"{i},s{i // 2},one {i},two {i},{'yn'[i % 2]},x" for i in range(20)]
+    write("train.csv", csv(*rows, head="key,source,a,b,same,extra"))
+    columns = {"text": "a", "pair": "b", "label": "same", "id": "key", "group": "source"}
+    data = load(custom("classification", columns=columns))
+    assert data.task.pair and data.task.labels == ("n", "y")
+    first = next(e for e in data.train + data.select + data.tests["test"] if e.id == "3")
+    assert (first.text, first.pair, first.group) == ("one 3", "two 3", "s1")
+    for part in (data.select, data.tests["test"]):
+        assert {e.group for e in part}.isdisjoint(e.group for e in data.train)
+    assert any("not used: extra" in note for note in data.notes)
+    write("train.csv", csv("1,s,a,b,y,", "1,s,a,b,n,", head="key,source,a,b,same,extra"))
+    with pytest.raises(DataError, match="line 3, column 'key': the id '1' is that of line 2 too"):
+        load(custom("classification", columns=columns))
+
+
+def test_regression(write, custom):
+    write("train.csv", csv(*[f"text {i},{i / 4}" for i in range(20)]))
+    data = load(custom("regression", columns=ONE))
+    assert data.task.labels == () and data.task.select == "pearson"
+    assert sorted(e.label for e in data.train + data.select + data.tests["test"]) == [i / 4 for i in range(20)]
+    for cell, says in (("warm", "'warm' is not a number"), ("nan", "the score is nan"), ("", "score is missing")):
+        write("train.csv", csv("a,1", f"b,{cell}"))
+        with pytest.raises(DataError, match=f"line 3, column 'mood': .*{says}"):
+            load(custom("regression", columns=ONE))
+
+
+def test_multilabel_in_one_cell_in_lists_and_in_columns(write, custom):
+    write("train.csv", csv(*["a,red|blue", "b,", "c, blue "] * 5))
+    data = load(custom("multilabel", columns=ONE))
+    assert data.task.labels == ("blue", "red")
+    assert {e.text: e.label for e in data.train} == {"a": (1, 1), "b": (0, 0), "c": (1, 0)}
+    cells = [["red", "blue"], [], ["blue"]] * 5
+    write("train.jsonl", "\n".join(json.dumps({"body": "x", "mood": cell}) for cell in cells))
+    listed = load(custom("multilabel", columns=ONE, files={"train": "train.jsonl"}))
+    assert listed.task.labels == ("blue", "red") and {e.label for e in listed.train} == {(1, 1), (0, 0), (1, 0)}
+    write("train.csv", csv(*["a,1,0", "b,0,1"] * 5, head="body,red,blue"))
+    columns = {"text": "body", "label": ["red", "blue"]}
+    assert load(custom("multilabel", columns=columns)).task.labels == ("red", "blue")
+    write("train.csv", csv("a,1,0", "b,0,2", head="body,red,blue"))
+    with pytest.raises(DataError, match="line 3, column 'blue': '2' is neither 0 nor 1"):
+        load(custom("multilabel", columns=columns))
+    with pytest.raises(RecipeError, match="a list of columns is for kind multilabel"):
+        load(custom("classification", columns=columns))
+
+
+def test_tags_in_conll_columns(write, custom):
+    write("train.txt", "Anna I-PER\nsings O\n\nRome I-CITY\n\n" * 5)
+    data = load(custom("tokens", files={"train": "train.txt"}))
+    assert data.task.labels == ("O", "B-CITY", "I-CITY", "B-PER", "I-PER")
+    assert {e.label for e in data.train} == {(3, 0), (1,)}
+    write("new.txt", "Anna\nsings\n")
+    unlabelled = read_examples("new.txt", custom("tokens", files={"train": "train.txt"}), data.task)
+    assert [(e.words, e.label) for e in unlabelled] == [(("Anna", "sings"), None)]
+    with pytest.raises(DataError, match=r"new\.txt has words but no tags"):
+        load(custom("tokens", files={"train": "new.txt"}))
+    with pytest.raises(RecipeError, match=r"columns\.words: CoNLL files have no header"):
+        load(custom("tokens", files={"train": "train.txt"}, columns={"words": "token"}))
+    write("none.txt", "Anna O\nsings O\n\n" * 9)
+    with pytest.raises(DataError, match="no word of the training rows has a tag but O"):
+        load(custom("tokens", files={"train": "none.txt"}))
+
+
+def test_tags_in_tables(write, custom):
+    columns = {"words": "w", "tags": "t"}
+    lines = [{"w": ["Anna", "sings"], "t": ["B-PER", "O"]}] * 10
+    write("train.jsonl", "\n".join(map(json.dumps, lines)))
+    data = load(custom("tokens", files={"train": "train.jsonl"}, columns=columns, labels=["PER", "LOC"]))
+    assert data.task.labels == ("O", "B-PER", "I-PER", "B-LOC", "I-LOC") and data.train[0].label == (1, 0)
+    write("train.tsv", "w\tt\n" + "Anna sings\tB-PER O\n" * 10)
+    assert load(custom("tokens", files={"train": "train.tsv"}, columns=columns)).train[0].words == ("Anna", "sings")
+    write("train.tsv", "w\tt\nAnna sings\tB-PER O\nAnna sings\tO\n")
+    with pytest.raises(DataError, match="line 3: 2 words but 1 tags"):
+        load(custom("tokens", files={"train": "train.tsv"}, columns=columns))
+    write("train.tsv", "w\tt\nAnna\tB-PER\n \tO\n")
+    with pytest.raises(DataError, match="line 3, column 'w': expected a list of words"):
+        load(custom("tokens", files={"train": "train.tsv"}, columns=columns))
+
+
+def test_plain_text_is_one_passage_a_line(write, custom):
+    write("train.txt", "one line, with a comma\n\n \ntwo\n" * 10)
+    data = load(custom("text", files={"train": "train.txt"}))
+    assert data.task.labels == () and data.task.select == "loss"
+    assert len(data.train) + len(data.select) + len(data.tests["test"]) == 20
+    assert any("20 blank lines are left out" in note for note in data.notes)
+    write("train.csv", csv(*["one,x", "two,y"] * 5))
+    assert load(custom("text", columns={"text": "body"})).train[0].text in ("one", "two")
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (("good,glad", "good,glad"), "all 1 training rows have the label 'glad'; at least two"),
+        (("good,glad", "bad,"), "line 3, column 'mood': the label is missing"),
+        (("good,glad", "bad,sad,x"), "line 3: 3 cells where the header has 2"),
+    ],
+)
+def test_bad_classification_rows(write, custom, rows, says):
+    write("train.csv", csv(*rows))
+    write("dev.csv", csv(*rows))
+    with pytest.raises(DataError, match=says):
+        load(custom("classification", columns=ONE, files={"train": "train.csv", "dev": "dev.csv"}))
+
+
+def test_labels_outside_the_set_name_the_nearest(write, custom):
+    write("train.csv", GLAD_OR_SAD)
+    write("test.csv", csv("fine,gladd"))
+    files = {"train": "train.csv", "test": "test.csv"}
+    with pytest.raises(
+        DataError, match=r"test\.csv, line 2, column 'mood': 'gladd' is not in the label set. Did you mean 'glad'"
+    ):
+        load(custom("classification", columns=ONE, files=files))
+    data = load(custom("classification", columns=ONE, labels=["glad", "sad", "calm"]))
+    assert "No training row has the label 'calm'." in data.notes
+
+
+def test_number_labels_are_in_order_of_their_values(write, custom):
+    write("train.jsonl", "\n".join(json.dumps({"body": "x", "mood": i}) for i in [2, 10, 1.0] * 5))
+    assert load(custom("classification", columns=ONE, files={"train": "train.jsonl"})).task.labels == ("1", "2", "10")
+
+
+def test_missing_things(write, custom):
+    write("train.csv", GLAD_OR_SAD)
+    with pytest.raises(
+        DataError, match=r"no column 'boddy' \(asked for by task\.columns\.text\)\. Did you mean 'body'"
+    ):
+        load(custom("classification", columns={"text": "boddy", "label": "mood"}))
+    with pytest.raises(RecipeError, match=r"task\.columns\.label is missing"):
+        load(custom("classification", columns={"text": "body"}))
+    with pytest.raises(DataError, match=r"Looked for trian\.csv; found train\.csv"):
+        load(custom("classification", columns=ONE, files={"train": "trian.csv"}))
+    with pytest.raises(RecipeError, match=r"task\.select: there is no metric 'acuracy' .* Did you mean 'accuracy'"):
+        load(custom("classification", columns=ONE, select="acuracy"))
+    assert load(custom("classification", columns=ONE, select="mcc")).task.metrics == ("mcc", "accuracy", "f1")
+
+
+def test_texts_must_be_texts_and_empty_ones_are_counted(write, custom):
+    write("train.jsonl", '{"body": "a", "mood": "x"}\n{"body": 3, "mood": "y"}\n')
+    with pytest.raises(DataError, match="line 2, column 'body': expected a text, got 3"):
+        load(custom("classification", columns=ONE, files={"train": "train.jsonl"}))
+    write("train.jsonl", '{"body": "a", "mood": "x"}\n{"mood": "y"}\n')
+    with pytest.raises(DataError, match="line 2, column 'body': the text is missing"):
+        load(custom("classification", columns=ONE, files={"train": "train.jsonl"}))
+    write("train.csv", csv(*["good,glad", ",sad"] * 5))
+    assert any("5 rows have an empty text" in note for note in load(custom("classification", columns=ONE)).notes)
+
+
+def test_metrics_exist_in_the_evaluation():
+    import numpy as np
+
+    from understudy.data.tasks import METRICS_OF_KIND
+    from understudy.data.types import Task
+    from understudy.evaluate.metrics import Predictions, compute
+
+    one = {
+        "classification": (np.eye(2), np.array([0, 1])),
+        "multilabel": (np.ones((2, 2)), np.ones((2, 2))),
+        "tokens": ([[1], [0]], [[1], [0]]),
+        "regression": (np.array([0.0, 1.0]), np.array([0.0, 1.0])),
+        "text": (np.array([1.0, 2.0]), np.array([1, 2])),
+    }
+    for kind, (scores, gold) in one.items():
+        labels = ("O", "B-X") if kind == "tokens" else ("a", "b")
+        task = Task("t", kind, labels, METRICS_OF_KIND[kind])
+        assert set(compute(task, Predictions(["1", "2"], scores, gold))) == set(METRICS_OF_KIND[kind])
