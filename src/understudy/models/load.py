@@ -28,6 +28,17 @@ PROBLEM_TYPES = {
 }
 
 
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+
+
 class TaskLabels(Protocol):
     """What loading needs to know of a task."""
 
@@ -201,7 +212,7 @@ def _judge(report: dict[str, Any], net: Any, source: Source, key: str, *, own_he
     if inside or (own_head and any("pooler" not in name for name in head)):
         lost = inside or head
         raise DataError(
-            f"{key}: '{source.ref}' lacks {len(lost)} weights its architecture needs ({_some(lost)}); the checkpoint "
+            f"{key}: '{source.ref}' lacks weights its architecture needs: {_some(lost)}. The checkpoint "
             "is incomplete or its config.json belongs to another model."
         )
     notes = []
@@ -251,16 +262,16 @@ def _set_outputs(config: Any, kind: str, labels: tuple[str, ...]) -> None:
 def _open_tokenizer(source: Source, *, key: str, words: bool, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
+    help_text = "Copy tokenizer.json and tokenizer_config.json of the model it was made from into the folder."
+    if not any((source.folder / name).is_file() for name in VOCABULARIES):  # transformers would make an empty one up
+        raise DataError(f"{key}: '{source.ref}' has no tokenizer. {help_text}")
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
                 source.folder, trust_remote_code=trust_remote_code, local_files_only=True
             )
     except Exception as error:  # missing vocabulary, damaged tokenizer.json, unknown class: all mean the same here
-        raise DataError(
-            f"{key}: '{source.ref}' has no usable tokenizer ({_first_line(error)}). Copy tokenizer.json and "
-            "tokenizer_config.json of the model it was made from into the folder."
-        ) from None
+        raise DataError(f"{key}: '{source.ref}' has no usable tokenizer ({_first_line(error)}). {help_text}") from None
     if not tokenizer.is_fast:
         raise DataError(
             f"{key}: the tokenizer of '{source.ref}' has no fast version; add a tokenizer.json to the folder."

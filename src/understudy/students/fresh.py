@@ -81,7 +81,7 @@ def _check(config: Any, position_start: int, family: str) -> None:
         )
     if family == "modernbert" and (width // heads) % 2:
         raise RecipeError(
-            f"student.config: rotary positions need an even head width, not {width // heads}; change the number of heads."
+            f"student.config: rotary positions need an even head width, not {width // heads}; change the heads."
         )
     if config.max_position_embeddings <= position_start + 2:
         raise RecipeError(
