@@ -87,10 +87,11 @@ def _rows(
     names = getattr(data.features[columns[-1]], "names", None)
     order = [task.labels.index(name) if name in task.labels else i for i, name in enumerate(names or task.labels)]
     examples: list[Example] = []
-    for i, (text, pair, label) in enumerate(zip(texts, pairs, data[columns[-1]], strict=True)):
+    keys = data["id"] if "id" in data.column_names else range(len(texts))  # PAWS-X numbers its rows, as its files do
+    for key, text, pair, label in zip(keys, texts, pairs, data[columns[-1]], strict=True):
         value = order[label] if task.labels else float(label)
-        source = f"{group}-{i}" if group else None
-        examples.append(Example(f"{prefix}-{i}", text=text, pair=pair, label=value, group=source, language=language))
+        source = f"{group}-{key}" if group else None
+        examples.append(Example(f"{prefix}-{key}", text=text, pair=pair, label=value, group=source, language=language))
     return examples
 
 

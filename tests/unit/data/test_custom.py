@@ -1,8 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from understudy.base.errors import DataError, RecipeError
 from understudy.data.custom import read_examples
@@ -18,8 +24,8 @@ def csv(*rows: str, head: str = "body,mood") -> str:
 GLAD_OR_SAD = csv(*["good day,glad", "bad day,sad"] * 10)
 
 
-def load(settings, seed: int = 0):
-    return load_task(settings, seed=seed)
+def load(task, seed: int = 0):
+    return load_task(task, seed=seed)
 
 
 def test_classification_with_a_labelled_test_file_selects_on_dev(write, custom):
@@ -58,14 +64,14 @@ def test_an_unlabelled_test_file_is_not_reported_on(write, custom):
     write("dev.csv", GLAD_OR_SAD)
     for content in ("body\ngood\n", "body,mood\ngood,\n"):
         write("test.csv", content)
-        settings = custom(
+        task = custom(
             "classification", columns=ONE, files={"train": "train.csv", "dev": "dev.csv", "test": "test.csv"}
         )
-        data = load(settings)
+        data = load(task)
         assert list(data.tests) == ["dev"] and any("test.csv has no labels" in note for note in data.notes)
-        unlabelled = read_examples("test.csv", settings, data.task)
+        unlabelled = read_examples("test.csv", task, data.task)
         assert [(e.text, e.label) for e in unlabelled] == [("good", None)]
-    assert [e.label for e in read_examples("dev.csv", settings, data.task)][:2] == [0, 1]
+    assert [e.label for e in read_examples("dev.csv", task, data.task)][:2] == [0, 1]
 
 
 def test_pairs_ids_groups_and_unused_columns(write, custom):
@@ -213,6 +219,46 @@ def test_texts_must_be_texts_and_empty_ones_are_counted(write, custom):
         load(custom("classification", columns=ONE, files={"train": "train.jsonl"}))
     write("train.csv", csv(*["good,glad", ",sad"] * 5))
     assert any("5 rows have an empty text" in note for note in load(custom("classification", columns=ONE)).notes)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(["classification", "regression", "multilabel", "text"]),
+    at=st.integers(0, 80),
+    gone=st.integers(0, 2),
+    put=st.sampled_from(['"', "\n", "\r", "\x00", ",", "nan", "1e999", "|", "\ud800", "é", ""]),
+)
+def test_a_damaged_file_is_loaded_or_refused_in_a_sentence(write, custom, kind, at, gone, put):
+    whole = csv(*[f"text {i},{i % 3}" for i in range(9)])
+    write("train.csv", (whole[:at] + put + whole[at + gone :]).encode("utf-8", "surrogatepass"))
+    try:
+        data = load(custom(kind, columns=ONE))
+    except DataError as error:
+        assert "train.csv" in str(error) or "training rows" in str(error)
+    else:
+        assert data.train and data.select and data.tests["test"] and len(data.digest()) == 32
+
+
+def test_task_names_are_those_of_the_recipe():
+    from understudy.data.tasks import TASK_NAMES
+    from understudy.recipe.settings import TASK_NAMES as OF_THE_RECIPE
+
+    assert set(TASK_NAMES) == set(OF_THE_RECIPE)
+
+
+def test_reading_data_loads_no_heavy_package():
+    code = (
+        "import sys, understudy.data.tasks; print({'torch', 'transformers', 'datasets', 'pyarrow'} & set(sys.modules))"
+    )
+    source = Path(__file__).resolve().parents[3] / "src"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(source)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == "set()"
 
 
 def test_metrics_exist_in_the_evaluation():

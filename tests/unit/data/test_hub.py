@@ -67,11 +67,13 @@ def test_mnli_and_stsb(hub):
 
 def test_languages(hub):
     for language in ("en", "de"):
-        hub["google-research-datasets/paws-x", language] = pairs(("sentence1", "sentence2"), ["0", "1"])
+        numbered = pairs(("sentence1", "sentence2"), ["0", "1"]).add_column("id", list(range(5, 17)))
+        hub["google-research-datasets/paws-x", language] = numbered
         hub["facebook/xnli", language] = pairs(("premise", "hypothesis"), ["entailment", "neutral", "contradiction"])
     pawsx = load("pawsx", languages=["en", "de"], train_languages=["en"])
     assert list(pawsx.tests) == ["en", "de", "all"] and len(pawsx.train) == len(pawsx.select) == 12
     assert pawsx.tests["en"][3].group == pawsx.tests["de"][3].group and pawsx.tests["en"][1].label == 1
+    assert pawsx.tests["en"][3].id == "en-test-8"  # the id of the official files
     xnli = load("xnli", languages=["de"])
     assert {e.language for e in xnli.train} == {"en"} and list(xnli.tests) == ["de"]
 
