@@ -14,7 +14,7 @@ positions and sliding windows in ModernBERT live outside the layer) are run padd
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,49 +28,58 @@ Net = Any
 Layer = Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Anatomy:
-    """One family. The fields are what differs between families; the methods are what all share.
+    """One family. The fields are what differs, with BERT's as defaults; the methods are what all share.
 
     Layers are 0-based modules here; hidden state 0 is the output of `embed` and i the output of layer i - 1.
     """
 
     family: str
     """`config.model_type`."""
-    packs: bool
-    """Layers may be called one by one on a packed (1, T, D) row."""
-    pre_norm: bool
-    """Norms come before attention and FFN (ModernBERT) instead of after the residual sum."""
-    gated: bool
-    """`up` produces FFN input and gate side by side, twice the FFN width (ModernBERT's GLU)."""
-    stack: Callable[[Net], nn.ModuleList]
-    """backbone -> the list of layers as it is stored (ALBERT: the list of layer groups)."""
-    prologue: Callable[[Net, Tensor], Tensor]
-    """(backbone, output of the embeddings module) -> hidden state 0: ALBERT and ELECTRA widen narrow embeddings."""
-    qkv: Callable[[Layer], tuple[nn.Linear, ...]]
-    """layer -> (query, key, value) projections, or one fused projection; `heads` splits their outputs. Of several calls
-    in one forward the first is the content: DeBERTa sends its relative positions through the same modules later."""
-    out: Callable[[Layer], nn.Linear]
-    """layer -> the projection of the attention's output back to the width."""
-    up: Callable[[Layer], nn.Linear]
-    down: Callable[[Layer], nn.Linear]
-    norms: Callable[[Layer], tuple[nn.Module, nn.Module]]
-    """layer -> (norm of the attention block, norm of the FFN block)."""
-    dropout: Callable[[Layer], float]
-    """layer -> probability of dropping an attention weight (0 in eval mode)."""
-    finish: Callable[[Layer, Tensor, Tensor], Tensor] | None
-    """(layer, attention context (..., D), residual input rows (..., D)) -> output rows (..., D), exactly as the stock
-    layer continues after attention. None where the family is run padded."""
     pool: Callable[[Net, Tensor], Tensor]
     """(net, hidden (B, >=1, D)) -> input of the sequence head's last Linear (B, D), pooler and dropout included."""
-    tag_input: Callable[[Net, Tensor], Tensor]
-    """(net, hidden (..., D)) -> input of the token head's last Linear (..., D), dropout included."""
     fill: Callable[[Net, Tensor], Tensor]
     """(masked language model, hidden (..., D)) -> logits over the vocabulary (..., V)."""
-    token_types: bool = False
+    tag_input: Callable[[Net, Tensor], Tensor] = lambda net, hidden: net.dropout(hidden)
+    """(net, hidden (..., D)) -> input of the token head's last Linear (..., D), dropout included."""
+    packs: bool = True
+    """Layers may be called one by one on a packed (1, T, D) row."""
+    pre_norm: bool = False
+    """Norms come before attention and FFN (ModernBERT) instead of after the residual sum."""
+    gated: bool = False
+    """`up` produces FFN input and gate side by side, twice the FFN width (ModernBERT's GLU)."""
+    token_types: bool = True
     """The embeddings module accepts token type ids."""
     offset_positions: bool = False
     """Positions start behind the padding index (RoBERTa), not at zero."""
+    stack: Callable[[Net], nn.ModuleList] = lambda backbone: backbone.encoder.layer
+    """backbone -> the list of layers as it is stored (ALBERT: the list of layer groups)."""
+    prologue: Callable[[Net, Tensor], Tensor] = lambda backbone, hidden: hidden
+    """(backbone, output of the embeddings module) -> hidden state 0: ALBERT and ELECTRA widen narrow embeddings."""
+    qkv: Callable[[Layer], tuple[nn.Linear, ...]] = lambda layer: (
+        layer.attention.self.query,
+        layer.attention.self.key,
+        layer.attention.self.value,
+    )
+    """layer -> (query, key, value) projections, or one fused projection; `heads` splits their outputs. Of several calls
+    in one forward the first is the content: DeBERTa sends its relative positions through the same modules later."""
+    out: Callable[[Layer], nn.Linear] = lambda layer: layer.attention.output.dense
+    """layer -> the projection of the attention's output back to the width."""
+    up: Callable[[Layer], nn.Linear] = lambda layer: layer.intermediate.dense
+    down: Callable[[Layer], nn.Linear] = lambda layer: layer.output.dense
+    norms: Callable[[Layer], tuple[nn.Module, nn.Module]] = lambda layer: (
+        layer.attention.output.LayerNorm,
+        layer.output.LayerNorm,
+    )
+    """layer -> (norm of the attention block, norm of the FFN block)."""
+    attention_dropout: Callable[[Layer], float] = lambda layer: layer.attention.self.dropout.p
+    """layer -> probability of dropping an attention weight in training; `dropout` knows the mode."""
+    finish: Callable[[Layer, Tensor, Tensor], Tensor] | None = lambda layer, context, residual: (
+        layer.feed_forward_chunk(layer.attention.output(context, residual))
+    )
+    """(layer, attention context (..., D), residual input rows (..., D)) -> output rows (..., D), exactly as the stock
+    layer continues after attention. None where the family is run padded."""
 
     def backbone(self, net: Net) -> Net:
         """The model without its head; a bare backbone is its own."""
@@ -83,16 +92,12 @@ class Anatomy:
     def layers(self, net: Net) -> list[Layer]:
         """The layers in the order they are applied. ALBERT: shared layers are listed once per application."""
         backbone = self.backbone(net)
-        stored = list(self.stack(backbone))
+        stored: list[Layer] = list(self.stack(backbone))
         if self.family != "albert":
             return stored
         config = backbone.config
         per_group = config.num_hidden_layers / config.num_hidden_groups
-        return [
-            inner
-            for i in range(config.num_hidden_layers)
-            for inner in stored[int(i / per_group)].albert_layers
-        ]
+        return [inner for i in range(config.num_hidden_layers) for inner in stored[int(i / per_group)].albert_layers]
 
     def embed(
         self,
@@ -120,6 +125,10 @@ class Anatomy:
         """The longest sequence the position embeddings were built for, special tokens included."""
         return net.config.max_position_embeddings - self.position_start(net)
 
+    def dropout(self, layer: Layer) -> float:
+        """The probability with which this layer drops attention weights now: 0 in eval mode."""
+        return self.attention_dropout(layer) if layer.training else 0.0
+
     def width(self, net: Net) -> int:
         return net.config.hidden_size
 
@@ -135,9 +144,7 @@ class Anatomy:
         fused = 3 if len(projections) == 1 else 1
         return projections[0].out_features // (fused * self.num_heads(net))
 
-    def heads(
-        self, outputs: Sequence[Tensor], num_heads: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def heads(self, outputs: Sequence[Tensor], num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
         """Outputs of the `qkv` modules (..., H*d), or of one fused module (..., 3*H*d) -> q, k, v of (..., H, d).
 
         ModernBERT's rotary positions are applied later: its q and k here are content only, as in the other families.
@@ -151,9 +158,7 @@ class Anatomy:
         if net.get_output_embeddings() is not None:
             return net.get_output_embeddings()
         if not hasattr(net, "classifier"):
-            raise RecipeError(
-                f"{type(net).__name__} has no head that gives logits; load it for a task."
-            )
+            raise RecipeError(f"{type(net).__name__} has no head that gives logits; load it for a task.")
         return getattr(net.classifier, "out_proj", net.classifier)
 
     def classify(self, net: Net, hidden_BLD: Tensor) -> Tensor:
@@ -172,58 +177,7 @@ class Anatomy:
         return getattr(net.config, "classifier_pooling", "cls") == "mean"
 
 
-def _unchanged(backbone: Net, hidden: Tensor) -> Tensor:
-    return hidden
-
-
-def _dropped(net: Net, hidden: Tensor) -> Tensor:
-    return net.dropout(hidden)
-
-
-def _active(layer: Layer, probability: float) -> float:
-    return probability if layer.training else 0.0
-
-
-# -- BERT and the families that copy its layer -------------------------------------------------------------------------
-
-
-def _finish_bert(layer: Layer, context: Tensor, residual: Tensor) -> Tensor:
-    return layer.feed_forward_chunk(layer.attention.output(context, residual))
-
-
-def _pool_bert(net: Net, hidden: Tensor) -> Tensor:
-    return net.dropout(net.bert.pooler(hidden))
-
-
-def _bert_like(family: str, **parts: Any) -> Anatomy:
-    """A row whose layers are built like BERT's; `parts` are the rest, or what differs."""
-    row: dict[str, Any] = {
-        "packs": True,
-        "pre_norm": False,
-        "gated": False,
-        "stack": lambda backbone: backbone.encoder.layer,
-        "prologue": _unchanged,
-        "qkv": lambda layer: (
-            layer.attention.self.query,
-            layer.attention.self.key,
-            layer.attention.self.value,
-        ),
-        "out": lambda layer: layer.attention.output.dense,
-        "up": lambda layer: layer.intermediate.dense,
-        "down": lambda layer: layer.output.dense,
-        "norms": lambda layer: (
-            layer.attention.output.LayerNorm,
-            layer.output.LayerNorm,
-        ),
-        "dropout": lambda layer: _active(layer, layer.attention.self.dropout.p),
-        "finish": _finish_bert,
-        "tag_input": _dropped,
-        "token_types": True,
-    }
-    return Anatomy(family=family, **{**row, **parts})
-
-
-# -- RoBERTa, XLM-R and ELECTRA put their own little network on the first token ---------------------------------------
+# -- the heads and layers that need more than an expression ------------------------------------------------------------
 
 
 def _pool_roberta(net: Net, hidden: Tensor) -> Tensor:
@@ -237,14 +191,7 @@ def _pool_electra(net: Net, hidden: Tensor) -> Tensor:
 
 
 def _widen_electra(backbone: Net, hidden: Tensor) -> Tensor:
-    return (
-        backbone.embeddings_project(hidden)
-        if hasattr(backbone, "embeddings_project")
-        else hidden
-    )
-
-
-# -- DistilBERT --------------------------------------------------------------------------------------------------------
+    return backbone.embeddings_project(hidden) if hasattr(backbone, "embeddings_project") else hidden
 
 
 def _finish_distilbert(layer: Layer, context: Tensor, residual: Tensor) -> Tensor:
@@ -252,151 +199,100 @@ def _finish_distilbert(layer: Layer, context: Tensor, residual: Tensor) -> Tenso
     return layer.output_layer_norm(layer.ffn.ff_chunk(attended) + attended)
 
 
-def _pool_distilbert(net: Net, hidden: Tensor) -> Tensor:
-    return net.dropout(torch.relu(net.pre_classifier(hidden[:, 0])))
-
-
 def _fill_distilbert(net: Net, hidden: Tensor) -> Tensor:
-    return net.vocab_projector(
-        net.vocab_layer_norm(net.activation(net.vocab_transform(hidden)))
-    )
-
-
-# -- ALBERT ------------------------------------------------------------------------------------------------------------
+    return net.vocab_projector(net.vocab_layer_norm(net.activation(net.vocab_transform(hidden))))
 
 
 def _finish_albert(layer: Layer, context: Tensor, residual: Tensor) -> Tensor:
     attention = layer.attention
-    attended = attention.LayerNorm(
-        residual + attention.output_dropout(attention.dense(context))
-    )
+    attended = attention.LayerNorm(residual + attention.output_dropout(attention.dense(context)))
     return layer.full_layer_layer_norm(layer.ff_chunk(attended) + attended)
 
 
-def _pool_albert(net: Net, hidden: Tensor) -> Tensor:
-    return net.dropout(net.albert.pooler_activation(net.albert.pooler(hidden[:, 0])))
-
-
-# -- DeBERTa-v2/v3 and ModernBERT --------------------------------------------------------------------------------------
-
-
 def _fill_deberta(net: Net, hidden: Tensor) -> Tensor:
-    return (
-        net.cls(hidden)
-        if net.legacy
-        else net.lm_predictions(hidden, net.deberta.embeddings.word_embeddings)
-    )
+    return net.cls(hidden) if net.legacy else net.lm_predictions(hidden, net.deberta.embeddings.word_embeddings)
 
 
-def _tag_modernbert(net: Net, hidden: Tensor) -> Tensor:
-    return net.drop(net.head(hidden))
+# -- the rows ----------------------------------------------------------------------------------------------------------
 
-
-FAMILIES: dict[str, Anatomy] = {
-    row.family: row
-    for row in (
-        _bert_like("bert", pool=_pool_bert, fill=lambda net, hidden: net.cls(hidden)),
-        _bert_like(
-            "roberta",
-            pool=_pool_roberta,
-            fill=lambda net, hidden: net.lm_head(hidden),
-            offset_positions=True,
-        ),
-        _bert_like(
-            "xlm-roberta",
-            pool=_pool_roberta,
-            fill=lambda net, hidden: net.lm_head(hidden),
-            offset_positions=True,
-        ),
-        _bert_like(
-            "electra",
-            prologue=_widen_electra,
-            pool=_pool_electra,
-            fill=lambda net, hidden: net.generator_lm_head(
-                net.generator_predictions(hidden)
-            ),
-        ),
-        Anatomy(
-            family="distilbert",
-            packs=True,
-            pre_norm=False,
-            gated=False,
-            stack=lambda backbone: backbone.transformer.layer,
-            prologue=_unchanged,
-            qkv=lambda layer: (
-                layer.attention.q_lin,
-                layer.attention.k_lin,
-                layer.attention.v_lin,
-            ),
-            out=lambda layer: layer.attention.out_lin,
-            up=lambda layer: layer.ffn.lin1,
-            down=lambda layer: layer.ffn.lin2,
-            norms=lambda layer: (layer.sa_layer_norm, layer.output_layer_norm),
-            dropout=lambda layer: _active(layer, layer.attention.dropout.p),
-            finish=_finish_distilbert,
-            pool=_pool_distilbert,
-            tag_input=_dropped,
-            fill=_fill_distilbert,
-        ),
-        Anatomy(
-            family="albert",
-            packs=True,
-            pre_norm=False,
-            gated=False,
-            stack=lambda backbone: backbone.encoder.albert_layer_groups,
-            prologue=lambda backbone, hidden: (
-                backbone.encoder.embedding_hidden_mapping_in(hidden)
-            ),
-            qkv=lambda layer: (
-                layer.attention.query,
-                layer.attention.key,
-                layer.attention.value,
-            ),
-            out=lambda layer: layer.attention.dense,
-            up=lambda layer: layer.ffn,
-            down=lambda layer: layer.ffn_output,
-            norms=lambda layer: (
-                layer.attention.LayerNorm,
-                layer.full_layer_layer_norm,
-            ),
-            dropout=lambda layer: _active(layer, layer.attention.attention_dropout.p),
-            finish=_finish_albert,
-            pool=_pool_albert,
-            tag_input=_dropped,
-            fill=lambda net, hidden: net.predictions(hidden),
-            token_types=True,
-        ),
-        _bert_like(
-            "deberta-v2",
-            packs=False,
-            qkv=lambda layer: (
-                layer.attention.self.query_proj,
-                layer.attention.self.key_proj,
-                layer.attention.self.value_proj,
-            ),
-            finish=None,
-            pool=lambda net, hidden: net.dropout(net.pooler(hidden)),
-            fill=_fill_deberta,
-        ),
-        Anatomy(
-            family="modernbert",
-            packs=False,
-            pre_norm=True,
-            gated=True,
-            stack=lambda backbone: backbone.layers,
-            prologue=_unchanged,
-            qkv=lambda layer: (layer.attn.Wqkv,),
-            out=lambda layer: layer.attn.Wo,
-            up=lambda layer: layer.mlp.Wi,
-            down=lambda layer: layer.mlp.Wo,
-            norms=lambda layer: (layer.attn_norm, layer.mlp_norm),
-            dropout=lambda layer: _active(layer, layer.attn.attention_dropout),
-            finish=None,
-            pool=lambda net, hidden: _tag_modernbert(net, hidden[:, 0]),
-            tag_input=_tag_modernbert,
-            fill=lambda net, hidden: net.decoder(net.head(hidden)),
-        ),
-    )
+BERT = Anatomy(
+    family="bert",
+    pool=lambda net, hidden: net.dropout(net.bert.pooler(hidden)),
+    fill=lambda net, hidden: net.cls(hidden),
+)
+ROBERTA = Anatomy(
+    family="roberta",
+    pool=_pool_roberta,
+    fill=lambda net, hidden: net.lm_head(hidden),
+    offset_positions=True,
+)
+XLM_ROBERTA = replace(ROBERTA, family="xlm-roberta")
+ELECTRA = Anatomy(
+    family="electra",
+    pool=_pool_electra,
+    fill=lambda net, hidden: net.generator_lm_head(net.generator_predictions(hidden)),
+    prologue=_widen_electra,
+)
+DISTILBERT = Anatomy(
+    family="distilbert",
+    pool=lambda net, hidden: net.dropout(torch.relu(net.pre_classifier(hidden[:, 0]))),
+    fill=_fill_distilbert,
+    token_types=False,
+    stack=lambda backbone: backbone.transformer.layer,
+    qkv=lambda layer: (layer.attention.q_lin, layer.attention.k_lin, layer.attention.v_lin),
+    out=lambda layer: layer.attention.out_lin,
+    up=lambda layer: layer.ffn.lin1,
+    down=lambda layer: layer.ffn.lin2,
+    norms=lambda layer: (layer.sa_layer_norm, layer.output_layer_norm),
+    attention_dropout=lambda layer: layer.attention.dropout.p,
+    finish=_finish_distilbert,
+)
+ALBERT = Anatomy(
+    family="albert",
+    pool=lambda net, hidden: net.dropout(net.albert.pooler_activation(net.albert.pooler(hidden[:, 0]))),
+    fill=lambda net, hidden: net.predictions(hidden),
+    stack=lambda backbone: backbone.encoder.albert_layer_groups,
+    prologue=lambda backbone, hidden: backbone.encoder.embedding_hidden_mapping_in(hidden),
+    qkv=lambda layer: (layer.attention.query, layer.attention.key, layer.attention.value),
+    out=lambda layer: layer.attention.dense,
+    up=lambda layer: layer.ffn,
+    down=lambda layer: layer.ffn_output,
+    norms=lambda layer: (layer.attention.LayerNorm, layer.full_layer_layer_norm),
+    attention_dropout=lambda layer: layer.attention.attention_dropout.p,
+    finish=_finish_albert,
+)
+DEBERTA_V2 = Anatomy(
+    family="deberta-v2",
+    pool=lambda net, hidden: net.dropout(net.pooler(hidden)),
+    fill=_fill_deberta,
+    packs=False,
+    qkv=lambda layer: (
+        layer.attention.self.query_proj,
+        layer.attention.self.key_proj,
+        layer.attention.self.value_proj,
+    ),
+    finish=None,
+)
+MODERNBERT = Anatomy(
+    family="modernbert",
+    pool=lambda net, hidden: net.drop(net.head(hidden[:, 0])),
+    fill=lambda net, hidden: net.decoder(net.head(hidden)),
+    tag_input=lambda net, hidden: net.drop(net.head(hidden)),
+    packs=False,
+    pre_norm=True,
+    gated=True,
+    token_types=False,
+    stack=lambda backbone: backbone.layers,
+    qkv=lambda layer: (layer.attn.Wqkv,),
+    out=lambda layer: layer.attn.Wo,
+    up=lambda layer: layer.mlp.Wi,
+    down=lambda layer: layer.mlp.Wo,
+    norms=lambda layer: (layer.attn_norm, layer.mlp_norm),
+    attention_dropout=lambda layer: layer.attn.attention_dropout,
+    finish=None,
+)
+FAMILIES = {
+    row.family: row for row in (BERT, ROBERTA, XLM_ROBERTA, ELECTRA, DISTILBERT, ALBERT, DEBERTA_V2, MODERNBERT)
 }
 
 

@@ -24,14 +24,7 @@ def positions(net, length: int) -> torch.Tensor:
 
 def test_every_family_has_a_row_and_a_test():
     assert sorted(ROWS) == FAMILIES
-    assert PACKING == [
-        "albert",
-        "bert",
-        "distilbert",
-        "electra",
-        "roberta",
-        "xlm-roberta",
-    ]
+    assert PACKING == ["albert", "bert", "distilbert", "electra", "roberta", "xlm-roberta"]
 
 
 def test_unknown_family_lists_the_rows():
@@ -65,13 +58,9 @@ def test_finish_from_attention_context_equals_the_layer(family: str):
     row = anatomy(net)
     hidden = torch.randn(1, 6, 32, generator=torch.Generator().manual_seed(1))
     layer = row.layers(net)[1]
-    q, k, v = row.heads(
-        [project(hidden) for project in row.qkv(layer)], row.num_heads(net)
-    )
+    q, k, v = row.heads([project(hidden) for project in row.qkv(layer)], row.num_heads(net))
     assert q.shape == (1, 6, row.num_heads(net), row.head_dim(net))
-    context = nn.functional.scaled_dot_product_attention(
-        *(x.transpose(1, 2) for x in (q, k, v))
-    )
+    context = nn.functional.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)))
     context = context.transpose(1, 2).flatten(-2)
     stock = layer(hidden, attention_mask=None)
     close(row.finish(layer, context, hidden), stock)
@@ -97,12 +86,8 @@ def test_modernbert_that_pools_by_mean():
     net, ids = tiny_net("modernbert", classifier_pooling="mean"), tiny_ids()
     row = anatomy(net)
     stock = net(ids, output_hidden_states=True)
-    assert row.pools_mean(net) and not row.pools_mean(
-        tiny_net("modernbert", classifier_pooling="cls")
-    )
-    close(
-        row.classify(net, stock.hidden_states[-1].mean(1, keepdim=True)), stock.logits
-    )
+    assert row.pools_mean(net) and not row.pools_mean(tiny_net("modernbert", classifier_pooling="cls"))
+    close(row.classify(net, stock.hidden_states[-1].mean(1, keepdim=True)), stock.logits)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -148,37 +133,20 @@ def test_projections_seen_by_hooks_in_a_padded_forward(family: str):
     stock = net(ids, output_hidden_states=True)
 
     q, k, v = row.heads([outputs[m] for m in row.qkv(layer)], row.num_heads(net))
-    assert (
-        q.shape == k.shape == v.shape == (2, 1, row.num_heads(net), row.head_dim(net))
-    )
+    assert q.shape == k.shape == v.shape == (2, 1, row.num_heads(net), row.head_dim(net))
     close(v.flatten(-2), inputs[row.out(layer)])
-    attended = (
-        row.norms(layer)[0](stock.hidden_states[0])
-        if row.pre_norm
-        else stock.hidden_states[0]
-    )
+    attended = row.norms(layer)[0](stock.hidden_states[0]) if row.pre_norm else stock.hidden_states[0]
     close(inputs[row.qkv(layer)[0]], attended)
-    assert (
-        outputs[row.out(layer)].shape
-        == outputs[row.down(layer)].shape
-        == (2, 1, row.width(net))
-    )
+    assert outputs[row.out(layer)].shape == outputs[row.down(layer)].shape == (2, 1, row.width(net))
     assert outputs[row.up(layer)].shape == (2, 1, 48 * (2 if row.gated else 1))
-    assert all(
-        isinstance(norm, nn.LayerNorm | nn.Identity) for norm in row.norms(layer)
-    )
+    assert all(isinstance(norm, nn.LayerNorm | nn.Identity) for norm in row.norms(layer))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sizes(family: str):
     net = tiny_net(family)
     row = anatomy(net)
-    assert (
-        row.num_layers(net),
-        row.width(net),
-        row.num_heads(net),
-        row.head_dim(net),
-    ) == (3, 32, 4, 8)
+    assert (row.num_layers(net), row.width(net), row.num_heads(net), row.head_dim(net)) == (3, 32, 4, 8)
     assert row.max_tokens(net) == (39 if "roberta" in family else 40)
     assert row.uses_token_types(net) is (family in ("albert", "bert", "electra"))
     assert isinstance(row.embeddings(net), nn.Module)
@@ -197,10 +165,7 @@ def test_attention_dropout_is_active_in_training_only(family: str):
 
 @torch.no_grad()
 def test_albert_with_groups_of_several_layers():
-    net, ids = (
-        tiny_net("albert", num_hidden_layers=4, num_hidden_groups=2, inner_group_num=2),
-        tiny_ids(1, 6),
-    )
+    net, ids = (tiny_net("albert", num_hidden_layers=4, num_hidden_groups=2, inner_group_num=2), tiny_ids(1, 6))
     row = anatomy(net)
     hidden = row.embed(net, ids, positions(net, 6))
     assert row.num_layers(net) == 8
