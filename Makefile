@@ -6,7 +6,7 @@ PIP_ARGS ?=
 VENV     := .venv
 BIN      := $(VENV)/bin
 READY    := $(VENV)/.ready
-PIP      := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) -c constraints.txt
+PIP      := $(BIN)/python -m pip --disable-pip-version-check install -qq $(PIP_ARGS) -c constraints.txt
 WORKERS  ?= 2
 
 .PHONY: help setup demo test test-all lint docs clean
