@@ -89,6 +89,10 @@ class TaskSettings(Settings):
         description="the rows that choose the best checkpoint: dev, a fraction of train, or auto (dev where it is not "
         "what is reported, else a fraction of train); never the reported rows",
     )
+    split_seed: Count | None = Field(
+        None, description="the seed of hold-outs and subsets; null = the recipe's. Give it one value to compare several "
+        "seeds on the same rows"
+    )  # fmt: skip
     select: Text | None = Field(None, description="the metric that chooses the best checkpoint; else the task's own")
     kind: Literal["classification", "regression", "multilabel", "tokens", "text"] | None = Field(
         None, description="what a row of your own files is (custom only): a class, a number, several labels, a tag for "
@@ -182,6 +186,10 @@ class TeacherSettings(Settings):
     finetune: TrainSettings | None = Field(
         None, description="fine-tune the teacher first, with any keys of `train` (the others are taken from there); "
         "null = the model is already trained for this task"
+    )  # fmt: skip
+    seed: Count | None = Field(
+        None, description="the seed of its fine-tuning; null = the recipe's. Give it one value to let students of "
+        "several seeds learn from one teacher"
     )  # fmt: skip
     languages: Names | None = Field(None, description="languages the teacher is fine-tuned on; by default the task's")
 
