@@ -272,6 +272,31 @@ def test_token_terms_need_one_tokenizer():
             objective.compute(student, other, labels, progress=0.0, counts=counts)
 
 
+def test_two_tokenizers_on_token_tasks_meet_word_by_word():
+    """A teacher with other tokens hands over its rows of the labelled words; too few of them is an error."""
+    objective = build("tokens")
+    student, teacher, labels, counts = world(objective, "tokens", [2, 3, 4])
+    expected, _ = objective.compute(student, teacher, labels, progress=0.0, counts=counts)
+    kept = labels != -100
+    by_word = Signals([9, 9, 9], logits=teacher.logits[kept], feature=teacher.feature[kept])
+    total, _ = objective.compute(student, by_word, labels, progress=0.0, counts=counts)
+    assert total.item() == expected.item()
+    cut = Signals([9, 9, 9], logits=teacher.logits[kept][:-1], feature=teacher.feature[kept][:-1])
+    with pytest.raises(RecipeError, match="max_length"):
+        objective.compute(student, cut, labels, progress=0.0, counts=counts)
+
+
+def test_held_out_rows_are_scored_in_parts_without_the_pairwise_terms():
+    objective = build(rkd_angle_loss_weight=1.0, softmax_regression_weight=0.1)
+    part = objective.separable_part()
+    assert part.separable and set(part.units) == set(objective.units) - {"rkd_angle"}
+    assert part.projections["adaptor"] is objective.projections["adaptor"]
+    student, teacher, labels, counts = world(objective, "classification", [2, 3, 4])
+    _, values = objective.compute(student, teacher, labels, progress=0.0, counts=counts)
+    _, of_part = part.compute(student, teacher, labels, progress=0.0, counts=counts)
+    assert {name: values[name].item() for name in of_part} == {name: value.item() for name, value in of_part.items()}
+
+
 def test_two_tokenizers_serve_terms_by_example():
     objective = build(patient_weight=1.0)
     student, _, labels, counts = world(objective, "classification", [2, 3])

@@ -270,7 +270,13 @@ def _rows(seen: Seen, signals: Signals, name: str, kind: str) -> Tensor:
     """A signal with one row per example; for tokens and text, one per labelled token (per token without labels)."""
     value = _wide(_get(signals, name))
     if _unit(kind) == "label" and seen.labels is not None:
-        (value,) = losses.labelled(seen.labels, value)
+        try:
+            (value,) = losses.labelled(seen.labels, value)
+        except ValueError as error:
+            raise RecipeError(
+                f"The teacher's {name} do not line up with the student's labelled tokens: {error} With two tokenizers "
+                "both must keep the same words; raise task.max_length until neither cuts a text off."
+            ) from error
     return value
 
 

@@ -168,6 +168,11 @@ class Objective(nn.Module):
             raise DivergedError(_diagnosis(values, seen))
         return total, values
 
+    def separable_part(self) -> Objective:
+        """The terms that can be computed in parts, sharing their projections with this objective: to score held-out
+        rows piece by piece. Raises RecipeError when all terms are pairwise."""
+        return Objective(**{name: term for name, term in self.terms.items() if term.separable})
+
     def weights(self, progress: float) -> dict[str, float]:
         """The weight of each term at this point of the training."""
         return {name: value_at(term.weight, progress) for name, term in self.terms.items()}
