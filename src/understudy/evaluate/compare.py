@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from understudy.base.errors import DataError
 from understudy.base.seeds import numpy_rng
-from understudy.evaluate.metrics import LOWER_IS_BETTER, Predictions, statistics
-
-if TYPE_CHECKING:
-    from understudy.data.types import Task
+from understudy.data.types import Task
+from understudy.evaluate.metrics import LOWER_IS_BETTER, statistics
+from understudy.evaluate.predictions import Predictions
 
 LEVEL = 95  # per cent; the one level used everywhere, so that no two numbers of a report mean different things
 _CELLS_AT_ONCE = 1 << 22  # weights held in memory at a time: 32 MB

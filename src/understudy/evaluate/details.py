@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from understudy.data.types import Example, Task
-from understudy.evaluate.metrics import Predictions, entities, predicted, tag_names
+from understudy.evaluate.predictions import Predictions, entities, predicted, tag_names
 
 MAX_POINTS = 400  # in a scatter plot; more only make it darker
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from understudy.base.errors import DataError
 from understudy.data.types import Task
 from understudy.evaluate.compare import Resampled, gap_recovered, resample, retained
-from understudy.evaluate.metrics import Predictions
+from understudy.evaluate.predictions import Predictions
 from understudy.evaluate.verdict import verdict
 
 VERSION = 1
@@ -180,7 +180,7 @@ def _each(scores: Mapping[str, Mapping[str, Mapping[str, Resampled]]], models: t
 
 def _speedup(result: Mapping[str, Any]) -> float | None:
     """How many times faster the student is: the ratio of median latencies."""
-    times = [(result[model] or {}).get("latency_ms") for model in ("teacher", "student")]
-    if not all(times):
+    teacher, student = ((result[model] or {}).get("latency_ms") for model in ("teacher", "student"))
+    if teacher is None or student is None:
         return None
-    return times[0]["median"] / times[1]["median"]
+    return teacher["median"] / student["median"]

@@ -41,7 +41,7 @@ def _kept(result: Mapping[str, Any], test: str, metric: str) -> str:
     student = result["student"]["metrics"][test][metric]["value"]
     teacher = result["teacher"]["metrics"].get(test, {}).get(metric) if result.get("teacher") else None
     beside = f" (teacher {score(teacher['value'])})" if teacher else ""
-    return f"reaches a {name} of {score(student)}{beside}"
+    return f"reaches {score(student)} {name}{beside}"
 
 
 def _cost(result: Mapping[str, Any]) -> str:
@@ -92,7 +92,7 @@ def percent(share: float) -> str:
     rounded = f"{share * 100:.0f}"
     if rounded in ("0", "100") and abs(share * 100 - float(rounded)) >= 0.05:
         rounded = f"{share * 100:.1f}"
-    return f"{rounded} %"
+    return f"{rounded} %".replace("-0 ", "0 ").replace("-", "−")
 
 
 def score(value: float) -> str:

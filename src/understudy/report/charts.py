@@ -1,13 +1,14 @@
 """The charts of the report. Each takes plain numbers and returns one SVG (see svg.py).
 
-Colours carry one meaning through the whole page: the classes `teacher`, `baseline` and `student` for models, `s0` ... `s7`
-for the terms of an objective. What a mark stands for is also in its `data-tip`, which the page shows on hover.
+Colours carry one meaning through the whole page: the classes `teacher`, `baseline` and `student` for models, `s0` to
+`s7` for the terms of an objective. What a mark stands for is also in its `data-tip`, which the page shows on hover.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from markupsafe import Markup
@@ -264,9 +265,9 @@ def _hover(
         return [
             rect(x.start, 8, x.end - x.start, bottom - 8, "hit", data_tip=f"{x_name} {steps[0]:g}: {at[steps[0]][0]}")
         ]
-    edges = [x.start, *((x(a) + x(b)) / 2 for a, b in zip(steps, steps[1:], strict=False)), x.end]
+    edges = [x.start, *((x(a) + x(b)) / 2 for a, b in pairwise(steps)), x.end]
     return [
         tag("rect", x=left, y=8, width=max(0.1, right - left), height=bottom - 8, class_="hit",
             data_tip=f"{x_name} {step:g}: " + " · ".join(at[step]))
-        for step, left, right in zip(steps, edges, edges[1:], strict=False)
+        for step, (left, right) in zip(steps, pairwise(edges), strict=True)
     ]  # fmt: skip

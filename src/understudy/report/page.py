@@ -19,7 +19,9 @@ from typing import Any
 
 from understudy.evaluate.result import MODELS
 from understudy.report import sections
+from understudy.report.behaviour import behaviour
 from understudy.report.svg import clean
+from understudy.report.training import training
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class ReportInput:
 
     result    a checked result (docs/result.md)
     recipe    the recipe as YAML text
-    history   step name -> rows of its metrics.jsonl: {"step", "epoch", "loss", "lr", "terms": {name: {"value", "weight",
-              "share"}}, "select": {metric: value}}; keys may be missing from a row
+    history   step name -> rows of its metrics.jsonl: {"step", "epoch", "loss", "lr", "terms": {name: {"value",
+              "weight", "share"}}, "select": {metric: value}}; keys may be missing from a row
     details   test set -> what `evaluate.details.details` found there
     notes     what was decided or dropped while reading the data, in sentences
     title     heading of the page; the task and the method when None
@@ -62,10 +64,11 @@ def render(run: ReportInput) -> str:
         gains=sections.gains(result),
         tradeoff=sections.tradeoff(result),
         table=sections.score_table(result),
+        reasons=sections.reasons(result),
         sizes=sections.sizes(result),
-        training=[sections.training(name, rows) for name, rows in run.history.items() if rows],
+        training=[training(name, rows) for name, rows in run.history.items() if rows],
         time=sections.time_spent(result),
-        tests=[sections.behaviour(name, found, result) for name, found in run.details.items() if found],
+        tests=[behaviour(name, found, result) for name, found in run.details.items() if found],
     )
 
 

@@ -1,9 +1,9 @@
 """Pictures as text: the few marks the charts are made of.
 
-The report draws its own SVG instead of carrying a plotting library: the page then weighs what its content weighs (plotly
-alone is 4.8 MB), opens at once, prints, and needs no script to be read. Every attribute and every text goes through `tag`,
-which escapes it. Colours are classes, so that the style sheet decides them for light, dark and paper; there is no style
-attribute anywhere, because the page's content security policy forbids them.
+The report draws its own SVG instead of carrying a plotting library: the page then weighs what its content weighs
+(plotly alone is 4.8 MB), opens at once, prints, and needs no script to be read. Every attribute and every text goes
+through `tag`, which escapes it. Colours are classes, so that the style sheet decides them for light, dark and paper;
+there is no style attribute anywhere, because the page's content security policy forbids them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def tag(name: str, *children: object, **attributes: object) -> Markup:
     '<text x="1" class="axis">a &lt; b</text>'
     """
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(_number(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{escape(clean(_number(value)))}"'
         for key, value in attributes.items()
         if value is not None
     )
-    inner = Markup("").join(children)
+    inner = Markup("").join(child if isinstance(child, Markup) else clean(child) for child in children)
     return Markup(f"<{name}{written}>{inner}</{name}>")
 
 
@@ -38,16 +38,13 @@ def _number(value: object) -> object:
 
 
 def clean(text: object) -> str:
-    """Text without control characters: escape sequences and overrides of writing direction have no business in a report."""
-    return "".join(
-        mark
-        for mark in str(text)
-        if mark in "\n\t" or unicodedata.category(mark) not in ("Cc", "Cs") and not _turns(mark)
-    )
+    """Text without control characters, halves of surrogates and overrides of the writing direction."""
+    return "".join(mark for mark in str(text) if mark in "\n\t" or not _hidden(mark))
 
 
-def _turns(mark: str) -> bool:
-    return "\u202a" <= mark <= "\u202e" or "\u2066" <= mark <= "\u2069"
+def _hidden(mark: str) -> bool:
+    turns = "\u202a" <= mark <= "\u202e" or "\u2066" <= mark <= "\u2069"
+    return turns or unicodedata.category(mark) in ("Cc", "Cs")
 
 
 def shorten(text: object, length: int) -> str:
@@ -58,13 +55,13 @@ def shorten(text: object, length: int) -> str:
 
 def picture(*marks: object, height: float, label: str, width: float = WIDTH) -> Markup:
     """A whole SVG, scaling with its column, read out as `label`."""
-    return tag("svg", *marks, viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=clean(label), class_="chart")
+    return tag("svg", *marks, viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=label, class_="chart")
 
 
 def text(x: float, y: float, words: object, *, anchor: str = "start", class_: str = "axis", turn: float = 0) -> Markup:
     """Words at a point, their middle height on y."""
     rotate = f"rotate({turn:g} {x:g} {y:g})" if turn else None
-    return tag("text", clean(words), x=x, y=y, dy="0.35em", text_anchor=anchor, class_=class_, transform=rotate)
+    return tag("text", words, x=x, y=y, dy="0.35em", text_anchor=anchor, class_=class_, transform=rotate)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:

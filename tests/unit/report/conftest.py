@@ -27,6 +27,7 @@ TEXTS = [
     "The courier left the box in the rain and everything inside is soaked.",
     "Please cancel order 4471, I picked the wrong size.",
 ]
+ABOUT = (0, 1, 2, 3, 4, 2, 1, 0, 4, 5, 0, 2)  # the label of each text
 LABELS = ("delivery", "invoice", "refund", "technical", "account", "praise")
 
 
@@ -138,7 +139,7 @@ def run() -> ReportInput:
     rng = np.random.default_rng(7)
     tests, examples = {}, {}
     for test, rows in (("test", 412), ("hard", 160)):
-        gold = rng.integers(0, len(LABELS), rows)
+        gold = np.array([ABOUT[row % len(TEXTS)] for row in range(rows)])
         tests[test] = {
             "teacher": predictions(task, gold, 0.93, rng),
             "baseline": predictions(task, gold, 0.82, rng),

@@ -1,0 +1,291 @@
+"""The page: complete, honest to its input, silent towards the network, deaf to hostile text."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from understudy.evaluate.verdict import percent, plain, score
+from understudy.report import sections, words
+from understudy.report.behaviour import behaviour
+from understudy.report.page import ReportInput, render
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</script><script>alert(1)</script>",
+    "</style><img src=x onerror=alert(1)>",
+    '"><svg onload=alert(1)>',
+    "' onmouseover='alert(1)",
+    '" data-tip="x" onfocus="alert(1)" autofocus="',
+    "<iframe src='javascript:alert(1)'></iframe>",
+    "<a href=javascript:alert(1)>click</a>",
+    "]]><script>alert(1)</script><!--",
+    "<!--", "-->", "&lt;script&gt;alert(1)&lt;/script&gt;",
+    "{{ 7 * 7 }}{% for x in range(9) %}x{% endfor %}",
+    "<base href='https://evil.example/'>",
+    "<meta http-equiv=refresh content='0;url=https://evil.example'>",
+    "<link rel=stylesheet href=https://evil.example/x.css>",
+    "<form action=https://evil.example><input name=a></form>",
+    "\x1b[31mred\x1b[0m \u202ereversed\x00 \ud800",
+    "<math><mtext></table><mglyph><style><!--</style><img title=\"--&gt;&lt;img src=1 onerror=alert(1)&gt;\">",
+]  # fmt: skip
+
+VOID = {"meta", "link", "img", "br", "input", "base", "hr"}
+
+
+class Page(HTMLParser):
+    """What a browser would find: elements with attributes, texts, and the contents of script and style."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.inline: dict[str, list[str]] = {"script": [], "style": []}
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag in self.inline:
+            self.inline[tag].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes <{self.open[-1:]}>"
+        self.open.pop()
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in self.inline:
+            self.inline[self.open[-1]][-1] += data
+        else:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+
+def poisoned(run: ReportInput, poison: str) -> ReportInput:
+    """The same run with the text in every place where text can come from data, names and settings."""
+    result, details = copy.deepcopy(dict(run.result)), copy.deepcopy(dict(run.details))
+    result["task"]["name"] = result["method"]["name"] = result["verdict"] = poison
+    result["versions"], result["machine"] = {poison: poison}, {"cpu": poison, poison: poison}
+    for model in ("teacher", "baseline", "student"):
+        result[model]["name"] = poison
+        result[model]["latency_ms"]["device"] = poison
+        result[model]["metrics"] = {poison: result[model]["metrics"]["test"]}
+    for key in ("gain", "retained", "gap_recovered"):
+        result[key] = {poison: result[key]["test"]}
+    result["gap_recovered"][poison]["accuracy"]["reason"] = poison
+    result["task"]["tests"] = {poison: 412}
+    found = details["test"]
+    found["labels"] = [poison] * len(found["labels"])
+    for row in found["per_class"]:
+        row["label"] = poison
+    for row in found["disagreements"]:
+        row.update(dict.fromkeys(("text", "pair", "gold", "teacher", "student", "baseline"), poison))
+    rows = run.history["student"][:20]
+    history = {
+        poison: [
+            {**row, "terms": {poison: row["terms"]["hard"], **row["terms"]}, "select": {poison: 0.5}} for row in rows
+        ]
+    }
+    return ReportInput(
+        result=result, recipe=poison, history=history, details={poison: found}, notes=[poison], title=poison
+    )
+
+
+@pytest.fixture(scope="module")
+def html(run) -> str:
+    return render(run)
+
+
+@pytest.fixture(scope="module")
+def page(html) -> Page:
+    return Page(html)
+
+
+def policy(page: Page) -> str:
+    return next(
+        attributes["content"] or ""
+        for tag, attributes in page.elements
+        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
+    )
+
+
+def assert_inert(page: Page) -> None:
+    """One script and one style, both allowed by hash; no handlers, no styles in attributes, nothing that loads."""
+    for kind in ("script", "style"):
+        assert len(page.inline[kind]) == 1
+        digest = base64.b64encode(hashlib.sha256(page.inline[kind][0].encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy(page)
+    assert policy(page).startswith("default-src 'none'")
+    assert "unsafe" not in policy(page) and "http" not in policy(page)
+    tags = {tag for tag, _ in page.elements}
+    assert not tags & {
+        "iframe",
+        "object",
+        "embed",
+        "link",
+        "base",
+        "form",
+        "input",
+        "img",
+        "image",
+        "use",
+        "foreignobject",
+    }
+    for tag, attributes in page.elements:
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, name)
+            assert name not in ("style", "src", "srcset", "xlink:href", "formaction", "action"), (tag, name)
+            if name == "href":
+                assert value is not None and value.startswith("#")
+            if name == "http-equiv":
+                assert value == "Content-Security-Policy"
+    assert page.open == []
+
+
+@pytest.mark.parametrize("poison", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_text_stays_text(run, page, poison):
+    hostile = render(poisoned(run, poison))
+    found = Page(hostile)
+    assert_inert(found)
+    clean = "".join(mark for mark in poison if mark.isprintable())
+    assert re.sub(r"\s+", " ", clean) in found.text
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", hostile)
+    assert found.inline == page.inline, "the allowed script and style do not depend on the data"
+    hostile.encode("utf-8")
+
+
+def test_the_plain_page_is_inert_and_loads_nothing(html, page):
+    assert_inert(page)
+    assert "http" not in re.sub(r'http-equiv="Content-Security-Policy"', "", html), "no address of anything outside"
+    assert "url(" not in html and "@import" not in html and "fetch(" not in html
+    assert len(html.encode()) < 400_000
+
+
+def test_required_sections_are_there(page):
+    ids = {attributes.get("id") for _, attributes in page.elements}
+    assert {"verdict", "scores", "cost", "training", "behaviour", "made", "tip"} <= ids
+    for heading in ("Scores", "Size and speed", "Training", "Where they differ", "How it was made", "Notes on the data",
+                    "Where teacher and student disagree", "Share of each term", "Learning rate", "F1 of each class",
+                    "Confusion: student", "Quality against time", "What distillation added"):  # fmt: skip
+        assert heading in page.text, heading
+    links = {attributes["href"] for tag, attributes in page.elements if tag == "a"}
+    assert links and {link[1:] for link in links} <= ids
+
+
+def test_numbers_are_those_of_the_input(run, page):
+    result, text = run.result, page.text
+    assert result["verdict"] in text.replace("\u00a0", " ")
+    for model in ("teacher", "baseline", "student"):
+        assert result[model]["name"] in text
+        assert words.short(result[model]["num_parameters"]) in text
+        assert words.milliseconds(result[model]["latency_ms"]["median"]) in text
+        for by_metric in result[model]["metrics"].values():
+            for one in by_metric.values():
+                assert score(one["value"]) in text
+                assert f"{score(one['low'])} to {score(one['high'])}" in text
+    for test, by_metric in result["gain"].items():
+        for metric, gain in by_metric.items():
+            assert plain(gain["value"], metric, sign=True) in text
+            for ratio in (result["retained"][test][metric], result["gap_recovered"][test][metric]):
+                assert ratio["value"] is None or percent(ratio["value"]) in text
+    assert f"{result['teacher_forwards']:,} teacher forward passes" in text
+    for version in result["versions"].values():
+        assert version in text
+    assert " ".join(run.recipe.split()) in text
+    for note in run.notes:
+        assert note in text
+
+
+def test_bars_are_as_long_as_their_scores(run, html):
+    """Geometry, not only labels: on a common scale from 0 to 1 the bars' widths are proportional to the scores."""
+    chart = sections.scores(run.result)[0]["chart"]
+    assert chart in html
+    widths = [float(width) for width in re.findall(r'width="([\d.]+)" height="16" class="bar ', chart)]
+    values = [run.result[model]["metrics"]["test"]["accuracy"]["value"] for model in ("teacher", "baseline", "student")]
+    assert [width / widths[0] for width in widths] == pytest.approx([value / values[0] for value in values], abs=1e-3)
+
+
+def test_disagreements_show_their_texts_and_who_was_right(run, page):
+    for row in run.details["test"]["disagreements"]:
+        assert row["text"] in page.text
+    marks = [
+        attributes
+        for tag, attributes in page.elements
+        if tag == "div" and attributes.get("class") in ("right", "wrong")
+    ]
+    expected = sum(len(found["disagreements"]) for found in run.details.values()) * 3
+    assert len(marks) == expected
+
+
+def test_every_chart_can_be_read_aloud(page):
+    charts = [attributes for tag, attributes in page.elements if tag == "svg"]
+    assert len(charts) > 15
+    assert all(chart.get("role") == "img" and chart.get("aria-label") for chart in charts)
+
+
+def test_render_is_a_function_of_its_input(run):
+    assert render(run) == render(run)
+
+
+def test_regression_has_scatter_and_no_marks(regression):
+    found = Page(render(regression))
+    assert_inert(found)
+    assert "Predicted against true: student" in found.text
+    assert "Pearson correlation" in found.text and "lower is better, so there is no share to keep" in found.text
+    assert not any(attributes.get("class") == "right" for _, attributes in found.elements)
+
+
+def test_tokens_without_a_baseline(tokens):
+    found = Page(render(tokens))
+    assert_inert(found)
+    assert "gap recovered" not in found.text and "What distillation added" not in found.text
+    assert "(product)" in found.text and "baseline nobody can say" in found.text
+
+
+def test_a_student_alone_and_an_empty_history_still_make_a_page(run):
+    result = {**copy.deepcopy(dict(run.result)), "teacher": None, "baseline": None, "speedup": None,
+              "gain": {}, "retained": {}, "gap_recovered": {}, "train_seconds": {}, "teacher_forwards": 0}  # fmt: skip
+    result["student"]["latency_ms"] = None
+    for metric in result["student"]["metrics"]["test"].values():
+        metric["low"] = metric["high"] = None
+    found = Page(render(ReportInput(result=result)))
+    assert_inert(found)
+    assert "Training" not in found.text
+    assert score(result["student"]["metrics"]["test"]["accuracy"]["value"]) in found.text
+
+
+def test_history_with_holes_and_infinities_is_drawn(run):
+    rows = [
+        {"step": 1, "loss": float("nan"), "lr": 0.1, "terms": {"hard": {"value": float("inf"), "weight": 1.0}}},
+        {"step": 2, "lr": 0.1},
+        {"step": 3, "loss": 0.5, "terms": {"hard": {"value": 0.5, "weight": 0.5, "share": 1.0}}, "select": None},
+    ]
+    html = render(replace(run, history={"student": rows, "empty": []}))
+    assert_inert(Page(html))
+    assert "nan" not in html.lower().replace("financ", "") and "inf " not in html
+
+
+@pytest.mark.parametrize("labels", [2, 3, 25, 77])
+def test_confusion_for_few_and_for_many_labels(run, labels):
+    names = [f"label number {place}" for place in range(labels)]
+    matrix = [
+        [5 if row == column else int((row + column) % 7 == 0) for column in range(labels)] for row in range(labels)
+    ]
+    found = {"labels": names, "confusion": {"teacher": matrix, "student": matrix}}
+    section = behaviour("test", found, run.result)
+    assert len(section["matrices"]) == (2 if labels <= 25 else 0)
+    assert len(section["confusions"]) == (10 if labels > 4 else 0)
+    for one in section["matrices"]:
+        assert one["chart"].count('class="cell') == labels**2
