@@ -8,6 +8,7 @@ tags.py          CoNLL columns -> sentences; IOB1, IOBES, BILOU -> BIO
 glue.py          the nine GLUE tasks          crosslingual.py   PAWS-X, XNLI
 ner.py           CoNLL-2003, WikiNEuRal       demo_sets.py      the built-in help desk
 custom.py        your own files and columns   hub.py            the same sets from the Hugging Face Hub
+rows.py          unlabelled rows to predict on
 split.py         hold-outs and subsets, seeded and stratified
 encode.py        examples -> packed token ids; Batch
 masking.py       masked inputs for plain text

@@ -65,12 +65,6 @@ def load_custom(settings: TaskSettings) -> Splits:
     return Splits(task, train, dev, tests, report_dev=not tests, notes=notes)
 
 
-def read_examples(file: str | Path, settings: TaskSettings, task: Task) -> list[Example]:
-    """The rows of one more file in the layout of the task, to predict on: its labels are read where it has them."""
-    opened = _File(settings, str(file))
-    return opened.examples(task, "row", [], labelled=opened.labelled())
-
-
 class _File:
     """One file, read once: a table, tagged sentences, or lines of text."""
 
@@ -109,21 +103,18 @@ class _File:
             return column is not None and all(name in self.table.columns for name in column)
         return column in self.table.columns and not all(is_blank(cell) for cell in self.table.column(column))
 
-    def examples(self, task: Task, split: str, notes: list[str], *, labelled: bool = True) -> list[Example]:
+    def examples(self, task: Task, split: str, notes: list[str]) -> list[Example]:
+        """The rows with their labels; `notes` gets a sentence on everything that is left out."""
         if task.kind == "text":
             return self._passages(split, notes)
         if task.kind == "tokens":
-            sentences = self.sentences or self._tagged_rows(labelled)
-            return tagged_examples(sentences, task.labels, split=split, source=self.source, notes=notes)
-        return self._rows(task, split, notes, labelled)
+            return tagged_examples(self._tagged(), task.labels, split=split, source=self.source, notes=notes)
+        return self._rows(task, split, notes)
 
     def names_found(self) -> list[str]:
         """The label names in this file, sorted: numbers by value, others by name."""
         if self.settings.kind == "tokens":
-            sentences = self.sentences or self._tagged_rows(labelled=True)
-            if not sentences[0].tags:
-                raise DataError(f"{self.source} has words but no tags. Put a tag behind each word, or name its column.")
-            return entity_types(checked_bio(sentence, source=self.source)[0] for sentence in sentences)
+            return entity_types(checked_bio(sentence, source=self.source)[0] for sentence in self._tagged())
         assert self.table is not None
         column = _needed(self.columns.label, "label")
         names: set[str] = set()
@@ -150,18 +141,21 @@ class _File:
             notes.append(f"{self.source}: {len(lines) - len(examples)} blank lines are left out.")
         return examples
 
-    def _tagged_rows(self, labelled: bool) -> list[Sentence]:
-        """Sentences of a table: a column with the list of words and one with the list of tags."""
+    def _tagged(self) -> list[Sentence]:
+        """The sentences of a CoNLL file, or of a table with a column of words and one of tags."""
         table, columns = self.table, self.columns
-        assert table is not None
+        if table is None:
+            if not self.labelled():
+                raise DataError(f"{self.source} has words but no tags. Put a tag behind each word, or name its column.")
+            return self.sentences
         words_column, tags_column = _needed(columns.words, "words"), _needed(columns.tags, "tags")
         all_words = table.column(words_column, key="task.columns.words")
-        all_tags = table.column(tags_column, key="task.columns.tags") if labelled else [None] * len(all_words)
+        all_tags = table.column(tags_column, key="task.columns.tags")
         sentences: list[Sentence] = []
         for i, (cell, tag_cell) in enumerate(zip(all_words, all_tags, strict=True)):
             words = _list_cell(cell, where=table.place(i, words_column))
-            tags = _list_cell(tag_cell, where=table.place(i, tags_column)) if labelled else ()
-            if labelled and len(words) != len(tags):
+            tags = _list_cell(tag_cell, where=table.place(i, tags_column))
+            if len(words) != len(tags):
                 raise DataError(
                     f"{table.place(i)}: {len(words)} words but {len(tags)} tags. "
                     "Each word needs one tag; correct that row."
@@ -169,7 +163,7 @@ class _File:
             sentences.append(Sentence(words, tags, table.lines[i]))
         return sentences
 
-    def _rows(self, task: Task, split: str, notes: list[str], labelled: bool) -> list[Example]:
+    def _rows(self, task: Task, split: str, notes: list[str]) -> list[Example]:
         table, columns = self.table, self.columns
         assert table is not None
         text_column = _needed(columns.text, "text")
@@ -178,7 +172,7 @@ class _File:
         pairs = table.column(columns.pair, key="task.columns.pair") if columns.pair else none
         ids = table.column(columns.id, key="task.columns.id") if columns.id else none
         groups = table.column(columns.group, key="task.columns.group") if columns.group else none
-        labels = self._label_values(task) if labelled else none
+        labels = self._label_values(task)
         rows: list[Example] = []
         seen: dict[str, int] = {}
         for i, (text, pair, id_, group, label) in enumerate(zip(texts, pairs, ids, groups, labels, strict=True)):

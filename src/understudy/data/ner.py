@@ -95,7 +95,7 @@ def tagged_examples(
     for i, sentence in enumerate(sentences):
         tags, changed = checked_bio(sentence, source=source)
         converted += changed
-        label = tag_numbers(sentence, tags, numbers, source=source) if sentence.tags else None
+        label = tag_numbers(sentence, tags, numbers, source=source)
         examples.append(Example(f"{prefix}-{i}", words=sentence.words, label=label, language=language))
     if converted:
         notes.append(f"{source}: {converted} tags are converted to BIO (entities that started with I-, or IOBES).")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from understudy.base.errors import DataError, RecipeError
 from understudy.base.suggest import did_you_mean
 from understudy.data.crosslingual import load_pawsx, load_xnli
-from understudy.data.custom import load_custom, read_examples
+from understudy.data.custom import load_custom
 from understudy.data.demo_sets import load_demo
 from understudy.data.glue import GLUE, load_glue
 from understudy.data.hub import load_hub
@@ -21,7 +21,7 @@ from understudy.data.types import Example, Splits, Task, TaskData
 if TYPE_CHECKING:
     from understudy.recipe.settings import TaskSettings
 
-__all__ = ["TASK_NAMES", "Example", "Splits", "Task", "TaskData", "load_task", "read_examples"]
+__all__ = ["TASK_NAMES", "Example", "Splits", "Task", "TaskData", "load_task"]
 
 TASK_NAMES = (
     *(f"glue/{name}" for name in GLUE),

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from understudy.base.errors import DataError, RecipeError
-from understudy.data.custom import read_examples
 from understudy.data.tasks import load_task
 
 ONE = {"text": "body", "label": "mood"}
@@ -64,14 +63,9 @@ def test_an_unlabelled_test_file_is_not_reported_on(write, custom):
     write("dev.csv", GLAD_OR_SAD)
     for content in ("body\ngood\n", "body,mood\ngood,\n"):
         write("test.csv", content)
-        task = custom(
-            "classification", columns=ONE, files={"train": "train.csv", "dev": "dev.csv", "test": "test.csv"}
-        )
+        task = custom("classification", columns=ONE, files={"train": "train.csv", "dev": "dev.csv", "test": "test.csv"})
         data = load(task)
         assert list(data.tests) == ["dev"] and any("test.csv has no labels" in note for note in data.notes)
-        unlabelled = read_examples("test.csv", task, data.task)
-        assert [(e.text, e.label) for e in unlabelled] == [("good", None)]
-    assert [e.label for e in read_examples("dev.csv", task, data.task)][:2] == [0, 1]
 
 
 def test_pairs_ids_groups_and_unused_columns(write, custom):
@@ -126,10 +120,11 @@ def test_tags_in_conll_columns(write, custom):
     assert data.task.labels == ("O", "B-CITY", "I-CITY", "B-PER", "I-PER")
     assert {e.label for e in data.train} == {(3, 0), (1,)}
     write("new.txt", "Anna\nsings\n")
-    unlabelled = read_examples("new.txt", custom("tokens", files={"train": "train.txt"}), data.task)
-    assert [(e.words, e.label) for e in unlabelled] == [(("Anna", "sings"), None)]
-    with pytest.raises(DataError, match=r"new\.txt has words but no tags"):
-        load(custom("tokens", files={"train": "new.txt"}))
+    tested = load(custom("tokens", files={"train": "train.txt", "test": {"old": "train.txt", "new": "new.txt"}}))
+    assert list(tested.tests) == ["old"] and any("new.txt has no labels" in note for note in tested.notes)
+    for files in ({"train": "new.txt"}, {"train": "train.txt", "dev": "new.txt"}):
+        with pytest.raises(DataError, match=r"new\.txt has words but no tags"):
+            load(custom("tokens", files=files))
     with pytest.raises(RecipeError, match=r"columns\.words: CoNLL files have no header"):
         load(custom("tokens", files={"train": "train.txt"}, columns={"words": "token"}))
     write("none.txt", "Anna O\nsings O\n\n" * 9)
