@@ -41,7 +41,8 @@ def _kept(result: Mapping[str, Any], test: str, metric: str) -> str:
     student = result["student"]["metrics"][test][metric]["value"]
     teacher = result["teacher"]["metrics"].get(test, {}).get(metric) if result.get("teacher") else None
     beside = f" (teacher {score(teacher['value'])})" if teacher else ""
-    return f"reaches {score(student)} {name}{beside}"
+    reached = f"a {name} of {score(student)}" if metric in LOWER_IS_BETTER else f"{score(student)} {name}"
+    return f"reaches {reached}{beside}"
 
 
 def _cost(result: Mapping[str, Any]) -> str:
@@ -68,19 +69,18 @@ def _added(result: Mapping[str, Any], test: str, metric: str) -> str:
     if not result.get("baseline"):
         return "; without a plain fine-tuning baseline nobody can say what distillation added"
     gain = result["gain"][test][metric]
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    value, low, high = gain["value"] * sign, gain["low"], gain["high"]
+    value, low, high = gain["value"], gain["low"], gain["high"]
     if low is None or high is None:
-        change = f"{'above' if value > 0 else 'below'} plain fine-tuning by {amount(abs(value), metric)}"
-        return f"; it is {change}, with no interval to judge that by" if value else "; it equals plain fine-tuning"
-    low, high = sorted((low * sign, high * sign))
+        return f"; without an interval, its {plain(value, metric, sign=True)} over plain fine-tuning cannot be judged"
     interval = f"95 % interval {plain(low, metric)} to {plain(high, metric)}"
-    if low > 0:
-        return f"; distillation added {amount(value, metric)} over plain fine-tuning ({interval})"
-    if high < 0:
-        return f"; distillation cost {amount(-value, metric)} against plain fine-tuning ({interval})"
-    change = amount(value, metric, sign=True)
-    return f"; between distillation and plain fine-tuning it is a tie on these rows ({change}, {interval})"
+    if low <= 0 <= high:
+        change = f"{amount(value, metric, sign=True)}, {interval}"
+        return f"; between distillation and plain fine-tuning it is a tie on these rows ({change})"
+    if metric in LOWER_IS_BETTER:
+        did = f"{'lowered' if value < 0 else 'raised'} the {DISPLAY[metric]} by {plain(abs(value), metric)} against"
+    else:
+        did = f"added {amount(value, metric)} over" if value > 0 else f"cost {amount(-value, metric)} against"
+    return f"; distillation {did} plain fine-tuning ({interval})"
 
 
 def percent(share: float) -> str:

@@ -214,7 +214,7 @@ def parts(rows: Sequence[Mapping[str, Any]], *, label: str) -> Markup:
 
 def durations(rows: Sequence[Mapping[str, Any]], *, label: str) -> Markup:
     """Bars of seconds per step; rows of {"name", "seconds", "shown"}."""
-    scale = Scale(0, max(row["seconds"] for row in rows) or 1, 130, WIDTH - 66)
+    scale = Scale(0, max(row["seconds"] for row in rows) or 1, 130, WIDTH - 84)
     marks: list[Markup] = []
     for place, row in enumerate(rows):
         y = 26 * place + 13
