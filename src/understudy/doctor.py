@@ -74,6 +74,8 @@ def lines(facts: dict[str, Any]) -> list[str]:
     out.append("")
     if facts["missing"]:
         out.append(f"Missing: {', '.join(facts['missing'])}. Install again with `pip install -e . -c constraints.txt`.")
+    elif not any(versions["tested"] for versions in facts["packages"].values()):
+        out.append("constraints.txt is not here, so the versions are compared with nothing.")
     elif facts["untested"]:
         out.append(
             f"Works, but not the tested set: {', '.join(facts['untested'])}. `pip install -e . -c constraints.txt` "

@@ -38,11 +38,11 @@ from understudy.models.save import save_model
 from understudy.models.scale import to_label_units, to_standard_units
 from understudy.objective import Objective
 from understudy.recipe.settings import Recipe, TrainSettings
-from understudy.students.fresh import fresh_student
+from understudy.students.fresh import fresh
 from understudy.students.keep_layers import keep_layers
 from understudy.train.devices import accelerator, resolve_precision
 from understudy.train.guard import StopSignals
-from understudy.train.loop import Fit, FitResult, fit
+from understudy.train.loop import Fit, FitResult, fit, held_out_loss
 
 VERSIONS = {"fit": 1, "predict": 1, "keep": 1}
 """Raised by hand when a kind of step would give other results than before."""
@@ -65,6 +65,16 @@ class Source:
     digest: str
 
 
+@dataclass
+class Replay:
+    """A finished step whose last `steps` are to be repeated; `repeated` says how many were."""
+
+    name: str
+    folder: Path
+    steps: int
+    repeated: int = 0
+
+
 class Lab:
     """What a method works with: the task, the teacher, the untrained student, and durable steps."""
 
@@ -75,13 +85,20 @@ class Lab:
         """How long each step took, those before an interruption included."""
         self.teacher_examples = 0
         """On how many examples this process ran a teacher: 0 when everything was known already."""
-        self._encoded: dict[tuple, Any] = {}
+        self._encoded: dict[Any, Any] = {}
+        self._replay: Replay | None = None
+
+    def replaying(self, name: str, folder: Path, steps: int) -> Replay:
+        """Make the step `name` repeat the last steps of the finished step in `folder` instead of training."""
+        self._replay = Replay(name, folder, steps)
+        return self._replay
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
     @cached_property
     def data(self) -> TaskData:
-        return load_task(self.recipe.task, seed=self.recipe.seed)
+        split_seed = self.recipe.task.split_seed
+        return load_task(self.recipe.task, seed=self.recipe.seed if split_seed is None else split_seed)
 
     @cached_property
     def scale(self) -> tuple[float, float]:
@@ -134,12 +151,16 @@ class Lab:
                 key="student.model" if name == "student" else "teacher.model",
                 revision=revision,
                 trust_remote_code=trust,
-                seed=seeds.derive(self.recipe.seed, name),
+                seed=seeds.derive(self._head_seed(name), "head"),
             )
             if self.data.task.kind == "regression" and not model.fresh_head:
                 to_standard_units(model.net, *self.scale)
             self._encoded[name] = Source(model, digest(model.net))
         return self._encoded[name]
+
+    def _head_seed(self, name: str) -> int:
+        teacher = self.recipe.teacher
+        return teacher.seed if name == "pretrained" and teacher and teacher.seed is not None else self.recipe.seed
 
     def teacher(self) -> Source:
         """The teacher, ready to teach: as given, or fine-tuned on the task first. Shared between runs."""
@@ -161,6 +182,7 @@ class Lab:
                 copy_of(start.model),
                 labels_only(self.data.task),
                 settings=settings.finetune,
+                seed=settings.seed,
                 shared=True,
             )
             self._encoded["teacher"] = Source(model, digest(model.net))
@@ -173,7 +195,7 @@ class Lab:
             return copy_of(self._source("student", settings.model, None, False).model)
         if settings.config is not None:
             sizes = settings.config.model_dump(exclude_none=True)
-            return fresh_student(self.pretrained().model, sizes, seed=self.recipe.seed)
+            return fresh(self.pretrained().model, sizes, seed=self.recipe.seed)
         start = self.pretrained() if settings.init == "pretrained" else self.teacher()
         return keep_layers(start.model, settings.keep, num_layers=settings.num_layers)
 
@@ -188,6 +210,7 @@ class Lab:
         teacher: Source | None = None,
         settings: TrainSettings | None = None,
         about: dict[str, Any] | None = None,
+        seed: int | None = None,
         shared: bool = False,
     ) -> Model:
         """Train a model in a durable step and return it with its best weights.
@@ -196,9 +219,11 @@ class Lab:
             name: of the step; also what its randomness derives from.
             objective: what it learns. Terms that need a teacher get the signals of `teacher`, from disk if possible.
             about: the settings the objective was made from: part of the step's key.
+            seed: of the order of rows and of dropout; the recipe's by default.
             shared: keep the step where other runs find it (for steps that do not depend on the method).
         """
         settings = settings or self.recipe.train
+        seed = self.recipe.seed if seed is None else seed
         own_length = self.recipe.student.max_length if name not in ("teacher",) else None
         data = self.encoded(model, self.data.train, max_length=own_length)
         held_out = self.encoded(model, self.data.select, max_length=own_length)
@@ -216,14 +241,16 @@ class Lab:
             "precision": resolve_precision(settings.precision, self.device),
             "device": self.device.type,
             "ranks": accelerator().num_processes,
-            "seed": self.recipe.seed,
+            "seed": seed,
         }
+        if self._replay is not None and self._replay.name == name:
+            return self._repeat(self._replay, model, objective, teacher, settings, data, held_out, seed)
         folder, finished = self._open(name, key, shared=shared)
         if not finished:
             wait = 24 * 3600 if shared else 0
             with disk.lock(folder, wait_seconds=wait) if accelerator().is_main_process else _unlocked():
                 if not self._is_finished(folder):
-                    self._train(name, folder, model, objective, teacher, settings, data, held_out)
+                    self._train(name, folder, model, objective, teacher, settings, data, held_out, seed)
         record = disk.read_json(folder / "done.json")
         self.seconds[name] = record["seconds"]
         return self._load_step(name, folder)
@@ -238,30 +265,76 @@ class Lab:
         settings: TrainSettings,
         data: list[Encoded],
         held_out: list[Encoded],
+        seed: int,
     ) -> None:
-        teachers = None
-        needs = objective.needs_teacher
-        if teacher is not None and needs:
-            teachers = [self.signals(teacher, needs, part) for part in range(len(data))]
         outcome = fit(
-            Fit(
-                folder=folder,
-                name=name,
-                model=model,
-                data=data,
-                objective=objective,
-                settings=settings,
-                seed=self.recipe.seed,
-                teachers=teachers,
-                score=lambda: self._select_scores(model, held_out, objective, teacher, settings),
-                select=self.data.task.select,
-                trackers=self.trackers,
-            ),
-            self.stop,
+            self._fit(name, folder, model, objective, teacher, settings, data, held_out, seed), self.stop
         )
         if accelerator().is_main_process:
             self._finish(folder, model, outcome)
         accelerator().wait_for_everyone()
+
+    def _fit(
+        self,
+        name: str,
+        folder: Path,
+        model: Model,
+        objective: Objective,
+        teacher: Source | None,
+        settings: TrainSettings,
+        data: list[Encoded],
+        held_out: list[Encoded],
+        seed: int,
+    ) -> Fit:
+        teachers = None
+        if teacher is not None and objective.needs_teacher:
+            teachers = [self.signals(teacher, objective.needs_teacher, part) for part in range(len(data))]
+        return Fit(
+            folder=folder,
+            name=name,
+            model=model,
+            data=data,
+            objective=objective,
+            settings=settings,
+            seed=seed,
+            teachers=teachers,
+            score=lambda: self._select_scores(model, held_out, objective, teacher, settings),
+            select=self.data.task.select,
+            trackers=self.trackers,
+        )
+
+    def _repeat(
+        self,
+        replay: Replay,
+        model: Model,
+        objective: Objective,
+        teacher: Source | None,
+        settings: TrainSettings,
+        data: list[Encoded],
+        held_out: list[Encoded],
+        seed: int,
+    ) -> Model:
+        """Train the end of a finished step again, in a scratch folder, and compare the fingerprints of the weights."""
+        recorded = {
+            row["step"]: row["weights"]
+            for row in map(json.loads, (replay.folder / "metrics.jsonl").read_text().splitlines())
+            if "weights" in row
+        }
+        taken = disk.read_json(replay.folder / "done.json")["steps"]
+        start = newest_before(replay.folder, taken - replay.steps)
+        scratch = self.folder / "replay"
+        fit(self._fit(replay.name, scratch, model, objective, teacher, settings, data, held_out, seed), self.stop, start=start)
+        begun = 0 if start is None else disk.read_json(start / "state.json")["step"]
+        rows = map(json.loads, (scratch / "metrics.jsonl").read_text().splitlines())
+        seen = [row for row in rows if "weights" in row]
+        for row in seen:
+            if row["weights"] != recorded.get(row["step"]):
+                raise VerifyError(
+                    f"Repeating {replay.name} from step {begun} gives other weights at step {row['step']}. Either the run was "
+                    "changed, or this machine, its number of threads or its library versions differ from run.json."
+                )
+        replay.repeated = taken - begun
+        return model
 
     def _finish(self, folder: Path, model: Model, outcome: FitResult) -> None:
         """Commit the trained model; only then is the step done. Checkpoints before the last go."""
@@ -296,10 +369,8 @@ class Lab:
     ) -> dict[str, float]:
         """Selection metrics of the current weights. Plain text has no labels: the objective itself, held out."""
         if self.data.task.kind == "text":
-            from understudy.train.loop import held_out_loss
-
-            teachers = None if teacher is None else self.signals(teacher, objective.needs_teacher, 0, split="select")
-            return {"loss": held_out_loss(model, held_out[0], objective, teachers, settings)}
+            says = None if teacher is None else self.signals(teacher, objective.needs_teacher, 0, split="select")
+            return {"loss": held_out_loss(model, held_out[0], objective, says, settings)}
         predictions = predict(
             model,
             self.data.select,
@@ -400,6 +471,14 @@ class Lab:
     @staticmethod
     def _is_finished(folder: Path) -> bool:
         return (folder / "done.json").exists()
+
+
+def newest_before(folder: Path, step: int) -> Path | None:
+    """The newest intact checkpoint at or before a step; None means from the beginning."""
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        if path.is_dir() and int(path.name.removeprefix("step-")) <= step and not disk.problems(path):
+            return path
+    return None
 
 
 def step_folder(run: Path, name: str) -> Path:

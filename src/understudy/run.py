@@ -16,14 +16,19 @@ from typing import Any
 from understudy.base import disk
 from understudy.base.errors import DataError, RecipeError, VerifyError
 from understudy.base.progress import say
+from understudy.data.encode import encode
+from understudy.data.rows import read_rows
+from understudy.data.tasks import load_task
 from understudy.evaluate import measure
+from understudy.evaluate.answers import answers
 from understudy.evaluate.details import details
 from understudy.evaluate.metrics import compute
 from understudy.evaluate.predict import predict as predict_examples
 from understudy.evaluate.result import assemble
+from understudy.evaluate.verdict import verdict
 from understudy.lab import Lab, Source, difference, step_folder
 from understudy.methods import automm, finetune
-from understudy.models.card import card
+from understudy.models.card import card_text, eval_results_text
 from understudy.models.load import load_model
 from understudy.models.model import Model, digest
 from understudy.models.save import save_model
@@ -164,7 +169,17 @@ def _save_student(recipe: Recipe, lab: Lab, model: Model, result: dict[str, Any]
         return
     if lab.data.task.kind == "regression":
         to_label_units(model.net, *lab.scale)
-    save_model(model, target, card=card(result, recipe=to_yaml(recipe)))
+    scored = _without_times(result)
+    save_model(model, target, card=card_text(scored), eval_results=eval_results_text(scored))
+
+
+def _without_times(result: dict[str, Any]) -> dict[str, Any]:
+    """A result without what differs between two identical runs, so that student/ is the same to the last byte."""
+    timeless = {key: value for key, value in result.items() if key not in ("train_seconds", "teacher_forwards", "speedup")}
+    for name in ("teacher", "baseline", "student"):
+        if timeless[name] is not None:
+            timeless[name] = {**timeless[name], "latency_ms": None}
+    return {**timeless, "verdict": verdict(timeless)}
 
 
 def write_report(folder: Path | str) -> Path:
@@ -205,9 +220,6 @@ def _student_of(path: Path) -> Path:
 
 def evaluate_folder(path: Path | str, recipe: Recipe) -> dict[str, Any]:
     """Scores of a saved model on the test sets of the recipe's task, with the rows they were measured on."""
-    from understudy.data.encode import encode
-    from understudy.data.tasks import load_task
-
     data = load_task(recipe.task, seed=recipe.seed)
     model = load_model(str(_student_of(Path(path))), task=data.task, key="DIR")
     if model.fresh_head:
@@ -225,13 +237,9 @@ def predict(
     path: Path | str, rows: Path | str, *, text: str | None = None, pair: str | None = None
 ) -> Iterator[dict[str, Any]]:
     """One answer per row of a file: label and probability, number, labels, or words with their tags."""
-    from understudy.data.rows import read_examples
-    from understudy.predict import answers
-
     model = load_model(str(_student_of(Path(path))), key="DIR")
     model.net.to(accelerator().device)
-    examples = read_examples(Path(rows), kind=model.kind, text=text, pair=pair)
-    yield from answers(model, examples)
+    yield from answers(model, read_rows(Path(rows), kind=model.kind, text=text, pair=pair))
 
 
 def verify(folder: Path | str, replay: int = 0) -> dict[str, int]:
@@ -273,9 +281,9 @@ def _replay(folder: Path, steps: int) -> int:
     set_determinism(recipe.determinism)
     with StopSignals() as stop, tempfile.TemporaryDirectory() as scratch:
         lab = Lab(recipe, Path(scratch), stop)
-        lab.replay_from, lab.replay_steps = step_folder(folder, "student"), steps
+        replay = lab.replaying("student", step_folder(folder, "student"), steps)
         METHODS[recipe.method.name](recipe.method, lab)
-        return lab.replayed
+        return replay.repeated
 
 
 class _nothing:

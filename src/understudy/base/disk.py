@@ -152,8 +152,10 @@ def checksum(path: Path) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    return [path for path in found if not path.relative_to(folder).parts[0].startswith(".tmp-")]
+    """Every file in a folder but its own manifest, locks and what a killed process left unfinished."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    ours = (".tmp-", ".lock")
+    return [path for path in found if not any(part.startswith(ours) for part in path.relative_to(folder).parts)]
 
 
 def manifest(folder: Path) -> dict[str, dict[str, Any]]:

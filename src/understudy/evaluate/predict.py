@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,16 +51,26 @@ def predict(
             rows[index] = row
     ids = [example.id for example in examples]
     groups = [example.group or example.id for example in examples] if any(e.group for e in examples) else None
-    gold = [example.label for example in examples]
-    if model.kind == "tokens":
-        return Predictions(ids, rows, [np.asarray(tags, np.int64) for tags in gold], groups)
-    stacked = np.stack(rows) if rows else np.empty((0, 1))
+    stacked = np.stack(rows) if rows and model.kind != "tokens" else np.empty((0, 1))
     if model.kind == "text":
         return Predictions(ids, stacked[:, 0], stacked[:, 1], groups)
+    gold = _gold(model.kind, examples)
+    if model.kind == "tokens":
+        return Predictions(ids, rows, gold, groups)
     if model.kind == "regression":
         mean, deviation = scale
-        return Predictions(ids, stacked[:, 0] * deviation + mean, np.asarray(gold, np.float64), groups)
-    return Predictions(ids, stacked, np.asarray(gold, np.int64), groups)
+        return Predictions(ids, stacked[:, 0] * deviation + mean, gold, groups)
+    return Predictions(ids, stacked, gold, groups)
+
+
+def _gold(kind: str, examples: Sequence[Example]) -> Any:
+    """The true labels as `Predictions` holds them; None for rows that have none."""
+    labels = [example.label for example in examples]
+    if any(label is None for label in labels):
+        return None
+    if kind == "tokens":
+        return [np.asarray(tags, np.int64) for tags in labels]
+    return np.asarray(labels, np.float64 if kind == "regression" else np.int64)
 
 
 def _rows(kind: str, signals: Signals, batch, encoded: Encoded, indices: np.ndarray) -> list[np.ndarray]:

@@ -1,13 +1,13 @@
 """AutoMM distillation: one fit, one weighted sum of what labels and teacher say (AutoGluon MultiModalPredictor).
 
-The loss itself is in `automm_terms.py`; docs/automm.md lists every knob and every difference to the released code.
+The loss itself is in `objective/automm.py`; docs/automm.md lists every knob and every difference to the released code.
 """
 
 from __future__ import annotations
 
 from understudy.base.schedule import extremes
 from understudy.lab import Lab
-from understudy.methods.automm_terms import automm_objective
+from understudy.objective.automm import automm_objective
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
 from understudy.recipe.settings import AutoMM

@@ -63,7 +63,7 @@ def _front_matter(result: Mapping[str, Any]) -> str:
                 dataset_name=_plain(task["name"]),
                 dataset_config=dataset[1],
                 dataset_split=_plain(test),
-                metric_type=METRIC_TYPES.get(metric, metric),
+                metric_type=METRIC_TYPES.get(metric) or str(metric),
                 metric_name=metric,
                 metric_value=interval["value"],
             )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from understudy.base import seeds
 from understudy.base.errors import DataError, RecipeError
 from understudy.models.anatomy import anatomy_of
-from understudy.models.labels import align, names_of
+from understudy.models.heads import TaskLabels, has_head, kind_of, set_outputs, settle
 from understudy.models.model import Model
 from understudy.models.source import Source, resolve
 
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DTYPES = ("float32", "bfloat16", "float16")
-PROBLEM_TYPES = {
-    "classification": "single_label_classification",
-    "regression": "regression",
-    "multilabel": "multi_label_classification",
-}
-
-
 VOCABULARIES = (
     "tokenizer.json",
     "vocab.txt",
@@ -37,15 +30,6 @@ VOCABULARIES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
-
-
-class TaskLabels(Protocol):
-    """What loading needs to know of a task."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def labels(self) -> tuple[str, ...]: ...
 
 
 def load_model(
@@ -76,7 +60,7 @@ def load_model(
         fresh_head: throw the checkpoint's head away even where it would fit.
 
     Raises:
-        RecipeError, DataError, SafetyError: see `source.resolve` and `labels.align`; DataError also for missing or
+        RecipeError, DataError, SafetyError: see `source.resolve` and `heads.align`; DataError also for missing or
         misshapen weights.
     """
     import torch
@@ -86,12 +70,12 @@ def load_model(
     source = resolve(ref, key=key, revision=revision, trust_remote_code=trust_remote_code)
     anatomy_of(str(source.config.get("model_type", "")))  # families without a row are refused here
     config = _read_config(source, trust_remote_code=trust_remote_code)
-    kind = task.kind if task is not None else _kind_of(config)
-    own_head = _has_head(config, kind) and not fresh_head
+    kind = task.kind if task is not None else kind_of(config)
+    own_head = has_head(config, kind) and not fresh_head
     if not own_head and kind != "text":
         if task is None:
             raise RecipeError(f"{key}: '{ref}' has no head for a task; fine-tune it first (teacher.finetune).")
-        _set_outputs(config, kind, task.labels)
+        set_outputs(config, kind, task.labels)
 
     weights = _read_weights(source)
     if not own_head:  # another task's classifier may happen to have the right shape
@@ -109,14 +93,14 @@ def load_model(
                 f"{key}: the weights of '{ref}' do not fit its config.json: {_first_line(error)}."
             ) from None
     notes = _judge(report, net, source, key, own_head=own_head, kind=kind)
-    labels = _settle_labels(net, task, kind, ref, key, notes, own_head=own_head)
+    labels, decided = settle(net, task, kind=kind, source=ref, key=key, own_head=own_head)
     tokenizer = _open_tokenizer(source, key=key, words=kind == "tokens", trust_remote_code=trust_remote_code)
     if len(tokenizer) > net.config.vocab_size:
         raise DataError(
             f"{key}: the tokenizer of '{ref}' knows {len(tokenizer):,} tokens, but the model has embeddings for "
             f"{net.config.vocab_size:,}. The folder mixes files of two models; download it again."
         )
-    return Model(net.eval(), tokenizer, labels, kind, ref, source.revision, tuple(notes), fresh_head=not own_head)
+    return Model(net.eval(), tokenizer, labels, kind, ref, source.revision, (*notes, *decided), fresh_head=not own_head)
 
 
 def load_tokenizer(
@@ -153,27 +137,6 @@ def _read_weights(source: Source) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise DataError(f"{path} is damaged ({_first_line(error)}); download the model again.") from None
     return weights
-
-
-def _architecture(config: Any) -> str:
-    return str((getattr(config, "architectures", None) or [""])[0])
-
-
-def _has_head(config: Any, kind: str) -> bool:
-    name = _architecture(config)
-    if kind == "text":
-        return name.endswith("ForMaskedLM") or name in ("BertForPreTraining", "AlbertForPreTraining")
-    return name.endswith("ForTokenClassification" if kind == "tokens" else "ForSequenceClassification")
-
-
-def _kind_of(config: Any) -> str:
-    """The kind of task a checkpoint was trained for, as far as its configuration tells."""
-    if _has_head(config, "tokens"):
-        return "tokens"
-    if not _has_head(config, "classification"):
-        return "text"
-    named = {problem: kind for kind, problem in PROBLEM_TYPES.items()}.get(config.problem_type)
-    return named or ("regression" if config.num_labels == 1 else "classification")
 
 
 def _class_for(config: Any, kind: str, *, own_head: bool) -> Any:
@@ -230,35 +193,6 @@ def _judge(report: dict[str, Any], net: Any, source: Source, key: str, *, own_he
     return notes
 
 
-def _settle_labels(
-    net: Any, task: TaskLabels | None, kind: str, ref: str, key: str, notes: list[str], *, own_head: bool
-) -> tuple[str, ...]:
-    """The labels in the order of the outputs, and a configuration that says the same."""
-    if kind == "text":
-        return ()
-    if task is None:
-        return () if kind == "regression" else tuple(names_of(net.config))
-    if own_head:
-        problem = net.config.problem_type
-        if kind in PROBLEM_TYPES and problem not in (None, PROBLEM_TYPES[kind]):
-            raise DataError(
-                f"{key}: '{ref}' was trained for {problem}, but the task is {kind}. Use another model or fine-tune "
-                "a base checkpoint."
-            )
-        if kind != "regression":
-            notes += align(net, task.labels, source=ref, key=key)
-        elif net.config.num_labels != 1:
-            raise DataError(f"{key}: '{ref}' has {net.config.num_labels} outputs, but a regression task needs one.")
-    _set_outputs(net.config, kind, task.labels)
-    return tuple(task.labels)
-
-
-def _set_outputs(config: Any, kind: str, labels: tuple[str, ...]) -> None:
-    config.id2label = dict(enumerate(labels)) if kind != "regression" else {0: "LABEL_0"}
-    config.label2id = {name: i for i, name in config.id2label.items()}
-    config.problem_type = PROBLEM_TYPES.get(kind)
-
-
 def _open_tokenizer(source: Source, *, key: str, words: bool, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
@@ -290,8 +224,9 @@ def _open_tokenizer(source: Source, *, key: str, words: bool, trust_remote_code:
 def _space_before_words(tokenizer: Any) -> None:
     from tokenizers.pre_tokenizers import ByteLevel, Sequence
 
-    step = tokenizer.backend_tokenizer.pre_tokenizer
-    for part in list(step) if isinstance(step, Sequence) else [step]:
+    step: Any = tokenizer.backend_tokenizer.pre_tokenizer
+    parts: list[Any] = [step[i] for i in range(len(step))] if isinstance(step, Sequence) else [step]
+    for part in parts:
         if isinstance(part, ByteLevel):
             part.add_prefix_space = True
             tokenizer.add_prefix_space = True

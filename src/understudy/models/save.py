@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from understudy.base import disk
-from understudy.models.load import PROBLEM_TYPES, quiet
+from understudy.models.heads import PROBLEM_TYPES
+from understudy.models.load import quiet
 from understudy.models.model import Model
 
 

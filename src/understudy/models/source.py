@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from understudy.base.errors import DataError, RecipeError, SafetyError
+from understudy.models.hub import fetch, hub_reachable
+
+__all__ = ["Source", "hub_reachable", "read_json", "resolve"]
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
-_DOWNLOAD = ["*.json", "*.txt", "*.model", "model.safetensors", "model-*.safetensors"]
 _MAX_JSON = 64_000_000
 _ATTENTION = {None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"}
 
@@ -52,32 +54,40 @@ def resolve(
         RecipeError: nothing is there, or it is not a model. DataError: damaged files, or the Hub cannot be reached.
         SafetyError: pickles, code, or paths that leave the folder.
     """
-    folder, commit = _find(ref, key=key, revision=revision)
+    commit = None
+    folder = _find(ref, key=key, revision=revision)
     if folder is None:
-        return _from_hub(ref, key=key, revision=revision, trust_remote_code=trust_remote_code, weights=weights)
+        folder, commit = fetch(
+            ref,
+            key=key,
+            revision=revision,
+            judge=lambda partly: _check_configuration(partly, ref, trust_remote_code=trust_remote_code),
+            weights=weights,
+            code=trust_remote_code,
+        )
     config = _check_configuration(folder, ref, trust_remote_code=trust_remote_code)
     files = _weight_files(folder, ref) if weights else ()
     return Source(ref, folder, config, files, commit or _digest_files(files))
 
 
-def _find(ref: str, *, key: str, revision: str | None) -> tuple[Path | None, str | None]:
+def _find(ref: str, *, key: str, revision: str | None) -> Path | None:
     """The local folder of a reference, or None when it must be a name on the Hub."""
     if not ref or "\0" in ref:
         raise RecipeError(f"{key}: '{ref!r}' names no model; give a folder, package:NAME/FOLDER or a Hub name.")
     if ref.startswith("package:"):
-        return _in_package(ref, key=key), None
+        return _in_package(ref, key=key)
     path = Path(ref).expanduser()
     if path.is_dir():
         if revision is not None:
             raise RecipeError(f"{key}: '{ref}' is a folder, and folders have no revision; remove {key}'s `revision`.")
-        return path, None
+        return path
     if path.is_file():
         if path.suffix in PICKLES:
             raise SafetyError(_no_pickles(str(path.parent), path.name))
         raise RecipeError(f"{key}: '{ref}' is a file; name the folder that holds config.json and {SINGLE}.")
     if ref.startswith((".", "/", "~")) or "\\" in ref or ref.count("/") > 1:
         raise RecipeError(f"{key}: there is no folder '{ref}'. Check the path; a Hub name looks like owner/name.")
-    return None, None
+    return None
 
 
 def _in_package(ref: str, *, key: str) -> Path:
@@ -92,71 +102,6 @@ def _in_package(ref: str, *, key: str) -> Path:
     if not folder.is_dir():
         raise RecipeError(f"{key}: the package '{name}' has no folder '{inside}'.")
     return folder
-
-
-def _from_hub(ref: str, *, key: str, revision: str | None, trust_remote_code: bool, weights: bool) -> Source:
-    """Download config.json, judge it, then fetch tokenizer and weights of that very commit. `HF_HUB_OFFLINE` is the
-    user's: with it only the local cache is read."""
-    from huggingface_hub import hf_hub_download, is_offline_mode, snapshot_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    local = not hub_reachable()
-    try:
-        config_file = Path(hf_hub_download(ref, "config.json", revision=revision, local_files_only=local))
-        config = _check_configuration(config_file.parent, ref, trust_remote_code=trust_remote_code)
-        commit = config_file.parent.name
-        patterns = [pattern for pattern in _DOWNLOAD if weights or "safetensors" not in pattern]
-        patterns += ["*.py"] if trust_remote_code else []
-        folder = Path(
-            snapshot_download(
-                ref, revision=commit, allow_patterns=patterns, ignore_patterns=["*/*"], local_files_only=local
-            )
-        )
-    except HFValidationError:
-        raise RecipeError(f"{key}: '{ref}' is neither a folder here nor a possible Hub name (owner/name).") from None
-    except GatedRepoError:
-        raise RecipeError(
-            f"{key}: '{ref}' is gated. Accept its terms on the Hub and log in (`hf auth login`), or use another model."
-        ) from None
-    except RevisionNotFoundError:
-        raise RecipeError(f"{key}: '{ref}' has no revision '{revision}'; use a branch, tag or commit of it.") from None
-    except RepositoryNotFoundError:
-        raise RecipeError(
-            f"{key}: '{ref}' is neither a folder here nor a model on the Hub; check the spelling, or log in if private."
-        ) from None
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
-        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-            raise RecipeError(
-                f"{key}: '{ref}' on the Hub has no config.json, so it is not a transformers model."
-            ) from None
-        why = "HF_HUB_OFFLINE is set" if is_offline_mode() else "the Hub cannot be reached"
-        raise DataError(
-            f"{key}: '{ref}' is not a folder here nor in the local Hub cache, and {why}. Give the path of a folder "
-            "that holds the model, or run once with a connection."
-        ) from None
-    return Source(ref, folder, config, _weight_files(folder, ref) if weights else (), commit)
-
-
-def hub_reachable(*, seconds: float = 5.0) -> bool:
-    """Whether the Hub answers. Asked once before downloading, because the client itself retries for half a minute."""
-    from huggingface_hub import constants, get_session, is_offline_mode
-
-    if is_offline_mode():
-        return False
-    try:
-        get_session().head(constants.ENDPOINT, timeout=seconds)
-    except Exception:  # every transport has its own errors; none of them is an answer
-        return False
-    return True
 
 
 def _check_configuration(folder: Path, ref: str, *, trust_remote_code: bool) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from understudy.base import disk, seeds
 from understudy.base.errors import DivergedError, ResourceError
 from understudy.base.progress import progress, say
 from understudy.cache import Teacher, autocast
-from understudy.data.batches import micro_batches, training_batches
+from understudy.data.batches import evaluation_batches, micro_batches, training_batches
 from understudy.data.encode import Encoded, collate
 from understudy.models.model import Model
 from understudy.models.needs import Signals
@@ -217,7 +217,7 @@ class _Loop:
                     order_epoch, batches = epoch, training_batches(
                         self.lengths,
                         batch_size=settings.batch_size,
-                        seed=seeds.derive(self.task.seed, self.task.name),
+                        seed=self.task.seed,
                         epoch=epoch,
                         grouping=settings.grouping,
                     )
@@ -286,7 +286,8 @@ class _Loop:
         which = epoch % len(task.data)
         data, teacher = task.data[which], None if task.teachers is None else task.teachers[which]
         made = state.step / max(1, self.planned)
-        seeds.seed_step(task.seed, task.name, state.step, self.acc.process_index)
+        # The same for every model of a run: baseline and student see the same rows in the same order.
+        seeds.seed_step(task.seed, "step", state.step, self.acc.process_index)
         counts = _counts(data, rows)
         mine = rows[self.acc.process_index :: self.acc.num_processes]
         if task.objective.separable:
@@ -301,7 +302,11 @@ class _Loop:
             seen = None if teacher is None else _to(teacher.signals(part), self.device)
             last = number == len(parts)
             with self.acc.no_sync(self.learner) if not last else _nothing(), autocast(self.device, self.precision):
-                loss, terms = self.learner(batch, seen, made, counts)
+                try:
+                    loss, terms = self.learner(batch, seen, made, counts)
+                except DivergedError as error:
+                    self._not_finite(str(error), data, rows)
+                    return None
                 # Data parallelism averages over ranks; our loss is already a sum over all of them.
                 self.scaler.scale(loss * self.acc.num_processes).backward()
             total += loss.detach()
@@ -315,7 +320,11 @@ class _Loop:
         values = torch.stack([total, norm.to(total.device), *sums.values()]).tolist()
         loss_value, norm_value = values[0], values[1]
         if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
-            self._not_finite(dict(zip(sums, values[2:], strict=True)), norm_value, data, rows)
+            if self.scaler.is_enabled():
+                self.scaler.update()  # how fp16 finds its scale: the next step uses a smaller one
+                state.skipped_steps += 1
+            else:
+                self._not_finite(f"The gradient is no longer a number (norm {norm_value}).", data, rows)
             return None
         set_learning_rate(self.optimizer, learning_rate(state.step, self.planned, self.settings))
         self.scaler.step(self.optimizer)
@@ -330,28 +339,22 @@ class _Loop:
         summed = self.acc.reduce(torch.stack([total, *sums.values()]), reduction="sum")
         return summed[0], dict(zip(sums, summed[1:], strict=True))
 
-    def _not_finite(self, terms: dict[str, float], norm: float, data: Encoded, rows: np.ndarray) -> None:
+    def _not_finite(self, what: str, data: Encoded, rows: np.ndarray) -> None:
         """NaN or infinity was found before the weights changed: stop, or skip this step and count it."""
         self.optimizer.zero_grad(set_to_none=True)
-        if self.scaler.is_enabled() and all(math.isfinite(value) for value in terms.values()):
-            self.scaler.update()  # fp16's way of finding its scale: the step is repeated with a smaller one later
-            self.state.skipped_steps += 1
-            return
-        bad = [name for name, value in terms.items() if not math.isfinite(value)]
-        where = f"the term {', '.join(bad)}" if bad else f"the gradient (norm {norm})"
-        ids = ", ".join(data.ids[i] for i in rows[:8])
-        sentence = f"{self.task.name}: {where} is not finite at step {self.state.step} (rows {ids}{', …' if len(rows) > 8 else ''})."
+        state = self.state
+        ids = ", ".join(data.ids[i] for i in rows[:8]) + (", …" if len(rows) > 8 else "")
+        sentence = f"{self.task.name}, step {state.step} (rows {ids}): {what}"
         if self.settings.nonfinite == "skip":
-            self.state.skipped_steps += 1
-            if self.state.skipped_steps > max(10, self.planned // 20):
-                raise DivergedError(f"{sentence} {self.state.skipped_steps} steps were skipped already; lower train.lr.")
-            say(f"{sentence} The step is skipped.")
+            state.skipped_steps += 1
+            if state.skipped_steps > max(10, self.planned // 20):
+                raise DivergedError(f"{sentence} {state.skipped_steps} steps were skipped already; that is too many.")
+            say(f"{sentence} This step is skipped.")
             return
         path, _ = disk.latest_valid(self.task.folder, checkpoint.PREFIX)
         last = f"the last checkpoint is {path.name}" if path else "there is no checkpoint yet"
         raise DivergedError(
-            f"{sentence} The weights were not changed; {last}. Lower train.lr, use train.precision=fp32, or set "
-            "train.nonfinite=skip to leave such steps out."
+            f"{sentence} The weights were not changed; {last}. With train.nonfinite=skip such steps are left out."
         )
 
     # -- selection -----------------------------------------------------------------------------------------------------
@@ -421,6 +424,23 @@ class _Loop:
         return bool(self.acc.reduce(torch.tensor(float(mine), device=self.device), reduction="sum").item())
 
 
+@torch.inference_mode()
+def held_out_loss(
+    model: Model, data: Encoded, objective: Objective, teacher: Teacher | None, settings: TrainSettings
+) -> float:
+    """The objective on rows that are not trained on, with the weights of the end of training."""
+    device = next(model.net.parameters()).device
+    counts = _counts(data, np.arange(len(data)))
+    total = 0.0
+    for rows in evaluation_batches(data.lengths, max_tokens=settings.max_tokens):
+        batch = collate(data, rows).to(device)
+        seen = None if teacher is None else _to(teacher.signals(rows), device)
+        with autocast(device, resolve_precision(settings.precision, device)):
+            student = forward(model.net, batch, objective.needs_student, kind=model.kind)
+            total += float(objective.compute(student, seen, batch.labels, progress=1.0, counts=counts)[0])
+    return total
+
+
 def digest(net: nn.Module) -> str:
     """xxh3-128 over all tensors of a module: the flight recorder's fingerprint of the weights."""
     import xxhash
@@ -436,7 +456,7 @@ def _counts(data: Encoded, rows: np.ndarray) -> Counts:
     """Numbers of examples, tokens and labelled positions of a whole step, over all micro-batches and ranks."""
     lengths = np.asarray(data.lengths)[rows]
     labels = len(rows)
-    if data.labels is not None and data.labels.shape[:1] == (int(data.offsets[-1]),) and len(data.offsets) - 1 != len(data.labels):
+    if data.per_token and data.labels is not None:
         labels = int(sum((data.labels[data.offsets[i] : data.offsets[i + 1]] != -100).sum() for i in rows))
     return Counts(examples=len(rows), tokens=int(lengths.sum()), labels=labels)
 

@@ -1,0 +1,138 @@
+"""What a model's outputs mean: which checkpoints have a head for a task, and in which order its outputs stand.
+
+Labels are matched by name, never by luck.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+
+from understudy.base.errors import DataError
+from understudy.models.anatomy import anatomy
+
+PROBLEM_TYPES = {
+    "classification": "single_label_classification",
+    "regression": "regression",
+    "multilabel": "multi_label_classification",
+}
+
+
+class TaskLabels(Protocol):
+    """What loading needs to know of a task."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+
+def has_head(config: Any, kind: str) -> bool:
+    """Whether the class a checkpoint was saved from has a head for this kind of task."""
+    name = str((getattr(config, "architectures", None) or [""])[0])
+    if kind == "text":
+        return name.endswith("ForMaskedLM") or name in ("BertForPreTraining", "AlbertForPreTraining")
+    return name.endswith("ForTokenClassification" if kind == "tokens" else "ForSequenceClassification")
+
+
+def kind_of(config: Any) -> str:
+    """The kind of task a checkpoint was trained for, as far as its configuration tells."""
+    if has_head(config, "tokens"):
+        return "tokens"
+    if not has_head(config, "classification"):
+        return "text"
+    named = {problem: kind for kind, problem in PROBLEM_TYPES.items()}.get(config.problem_type)
+    return named or ("regression" if config.num_labels == 1 else "classification")
+
+
+def settle(
+    net: Any, task: TaskLabels | None, *, kind: str, source: str, key: str, own_head: bool
+) -> tuple[tuple[str, ...], list[str]]:
+    """The labels in the order of the outputs, and what was done to get there; the configuration then says the same.
+
+    Raises DataError where the checkpoint's own head was trained for something else than the task.
+    """
+    if kind == "text":
+        return (), []
+    if task is None:
+        return () if kind == "regression" else tuple(names_of(net.config)), []
+    notes: list[str] = []
+    if own_head:
+        problem = net.config.problem_type
+        if kind in PROBLEM_TYPES and problem not in (None, PROBLEM_TYPES[kind]):
+            raise DataError(
+                f"{key}: '{source}' was trained for {problem}, but the task is {kind}. Use another model or fine-tune "
+                "a base checkpoint."
+            )
+        if kind != "regression":
+            notes = align(net, task.labels, source=source, key=key)
+        elif net.config.num_labels != 1:
+            raise DataError(f"{key}: '{source}' has {net.config.num_labels} outputs, but a regression task needs one.")
+    set_outputs(net.config, kind, task.labels)
+    return tuple(task.labels), notes
+
+
+def set_outputs(config: Any, kind: str, labels: tuple[str, ...]) -> None:
+    """Write a task's outputs into a configuration: their number, names and what they are for."""
+    config.id2label = dict(enumerate(labels)) if kind != "regression" else {0: "LABEL_0"}
+    config.label2id = {name: i for i, name in config.id2label.items()}
+    config.problem_type = PROBLEM_TYPES.get(kind)
+
+
+def names_of(config: Any) -> list[str]:
+    """The label names of a configuration, output by output."""
+    return [str(config.id2label.get(i, f"LABEL_{i}")) for i in range(config.num_labels)]
+
+
+def align(net: Any, labels: Sequence[str], *, source: str, key: str = "model") -> list[str]:
+    """Put a head's outputs into the order of the task's labels, in place.
+
+    The names must be the same set; capitals, spaces, hyphens and underscores are forgiven. Names nobody chose
+    (`LABEL_0`, …) are taken by position. Returns what was done, one sentence each. Raises DataError, naming both sets,
+    when they do not match.
+
+    Shapes: the head's weight (C, D) and bias (C,) are permuted by rows, so that output i means `labels[i]`.
+    """
+    own = names_of(net.config)
+    if all(re.fullmatch(r"LABEL_\d+", name) for name in own) and len(own) == len(labels):
+        taken = f"they are taken in the order of the task: {', '.join(labels)}"
+        return [f"{key}: '{source}' does not name its labels ({', '.join(own)}); {taken}."]
+    rows = {_folded(name): i for i, name in enumerate(own)}
+    wanted = [_folded(label) for label in labels]
+    if len(rows) != len(own) or len(set(wanted)) != len(wanted):
+        rows, wanted = {name: i for i, name in enumerate(own)}, list(labels)
+    if len(rows) != len(own) or set(rows) != set(wanted):
+        raise DataError(
+            f"{key}: the labels of '{source}' are {_listed(own)}, those of the task {_listed(labels)}. Use a model "
+            "trained for these labels, give the task's files the model's names, or fine-tune a base checkpoint."
+        )
+    order = [rows[name] for name in wanted]
+    notes = []
+    if [own[i] for i in order] != list(labels):
+        notes.append(
+            f"{key}: label names of '{source}' were matched by meaning: {_pairs([own[i] for i in order], labels)}."
+        )
+    if order != list(range(len(order))):
+        head = anatomy(net).final_linear(net)
+        with torch.no_grad():
+            head.weight.copy_(head.weight[order].clone())
+            if head.bias is not None:
+                head.bias.copy_(head.bias[order].clone())
+        notes.append(f"{key}: the outputs of '{source}' were reordered from {', '.join(own)} to {', '.join(labels)}.")
+    return notes
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name.strip()).casefold()
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:20])
+    return f"[{shown}{', …' if len(names) > 20 else ''}] ({len(names)})"
+
+
+def _pairs(own: Sequence[str], labels: Sequence[str]) -> str:
+    return ", ".join(f"{a} = {b}" for a, b in zip(own, labels, strict=True) if a != b)
