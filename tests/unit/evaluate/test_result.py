@@ -117,14 +117,12 @@ def test_verdict_where_lower_is_better():
     result["gain"]["dev"] = {"mse": {"value": -0.2, "low": -0.3, "high": -0.1}}
     result["task"]["select"] = "mse"
     said = verdict(result)
-    assert (
-        "distillation lowered the mean squared error by 0.200 against plain fine-tuning" in said
+    assert "distillation lowered the mean squared error by 0.200 against plain fine-tuning" in said
     assert said.endswith("(95 % interval −0.300 to −0.100).")
     result["gain"]["dev"]["mse"] = {"value": 0.2, "low": 0.1, "high": 0.3}
     assert "distillation raised the mean squared error by 0.200" in verdict(result)
     result["gain"]["dev"]["mse"] = {"value": 0.2, "low": None, "high": None}
     assert "its +0.200 over plain fine-tuning cannot be judged" in verdict(result)
-    )
 
 
 def test_details_of_classification():
