@@ -222,11 +222,10 @@ def _open_tokenizer(source: Source, *, key: str, words: bool, trust_remote_code:
 
 
 def _space_before_words(tokenizer: Any) -> None:
-    from tokenizers.pre_tokenizers import ByteLevel, Sequence
+    from tokenizers.pre_tokenizers import ByteLevel
 
     step: Any = tokenizer.backend_tokenizer.pre_tokenizer
-    parts: list[Any] = [step[i] for i in range(len(step))] if isinstance(step, Sequence) else [step]
-    for part in parts:
+    for part in list(step) if hasattr(step, "__getitem__") else [step]:  # a sequence of steps, or one
         if isinstance(part, ByteLevel):
             part.add_prefix_space = True
             tokenizer.add_prefix_space = True
