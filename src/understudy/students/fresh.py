@@ -67,6 +67,7 @@ def fresh(teacher: Model, sizes: Mapping[str, Any], *, seed: int) -> Model:
         source=f"a fresh {row.family}",
         revision=None,
         notes=(f"student: a fresh {row.family} with {', '.join(f'{k} {v}' for k, v in sorted(sizes.items()))}.",),
+        fresh_head=True,
     )
 
 

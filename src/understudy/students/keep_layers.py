@@ -104,6 +104,7 @@ def keep_layers(model: Model, keep: str | Sequence[int] = "uniform", *, num_laye
         source=f"{model.source}, layers {', '.join(map(str, layers))}",
         revision=model.revision,
         notes=(*model.notes, *notes),
+        fresh_head=model.fresh_head,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -498,6 +499,84 @@ def test_a_hub_name_in_the_cache_is_loaded_offline(monkeypatch, tmp_path: Path):
     assert (model.source, model.revision, model.notes) == ("owner/name", commit, ())
     with pytest.raises((RecipeError, DataError), match="owner/name"):
         load_model("owner/name", task=TASK, revision="no-such-branch")
+
+
+def hub_of(monkeypatch, complete: Path, snapshot: Path) -> list[list[str]]:
+    """A Hub that answers, holding `complete`; files arrive in `snapshot` as they are asked for. Returns the requests."""
+    requests: list[list[str]] = []
+
+    def give(patterns: list[str]) -> Path:
+        requests.append(patterns)
+        snapshot.mkdir(parents=True, exist_ok=True)
+        for path in complete.iterdir():
+            if any(path.match(pattern) for pattern in patterns):
+                shutil.copy(path, snapshot / path.name)
+        return snapshot
+
+    monkeypatch.setattr("understudy.models.hub.hub_reachable", lambda: True)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda ref, name, **_: str(give([name]) / name))
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda ref, *, allow_patterns, **_: str(give(allow_patterns))
+    )
+    return requests
+
+
+def test_a_hub_model_is_judged_before_its_weights_are_fetched(monkeypatch, tmp_path: Path):
+    complete = checkpoint(tmp_path / "hub")
+    edit(complete / "config.json", auto_map={"AutoModel": "evil.Model"})
+    requests = hub_of(monkeypatch, complete, tmp_path / "snapshots" / "c0ffee")
+    with pytest.raises(SafetyError, match="auto_map"):
+        load_model("owner/name", task=TASK)
+    assert requests == [["config.json"]]
+
+
+def test_a_hub_model_is_judged_again_when_it_is_complete(monkeypatch, tmp_path: Path):
+    complete = checkpoint(tmp_path / "hub")
+    edit(complete / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Tokenizer", None]})
+    hub_of(monkeypatch, complete, tmp_path / "snapshots" / "c0ffee")
+    with pytest.raises(SafetyError, match=r"tokenizer_config\.json.*auto_map"):
+        load_model("owner/name", task=TASK)
+
+
+def test_only_what_is_read_is_fetched_from_the_hub(monkeypatch, tmp_path: Path):
+    complete = checkpoint(tmp_path / "hub", names=TASK.labels)
+    for name in ("pytorch_model.bin", "model.fp16.safetensors", "code.py"):
+        (complete / name).write_bytes(b"x")
+    snapshot = tmp_path / "snapshots" / "c0ffee"
+    hub_of(monkeypatch, complete, snapshot)
+    load_tokenizer("owner/name")
+    assert not (snapshot / "model.safetensors").exists()
+    assert load_model("owner/name", task=TASK).revision == "c0ffee"
+    assert {path.name for path in snapshot.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+
+
+@pytest.mark.parametrize(
+    "error, kind, message",
+    [
+        ("RepositoryNotFoundError", RecipeError, "neither a folder here nor a model on the Hub"),
+        ("GatedRepoError", RecipeError, "is gated"),
+        ("RevisionNotFoundError", RecipeError, "no revision 'v9'"),
+        ("RemoteEntryNotFoundError", RecipeError, r"no config\.json"),
+        ("HfHubHTTPError", DataError, "cannot be reached"),
+    ],
+)
+def test_what_the_hub_says_in_words(error: str, kind: type, message: str, monkeypatch, tmp_path: Path):
+    import huggingface_hub.errors as errors
+
+    def refuse(*args, **kwargs):
+        kind_of_error = getattr(errors, error)
+        raise kind_of_error.__new__(kind_of_error)  # without the HTTP answer its constructor wants
+
+    hub_of(monkeypatch, tmp_path, tmp_path)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    monkeypatch.setattr("huggingface_hub.is_offline_mode", lambda: False)
+    with pytest.raises(kind, match=rf"teacher\.model: 'owner/name' .*{message}"):
+        load_model("owner/name", key="teacher.model", revision="v9")
 
 
 def test_files_and_folders_that_are_not_models(tmp_path: Path):

@@ -128,6 +128,15 @@ def test_labels_and_history_are_kept():
     assert not small.net.training
 
 
+def test_a_bare_backbone_and_a_fresh_head_stay_what_they_are():
+    bare = Model(tiny_net("bert", "backbone"), tiny_tokenizer(), (), "text", "a backbone", None)
+    small = keep_layers(bare, [0, 2])
+    assert type(small.net) is type(bare.net) and anatomy(small.net).num_layers(small.net) == 2
+    untrained = teacher()
+    untrained.fresh_head = True
+    assert keep_layers(untrained, [0]).fresh_head and not keep_layers(teacher(), [0]).fresh_head
+
+
 def test_modernbert_layers_keep_their_reach_and_say_what_is_left_out(tmp_path):
     whole = teacher("modernbert")
     reach = whole.net.config.layer_types
@@ -144,11 +153,9 @@ def test_modernbert_layers_keep_their_reach_and_say_what_is_left_out(tmp_path):
 def test_nothing_random_is_drawn():
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    keep_layers(teacher_made_before := teacher(), [0])
+    whole = teacher()
     torch.manual_seed(5)
-    assert torch.equal(torch.random.get_rng_state(), before)
-    torch.manual_seed(5)
-    keep_layers(teacher_made_before, [0])
+    keep_layers(whole, [0])
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
