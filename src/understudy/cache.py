@@ -24,7 +24,7 @@ from torch import Tensor
 from understudy.base import disk
 from understudy.base.progress import progress, say
 from understudy.data.batches import evaluation_batches
-from understudy.data.encode import Encoded, collate
+from understudy.data.encode import IGNORE, Encoded, collate
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
 from understudy.models.needs import Needs, Signals
@@ -90,7 +90,22 @@ class LiveTeacher:
             return forward(net, batch, self.needs, kind=self.model.kind)
 
     def signals(self, indices: Sequence[int] | np.ndarray) -> Signals:
-        return _map(self._run(indices), lambda value: value.float().clone())
+        signals = _map(self._run(indices), lambda value: value.float().clone())
+        if self.model.kind != "tokens":
+            return signals
+        # Words are what two tokenizers have in common: a token head speaks about the first sub-word of each.
+        labelled = torch.from_numpy(np.concatenate([_labelled(self.encoded, i) for i in indices]))
+        if signals.logits is not None:
+            signals.logits = signals.logits[labelled.to(signals.logits.device)]
+        if signals.feature is not None and self.needs.feature == "head_input":
+            signals.feature = signals.feature[labelled.to(signals.feature.device)]
+        return signals
+
+
+def _labelled(encoded: Encoded, row: int) -> np.ndarray:
+    """(length,) bool: which sub-words of a row carry a label."""
+    assert encoded.labels is not None
+    return encoded.labels[encoded.offsets[row] : encoded.offsets[row + 1]] != IGNORE
 
 
 def _map(signals: Signals, change: Any) -> Signals:
@@ -186,15 +201,11 @@ class SignalCache:
         """How many rows each kind of field has for each example."""
         ones = np.ones(len(self.encoded), dtype=np.int64)
         lengths = np.asarray(self.encoded.lengths, dtype=np.int64)
-        logits = ones
-        if self.model.kind == "tokens":
-            logits = lengths
-        elif self.model.kind == "text":
-            assert self.encoded.labels is not None
-            masked = np.add.reduceat(self.encoded.labels != -100, self.encoded.offsets[:-1]) if len(ones) else ones
-            logits = np.asarray(masked, dtype=np.int64)
-        feature = lengths if self.model.kind == "tokens" else ones
-        return {"logits": logits, "feature": feature, "cls": ones, "hidden": lengths, "q": lengths, "k": lengths, "v": lengths}
+        labelled = ones
+        if self.model.kind in ("tokens", "text"):
+            labelled = np.array([_labelled(self.encoded, i).sum() for i in range(len(self.encoded))], dtype=np.int64)
+        feature = labelled if self.model.kind == "tokens" else ones
+        return {"logits": labelled, "feature": feature, "cls": ones, "hidden": lengths, "q": lengths, "k": lengths, "v": lengths}
 
     def rows(self, field: str) -> np.ndarray:
         if field in ("feature-cls", "feature-mean"):

