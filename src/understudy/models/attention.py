@@ -27,7 +27,7 @@ def attend(
     one_by_one = _one_by_one if q.device.type == "cpu" else _padded
     # Scores and softmax in fp32 on the CPU: its half-precision attention kernels are slower than its fp32 ones.
     with torch.autocast(q.device.type, enabled=False):
-        if q.device.type == "cpu":
+        if q.device.type == "cpu" and q.dtype != torch.float64:
             q, k, v = q.float(), k.float(), v.float()
         return one_by_one(q, k, v, query_sizes, key_sizes, dropout).flatten(1)
 

@@ -11,12 +11,12 @@ but the first token of each sequence.
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from understudy.models.anatomy import Anatomy, anatomy
+from understudy.models.anatomy import Anatomy, Net, anatomy
 from understudy.models.attention import attend, pad, pad_index
 from understudy.models.needs import Needs, Signals
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Needs", "Signals", "forward"]
 
 
-def forward(net: nn.Module, batch: Batch, needs: Needs, *, kind: str) -> Signals:
+def forward(net: Net, batch: Batch, needs: Needs, *, kind: str) -> Signals:
     """Run a model on a packed batch.
 
     Args:
@@ -85,7 +85,7 @@ class _Trace:
 
 
 def _packed(
-    net: nn.Module, row: Anatomy, batch: Batch, needs: Needs, trace: _Trace, *, deepest: int, whole_last: bool
+    net: Net, row: Anatomy, batch: Batch, needs: Needs, trace: _Trace, *, deepest: int, whole_last: bool
 ) -> Tensor:
     """Layer by layer on one flat row. Returns the last state: (T, D), or (B, D) where first tokens were enough."""
     sizes = batch.sizes
@@ -125,7 +125,7 @@ def _packed(
     return state
 
 
-def _padded(net: nn.Module, row: Anatomy, batch: Batch, needs: Needs, trace: _Trace) -> Tensor:
+def _padded(net: Net, row: Anatomy, batch: Batch, needs: Needs, trace: _Trace) -> Tensor:
     """The stock forward on a padded batch; signals are packed again. Returns the last state (T, D)."""
     sizes = batch.sizes
     rows = pad_index(sizes, batch.input_ids.device)
@@ -137,8 +137,12 @@ def _padded(net: nn.Module, row: Anatomy, batch: Batch, needs: Needs, trace: _Tr
         inputs["token_type_ids"] = pad(batch.token_type_ids, rows, num, longest)
 
     caught: dict[int, list[Tensor]] = {}
+
+    def catch(index: int) -> Any:
+        return lambda module, inputs, output: caught.setdefault(index, []).append(output)
+
     hooks = [
-        module.register_forward_hook(lambda _m, _i, output, index=index: caught.setdefault(index, []).append(output))
+        module.register_forward_hook(catch(index))
         for index, layer in enumerate(row.layers(net), start=1)
         if index in needs.qkv
         for module in row.qkv(layer)
@@ -166,7 +170,7 @@ def _padded(net: nn.Module, row: Anatomy, batch: Batch, needs: Needs, trace: _Tr
 
 
 def _read_head(
-    net: nn.Module,
+    net: Net,
     row: Anatomy,
     batch: Batch,
     needs: Needs,
@@ -190,13 +194,15 @@ def _read_head(
         assert batch.labels is not None
         signals.logits = row.fill(net, last[batch.labels != -100])
     elif per_token:
-        read = row.tag_input(net, last)
-        signals.logits = row.final_linear(net)(read)
-        if needs.feature == "head_input":
-            signals.feature = read
+        _read_linear(net, row, needs, signals, row.tag_input(net, last))
     else:
         pooled = trace.mean(last) if row.pools_mean(net) else first
-        read = row.pool(net, pooled[:, None])
+        _read_linear(net, row, needs, signals, row.pool(net, pooled[:, None]))
+
+
+def _read_linear(net: nn.Module, row: Anatomy, needs: Needs, signals: Signals, read: Tensor) -> None:
+    """What goes into the head's last Linear, and what comes out, as far as they are asked for."""
+    if needs.logits:
         signals.logits = row.final_linear(net)(read)
-        if needs.feature == "head_input":
-            signals.feature = read
+    if needs.feature == "head_input":
+        signals.feature = read
