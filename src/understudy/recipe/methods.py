@@ -30,69 +30,80 @@ class AutoMM(Settings):
     needs: ClassVar[str] = "a teacher of any size; tokenizers may differ (not for terms on layers)"
     needs_teacher: ClassVar[bool] = True
 
-    name: Literal["automm"] = Field("automm", description="this method")
+    name: Literal["automm"] = Field(default="automm", description="this method")
     parity: Flag = Field(
-        False,
+        default=False,
         description="reproduce the numbers of the released code, including those listed as wrong on the method's page",
     )
-    temperature: Temperature = Field(5.0, description="softens both logits (T); a number or a schedule")
+    temperature: Temperature = Field(default=5.0, description="softens both logits (T); a number or a schedule")
     scale_by_t2: Flag | None = Field(
-        None, description="multiply the soft-label term by T squared, so that T does not change its weight; "
+        default=None, description="multiply the soft-label term by T squared, so that T does not change its weight; "
         "null = yes, except under parity"
     )  # fmt: skip
-    hard_label_weight: Weight = Field(0.1, description="weight of the loss on the true labels; 0 for unlabelled data")
-    soft_label_weight: Weight = Field(1.0, description="weight of the loss on the teacher's softened outputs")
+    hard_label_weight: Weight = Field(
+        default=0.1, description="weight of the loss on the true labels; 0 for unlabelled data"
+    )
+    soft_label_weight: Weight = Field(default=1.0, description="weight of the loss on the teacher's softened outputs")
     softmax_regression_weight: Weight = Field(
-        0.0, description="weight of: the student's features, read by the teacher's own head, give the teacher's logits"
+        default=0.0,
+        description="weight of: the student's features, read by the teacher's own head, give the teacher's logits",
     )
-    output_feature_loss_weight: Weight = Field(0.01, description="weight of matching the pooled feature")
+    output_feature_loss_weight: Weight = Field(default=0.01, description="weight of matching the pooled feature")
     rkd_distance_loss_weight: Weight = Field(
-        0.0, description="weight of matching distances between the rows of a batch"
+        default=0.0, description="weight of matching distances between the rows of a batch"
     )
-    rkd_angle_loss_weight: Weight = Field(0.0, description="weight of matching angles between the rows of a batch")
+    rkd_angle_loss_weight: Weight = Field(
+        default=0.0, description="weight of matching angles between the rows of a batch"
+    )
     soft_label_loss_type: LogitLoss = Field(
-        "auto", description="auto = mse for regression, else cross_entropy with the teacher's probabilities"
+        default="auto", description="auto = mse for regression, else cross_entropy with the teacher's probabilities"
     )
-    softmax_regression_loss_type: LogitLoss = Field("mse", description="loss of the softmax-regression term")
+    softmax_regression_loss_type: LogitLoss = Field(default="mse", description="loss of the softmax-regression term")
     output_feature_loss_type: FeatureLoss = Field(
-        "mse", description="loss of the output-feature term; cosine = 1 - cos"
+        default="mse", description="loss of the output-feature term; cosine = 1 - cos"
     )
     output_feature_reduction: Literal["mean", "sum"] = Field(
-        "mean", description="over the feature's dimensions; mean makes the weight shrink with the width"
+        default="mean", description="over the feature's dimensions; mean makes the weight shrink with the width"
     )
     feature: Literal["head_input", "cls", "mean"] = Field(
-        "head_input", description="the pooled feature: what the head reads, the first token, or the mean of all tokens"
+        default="head_input",
+        description="the pooled feature: what the head reads, the first token, or the mean of all tokens",
     )
     adaptor: Literal["auto", "identity", "linear", "linear_norm", "mlp"] = Field(
-        "auto", description="from the student's width to the teacher's; auto = linear where they differ"
+        default="auto", description="from the student's width to the teacher's; auto = linear where they differ"
     )
     adaptor_scope: Literal["shared", "separate"] = Field(
-        "shared", description="one adaptor for all terms that need it, or one for each"
+        default="shared", description="one adaptor for all terms that need it, or one for each"
     )
-    logit_kl_weight: Weight = Field(0.0, description="weight of the KL divergence from the teacher, times T squared")
-    logit_mse_weight: Weight = Field(0.0, description="weight of the squared difference of the raw logits")
+    logit_kl_weight: Weight = Field(
+        default=0.0, description="weight of the KL divergence from the teacher, times T squared"
+    )
+    logit_mse_weight: Weight = Field(default=0.0, description="weight of the squared difference of the raw logits")
     hidden_weight: Weight = Field(
-        0.0, description="weight of matching hidden states, token by token (same tokenizer only)"
+        default=0.0, description="weight of matching hidden states, token by token (same tokenizer only)"
     )
     hidden_mapping: LayerMap = Field(
-        "uniform", description="the teacher layer for each student layer: uniform, first, last, skip, or numbers from 1"
+        default="uniform",
+        description="the teacher layer for each student layer: uniform, first, last, skip, or numbers from 1",
     )
-    hidden_loss: FeatureLoss = Field("mse", description="loss of the hidden-state term")
+    hidden_loss: FeatureLoss = Field(default="mse", description="loss of the hidden-state term")
     relation_weight: Weight = Field(
-        0.0,
+        default=0.0,
         description="weight of matching query-query, key-key and value-value relations (MiniLMv2; same tokenizer only)",
     )
     relation_heads: PositiveCount | None = Field(
-        None, description="relation heads that both models' attention is divided into; null = the teacher's heads"
+        default=None,
+        description="relation heads that both models' attention is divided into; null = the teacher's heads",
     )
     relation_layer: PositiveCount | None = Field(
-        None, description="teacher layer (from 1) whose relations the student's last layer learns; null = its last"
+        default=None,
+        description="teacher layer (from 1) whose relations the student's last layer learns; null = its last",
     )
     patient_weight: Weight = Field(
-        0.0, description="weight of matching the normalised first token of layers (patient KD)"
+        default=0.0, description="weight of matching the normalised first token of layers (patient KD)"
     )
     patient_mapping: LayerMap = Field(
-        "skip", description="the teacher layer for each student layer of the patient term, as in hidden_mapping"
+        default="skip", description="the teacher layer for each student layer of the patient term, as in hidden_mapping"
     )
 
     @model_validator(mode="before")
@@ -113,7 +124,7 @@ class FineTune(Settings):
     needs: ClassVar[str] = "labels; a teacher only if the student is made of its layers"
     needs_teacher: ClassVar[bool] = False
 
-    name: Literal["finetune"] = Field("finetune", description="this method")
+    name: Literal["finetune"] = Field(default="finetune", description="this method")
 
 
 Method = Annotated[AutoMM | FineTune, Field(discriminator="name")]

@@ -46,26 +46,30 @@ class FileSettings(Settings):
     """The files of your own data: csv, tsv, jsonl, parquet, CoNLL columns, or plain text (kind `text`)."""
 
     train: Text = Field(description="the rows to learn from")
-    dev: Text | None = Field(None, description="the rows to choose the best checkpoint by (else a part of train)")
+    dev: Text | None = Field(
+        default=None, description="the rows to choose the best checkpoint by (else a part of train)"
+    )
     test: Text | dict[Name, Text] | None = Field(
-        None, description="the rows to report on: one file, or a name and a file for each of several test sets"
+        default=None, description="the rows to report on: one file, or a name and a file for each of several test sets"
     )
 
 
 class ColumnSettings(Settings):
     """Which column of your own files holds what. Columns not named here are ignored, and said to be."""
 
-    text: Name | None = Field(None, description="the text (first text of a pair)")
-    pair: Name | None = Field(None, description="the second text of a pair")
+    text: Name | None = Field(default=None, description="the text (first text of a pair)")
+    pair: Name | None = Field(default=None, description="the second text of a pair")
     label: Name | Names | None = Field(
-        None, description="the label; for kind multilabel also a list of columns that hold 0 or 1, one per label"
+        default=None,
+        description="the label; for kind multilabel also a list of columns that hold 0 or 1, one per label",
     )
-    id: Name | None = Field(None, description="a name of the row, used in messages and predictions")
+    id: Name | None = Field(default=None, description="a name of the row, used in messages and predictions")
     group: Name | None = Field(
-        None, description="rows with the same value here (such as translations) never fall on both sides of a split"
+        default=None,
+        description="rows with the same value here (such as translations) never fall on both sides of a split",
     )
-    words: Name | None = Field(None, description="the words of a sentence, for kind tokens")
-    tags: Name | None = Field(None, description="the tags of these words (BIO or IOB1), for kind tokens")
+    words: Name | None = Field(default=None, description="the words of a sentence, for kind tokens")
+    tags: Name | None = Field(default=None, description="the tags of these words (BIO or IOB1), for kind tokens")
 
 
 class TaskSettings(Settings):
@@ -76,41 +80,52 @@ class TaskSettings(Settings):
         "demo/{intent,entities,urgency,paraphrase}, or custom for your own files"
     )
     path: Text | None = Field(
-        None, description="folder with the official files of the task; without it they come from the Hugging Face Hub"
+        default=None,
+        description="folder with the official files of the task; without it they come from the Hugging Face Hub",
     )
-    languages: Names | None = Field(None, description="languages to report on (pawsx, xnli, wikineural); else all")
-    train_languages: Names | None = Field(None, description="languages to learn from; by default `languages`")
-    max_length: Annotated[int, Field(strict=True, ge=8)] = Field(128, description="longest input, in sub-word tokens")
+    languages: Names | None = Field(
+        default=None, description="languages to report on (pawsx, xnli, wikineural); else all"
+    )
+    train_languages: Names | None = Field(default=None, description="languages to learn from; by default `languages`")
+    max_length: Annotated[int, Field(strict=True, ge=8)] = Field(
+        default=128, description="longest input, in sub-word tokens"
+    )
     max_train_examples: PositiveCount | None = Field(
-        None, description="learn from this many rows only, drawn by the seed"
+        default=None, description="learn from this many rows only, drawn by the seed"
     )
     selection: Literal["auto", "dev"] | Annotated[float, Field(strict=True, gt=0, lt=1)] = Field(
-        "auto",
+        default="auto",
         description="the rows that choose the best checkpoint: dev, a fraction of train, or auto (dev where it is not "
         "what is reported, else a fraction of train); never the reported rows",
     )
     split_seed: Count | None = Field(
-        None, description="the seed of hold-outs and subsets; null = the recipe's. Give it one value to compare several "
+        default=None, description="the seed of hold-outs and subsets; null = the recipe's. Give it one value to compare several "
         "seeds on the same rows"
     )  # fmt: skip
-    select: Text | None = Field(None, description="the metric that chooses the best checkpoint; else the task's own")
+    select: Text | None = Field(
+        default=None, description="the metric that chooses the best checkpoint; else the task's own"
+    )
     kind: Literal["classification", "regression", "multilabel", "tokens", "text"] | None = Field(
-        None, description="what a row of your own files is (custom only): a class, a number, several labels, a tag for "
+        default=None, description="what a row of your own files is (custom only): a class, a number, several labels, a tag for "
         "each word, or text without a label"
     )  # fmt: skip
-    files: FileSettings | None = Field(None, description="your own files (custom only)")
-    columns: ColumnSettings = Field(ColumnSettings(), description="the columns of your own files (custom only)")
-    labels: Names | None = Field(None, description="the label names in order; by default those found in train, sorted")
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
-        None, description="the character between columns; by default a comma in .csv and a tab in .tsv files"
+    files: FileSettings | None = Field(default=None, description="your own files (custom only)")
+    columns: ColumnSettings = Field(default=ColumnSettings(), description="the columns of your own files (custom only)")
+    labels: Names | None = Field(
+        default=None, description="the label names in order; by default those found in train, sorted"
     )
-    encoding: Text = Field("utf-8", description="character encoding of your own files")
-    label_separator: Text = Field("|", description="what separates several labels in one cell (kind multilabel)")
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+        default=None, description="the character between columns; by default a comma in .csv and a tab in .tsv files"
+    )
+    encoding: Text = Field(default="utf-8", description="character encoding of your own files")
+    label_separator: Text = Field(
+        default="|", description="what separates several labels in one cell (kind multilabel)"
+    )
     mask_probability: Annotated[float, Field(strict=True, gt=0, lt=1)] = Field(
-        0.15, description="share of the tokens to mask (kind text)"
+        default=0.15, description="share of the tokens to mask (kind text)"
     )
     mask_variants: PositiveCount = Field(
-        4, description="how many different maskings of each text are used in turn, one per epoch (kind text)"
+        default=4, description="how many different maskings of each text are used in turn, one per epoch (kind text)"
     )
 
     @field_validator("name")
@@ -140,58 +155,73 @@ class TaskSettings(Settings):
 class TrainSettings(Settings):
     """How long and how a model is trained. The baseline without a teacher gets exactly the same."""
 
-    epochs: PositiveCount = Field(3, description="passes over the training rows")
+    epochs: PositiveCount = Field(default=3, description="passes over the training rows")
     batch_size: PositiveCount = Field(
-        32, description="rows per optimiser step, over all devices; memory does not limit it (see max_tokens)"
+        default=32, description="rows per optimiser step, over all devices; memory does not limit it (see max_tokens)"
     )
-    lr: Positive = Field(5e-5, description="highest learning rate (AdamW)")
-    weight_decay: NonNegative = Field(0.01, description="AdamW's decoupled weight decay (not on biases and norms)")
-    warmup: Share = Field(0.1, description="share of the optimiser steps in which the learning rate rises")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="learning rate after the warm-up")
+    lr: Positive = Field(default=5e-5, description="highest learning rate (AdamW)")
+    weight_decay: NonNegative = Field(
+        default=0.01, description="AdamW's decoupled weight decay (not on biases and norms)"
+    )
+    warmup: Share = Field(default=0.1, description="share of the optimiser steps in which the learning rate rises")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        default="linear", description="learning rate after the warm-up"
+    )
     layer_lr_decay: Annotated[float, Field(strict=True, gt=0, le=1)] = Field(
-        1.0, description="learning rate of each layer relative to the one above it; 1 = all equal"
+        default=1.0, description="learning rate of each layer relative to the one above it; 1 = all equal"
     )
-    max_grad_norm: Positive | None = Field(1.0, description="gradients longer than this are shortened; null = never")
-    dropout: Share | None = Field(None, description="dropout while training; null = the model's own")
+    max_grad_norm: Positive | None = Field(
+        default=1.0, description="gradients longer than this are shortened; null = never"
+    )
+    dropout: Share | None = Field(default=None, description="dropout while training; null = the model's own")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="arithmetic of the forward pass; auto = bf16 where the processor or GPU has it, else fp32"
+        default="auto",
+        description="arithmetic of the forward pass; auto = bf16 where the processor or GPU has it, else fp32",
     )
     max_tokens: PositiveCount = Field(
-        8192, description="tokens that are computed at once (a micro-batch); changes memory and speed, not the result"
+        default=8192,
+        description="tokens that are computed at once (a micro-batch); changes memory and speed, not the result",
     )
     grouping: Literal["none", "length"] = Field(
-        "none", description="length = rows of similar length share an optimiser step (faster, another order of rows)"
+        default="none",
+        description="length = rows of similar length share an optimiser step (faster, another order of rows)",
     )
-    evaluations_per_epoch: PositiveCount = Field(1, description="how often the selection rows are scored")
+    evaluations_per_epoch: PositiveCount = Field(default=1, description="how often the selection rows are scored")
     patience: PositiveCount | None = Field(
-        None, description="stop after this many evaluations without a better score; null = never"
+        default=None, description="stop after this many evaluations without a better score; null = never"
     )
     time_limit: Positive | None = Field(
-        None, description="stop training each model after this many seconds; makes the result depend on the machine"
+        default=None,
+        description="stop training each model after this many seconds; makes the result depend on the machine",
     )
-    checkpoint_seconds: NonNegative = Field(300.0, description="seconds between checkpoints")
-    checkpoint_steps: PositiveCount | None = Field(None, description="a checkpoint every so many steps as well")
+    checkpoint_seconds: NonNegative = Field(default=300.0, description="seconds between checkpoints")
+    checkpoint_steps: PositiveCount | None = Field(default=None, description="a checkpoint every so many steps as well")
     nonfinite: Literal["stop", "skip"] = Field(
-        "stop", description="on a NaN or infinite loss or gradient: stop (exit code 5), or skip the step and record it"
+        default="stop",
+        description="on a NaN or infinite loss or gradient: stop (exit code 5), or skip the step and record it",
     )
-    compile: Flag = Field(False, description="torch.compile; not with determinism: exact")
+    compile: Flag = Field(default=False, description="torch.compile; not with determinism: exact")
 
 
 class TeacherSettings(Settings):
     """From whom is learned: a checkpoint of the Hub or a folder; used as it is, or fine-tuned on the task first."""
 
     model: Text = Field(description="name on the Hugging Face Hub, a folder, or package:NAME/FOLDER")
-    revision: Text | None = Field(None, description="branch, tag or commit on the Hub")
-    trust_remote_code: Flag = Field(False, description="run Python code the model brings along; only if you trust it")
+    revision: Text | None = Field(default=None, description="branch, tag or commit on the Hub")
+    trust_remote_code: Flag = Field(
+        default=False, description="run Python code the model brings along; only if you trust it"
+    )
     finetune: TrainSettings | None = Field(
-        None, description="fine-tune the teacher first, with any keys of `train` (the others are taken from there); "
+        default=None, description="fine-tune the teacher first, with any keys of `train` (the others are taken from there); "
         "null = the model is already trained for this task"
     )  # fmt: skip
     seed: Count | None = Field(
-        None, description="the seed of its fine-tuning; null = the recipe's. Give it one value to let students of "
+        default=None, description="the seed of its fine-tuning; null = the recipe's. Give it one value to let students of "
         "several seeds learn from one teacher"
     )  # fmt: skip
-    languages: Names | None = Field(None, description="languages the teacher is fine-tuned on; by default the task's")
+    languages: Names | None = Field(
+        default=None, description="languages the teacher is fine-tuned on; by default the task's"
+    )
 
 
 class StudentConfig(Settings):
@@ -200,28 +230,31 @@ class StudentConfig(Settings):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, bool | int | float | str | None]
 
-    hidden_size: PositiveCount | None = Field(None, description="width")
-    num_hidden_layers: PositiveCount | None = Field(None, description="layers")
-    num_attention_heads: PositiveCount | None = Field(None, description="attention heads")
-    intermediate_size: PositiveCount | None = Field(None, description="width inside the feed-forward blocks")
+    hidden_size: PositiveCount | None = Field(default=None, description="width")
+    num_hidden_layers: PositiveCount | None = Field(default=None, description="layers")
+    num_attention_heads: PositiveCount | None = Field(default=None, description="attention heads")
+    intermediate_size: PositiveCount | None = Field(default=None, description="width inside the feed-forward blocks")
 
 
 class StudentSettings(Settings):
     """Who learns. Exactly one of: a checkpoint (`model`), layers of the teacher (`keep`, `num_layers`), a fresh
     architecture (`config`)."""
 
-    model: Text | None = Field(None, description="a smaller checkpoint: Hub name, folder, or package:NAME/FOLDER")
+    model: Text | None = Field(
+        default=None, description="a smaller checkpoint: Hub name, folder, or package:NAME/FOLDER"
+    )
     init: Literal["pretrained", "teacher"] = Field(
-        "pretrained", description="take the kept layers from the checkpoint `teacher.model`, or from the fine-tuned "
+        default="pretrained", description="take the kept layers from the checkpoint `teacher.model`, or from the fine-tuned "
         "teacher"
     )  # fmt: skip
     keep: LayerMap = Field(
-        "uniform", description="which layers to keep: uniform, first, last, skip, or numbers from 0, as in [0, 2, 4]"
+        default="uniform",
+        description="which layers to keep: uniform, first, last, skip, or numbers from 0, as in [0, 2, 4]",
     )
-    num_layers: PositiveCount | None = Field(None, description="how many layers to keep")
-    config: StudentConfig | None = Field(None, description="a fresh architecture")
+    num_layers: PositiveCount | None = Field(default=None, description="how many layers to keep")
+    config: StudentConfig | None = Field(default=None, description="a fresh architecture")
     max_length: Annotated[int, Field(strict=True, ge=8)] | None = Field(
-        None, description="longest input of the student, in its own tokens; by default the task's"
+        default=None, description="longest input of the student, in its own tokens; by default the task's"
     )
 
     @model_validator(mode="after")
@@ -254,46 +287,52 @@ class StudentSettings(Settings):
 class LatencySettings(Settings):
     """How speed is measured: median of `repeats` forward passes after warming up."""
 
-    batch_size: PositiveCount = Field(1, description="rows at once")
-    length: PositiveCount = Field(128, description="tokens per row")
-    threads: PositiveCount | None = Field(None, description="processor threads; null = as the run itself")
-    repeats: Annotated[int, Field(strict=True, ge=3)] = Field(20, description="measured passes")
+    batch_size: PositiveCount = Field(default=1, description="rows at once")
+    length: PositiveCount = Field(default=128, description="tokens per row")
+    threads: PositiveCount | None = Field(default=None, description="processor threads; null = as the run itself")
+    repeats: Annotated[int, Field(strict=True, ge=3)] = Field(default=20, description="measured passes")
 
 
 class EvaluateSettings(Settings):
     """How the student is proved: against its teacher, and against the same student trained without a teacher."""
 
-    baseline: Flag = Field(True, description="train the same student without a teacher, on the same budget")
-    bootstrap: Count = Field(1000, description="resamples of the test rows behind the intervals; 0 = no intervals")
-    latency: LatencySettings = Field(LatencySettings(), description="the measurement of speed")
-    examples: Count = Field(20, description="rows in the report on which teacher and student disagree")
+    baseline: Flag = Field(default=True, description="train the same student without a teacher, on the same budget")
+    bootstrap: Count = Field(
+        default=1000, description="resamples of the test rows behind the intervals; 0 = no intervals"
+    )
+    latency: LatencySettings = Field(default=LatencySettings(), description="the measurement of speed")
+    examples: Count = Field(default=20, description="rows in the report on which teacher and student disagree")
 
 
 class CacheSettings(Settings):
     """Where the teacher's outputs are kept, so that it is run once and not in every epoch."""
 
     mode: Literal["auto", "off", "live"] = Field(
-        "auto", description="auto = on disk if it fits the budget, else run the teacher live; live or off = always live"
+        default="auto",
+        description="auto = on disk if it fits the budget, else run the teacher live; live or off = always live",
     )
-    budget_gb: NonNegative = Field(10.0, description="disk space for one teacher's outputs, in GB")
-    dtype: Literal["fp32"] = Field("fp32", description="number format on disk")
+    budget_gb: NonNegative = Field(default=10.0, description="disk space for one teacher's outputs, in GB")
+    dtype: Literal["fp32"] = Field(default="fp32", description="number format on disk")
 
 
 class Recipe(Settings):
     """A complete run: everything that decides the result, and nothing else."""
 
-    seed: Count = Field(0, description="the one seed from which every random choice is derived")
+    seed: Count = Field(default=0, description="the one seed from which every random choice is derived")
     determinism: Literal["exact", "fast"] = Field(
-        "exact", description="exact = the same command gives the same bits; fast = allow faster kernels that may not"
+        default="exact",
+        description="exact = the same command gives the same bits; fast = allow faster kernels that may not",
     )
     task: TaskSettings = Field(description="what is learned")
-    teacher: TeacherSettings | None = Field(None, description="from whom")
+    teacher: TeacherSettings | None = Field(default=None, description="from whom")
     student: StudentSettings = Field(description="by whom")
     method: Method = Field(description="how; `understudy methods` lists them")
-    train: TrainSettings = Field(TrainSettings(), description="for how long")
-    evaluate: EvaluateSettings = Field(EvaluateSettings(), description="how it is proved")
-    cache: CacheSettings = Field(CacheSettings(), description="the store of the teacher's outputs")
-    track: tuple[TRACKERS, ...] = Field((), description="send curves to tensorboard, trackio, wandb or mlflow too")
+    train: TrainSettings = Field(default=TrainSettings(), description="for how long")
+    evaluate: EvaluateSettings = Field(default=EvaluateSettings(), description="how it is proved")
+    cache: CacheSettings = Field(default=CacheSettings(), description="the store of the teacher's outputs")
+    track: tuple[TRACKERS, ...] = Field(
+        default=(), description="send curves to tensorboard, trackio, wandb or mlflow too"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -43,9 +43,9 @@ class Schedule(Settings):
 
     start: NonNegative = Field(description="value at the first step")
     end: NonNegative = Field(description="value from the share `until` of the training on")
-    shape: Literal["linear", "cosine"] = Field("linear", description="the way from start to end")
+    shape: Literal["linear", "cosine"] = Field(default="linear", description="the way from start to end")
     until: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] = Field(
-        1.0, description="share of the optimiser steps after which `end` is reached"
+        default=1.0, description="share of the optimiser steps after which `end` is reached"
     )
 
 
