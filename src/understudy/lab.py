@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from understudy.base import disk, seeds
-from understudy.base.errors import RecipeError, VerifyError
+from understudy.base.errors import Interrupted, RecipeError, VerifyError
 from understudy.base.progress import say
 from understudy.cache import CachedTeacher, LiveTeacher, SignalCache, Teacher, content_digest
 from understudy.data.encode import Encoded, encode
@@ -41,7 +41,7 @@ from understudy.objective.terms import hard_labels
 from understudy.recipe.settings import Recipe, TrainSettings
 from understudy.students.fresh import fresh
 from understudy.students.keep_layers import keep_layers
-from understudy.train.devices import accelerator, resolve_precision
+from understudy.train.devices import accelerator, any_process, main_says, resolve_precision
 from understudy.train.guard import StopSignals
 from understudy.train.loop import Fit, FitResult, fit, held_out_loss
 
@@ -248,7 +248,7 @@ class Lab:
         if not finished:
             wait = 24 * 3600 if shared else 0
             with disk.lock(folder, wait_seconds=wait) if accelerator().is_main_process else _unlocked():
-                if not self._is_finished(folder):
+                if not main_says(self._is_finished(folder)):
                     self._train(name, folder, model, objective, teacher, settings, data, held_out, seed)
         record = disk.read_json(folder / "done.json")
         self.seconds[name] = record["seconds"]
@@ -341,9 +341,10 @@ class Lab:
         disk.write_json(folder / "done.json", dataclasses.asdict(outcome))
         disk.remove(folder / "best")
 
-    def _in_label_units(self, model: Model, save: Callable[[], None]) -> None:
+    def _in_label_units(self, model: Model, save: Callable[[], Any]) -> None:
         if self.data.task.kind != "regression":
-            return save()
+            save()
+            return
         to_label_units(model.net, *self.scale)
         save()
         to_standard_units(model.net, *self.scale)
@@ -399,10 +400,15 @@ class Lab:
                 f"({settings.budget_gb:g}): the teacher is run in every epoch instead."
             )
             return live
+        interrupted = None
         if accelerator().is_main_process:
-            with disk.lock(cache.folder, wait_seconds=24 * 3600):
-                cache.fill(needs, self._count, self.stop)
-        accelerator().wait_for_everyone()
+            try:
+                with disk.lock(cache.folder, wait_seconds=24 * 3600):
+                    cache.fill(needs, self._count, self.stop)
+            except Interrupted as error:
+                interrupted = error
+        if any_process(interrupted is not None):
+            raise interrupted or self.stop.interruption("the teacher's outputs so far are saved.")
         return CachedTeacher(cache, needs)
 
     def _count(self, examples: int) -> None:
@@ -438,9 +444,8 @@ class Lab:
         """A choice or a measurement, made once: a resumed run cannot decide otherwise. JSON in, JSON out."""
         folder, finished = self._open(name, {"kind": "keep", "version": VERSIONS["keep"], **about}, shared=False)
         if not finished:
-            value = make()
             if accelerator().is_main_process:
-                disk.write_json(folder / "done.json", {"value": value})
+                disk.write_json(folder / "done.json", {"value": make()})
             accelerator().wait_for_everyone()
         return disk.read_json(folder / "done.json")["value"]
 
@@ -450,22 +455,22 @@ class Lab:
         """The folder of a step, and whether it is finished. Checks that the name is not taken by another key."""
         about = json.loads(json.dumps(about))
         key = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16).hexdigest()
-        own = disk.make_dir(self.folder / "steps" / _safe(name))
+        own = self.folder / "steps" / _safe(name)
         mark = own / "step.json"
-        if mark.exists():
-            before = disk.read_json(mark)
-            if before["key"] != key:
-                raise RecipeError(
-                    f"{own} holds this step with other settings: {difference(before['about'], about)}. "
-                    "Use another --out, or delete that folder to do the step again."
-                )
-        elif accelerator().is_main_process:
+        main = accelerator().is_main_process
+        if main and not mark.exists():
             disk.write_json(mark, {"name": name, "key": key, "shared": shared, "about": about})
         accelerator().wait_for_everyone()
+        before = disk.read_json(mark)
+        if before["key"] != key:
+            raise RecipeError(
+                f"{own} holds this step with other settings: {difference(before['about'], about)}. "
+                "Use another --out, or delete that folder to do the step again."
+            )
         folder = home() / "steps" / key if shared else own
-        if shared and accelerator().is_main_process and not (folder / "step.json").exists():
+        if shared and main and not (folder / "step.json").exists():
             disk.write_json(folder / "step.json", {"name": name, "key": key, "about": about})
-        return folder, self._is_finished(folder)
+        return folder, main_says(self._is_finished(folder))
 
     @staticmethod
     def _is_finished(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from understudy.base import disk
+from understudy.base import disk, progress
 from understudy.base.errors import DataError, RecipeError, VerifyError
 from understudy.base.progress import say
 from understudy.data.encode import encode
@@ -52,6 +52,7 @@ def train(recipe: Recipe, folder: Path | str, *, json: bool = False) -> dict[str
     folder = Path(folder)
     set_determinism(recipe.determinism)
     main = accelerator().is_main_process
+    progress.quiet = progress.quiet or not main
     with StopSignals() as stop, disk.lock(folder) if main else _nothing():
         _claim(recipe, folder)
         trackers = start_trackers(recipe.track, "understudy", str(folder / "tracking")) if main else []

@@ -218,7 +218,7 @@ def _set_aside(path: Path) -> Iterator[None]:
         _rename(path, old)
     try:
         yield
-    except Exception:
+    except BaseException:
         if old.exists() and not path.exists():
             os.replace(old, path)
         raise

@@ -29,7 +29,7 @@ def duration(seconds: float) -> str:
     >>> duration(5), duration(75), duration(3700)
     ('5 s', '1 min 15 s', '1 h 02 min')
     """
-    seconds = int(round(seconds))
+    seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"
     if seconds < 3600:

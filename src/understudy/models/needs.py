@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -51,6 +52,17 @@ class Signals:
     hidden: dict[int, Tensor] = field(default_factory=dict)  # layer -> (T, D)
     cls: dict[int, Tensor] = field(default_factory=dict)  # layer -> (B, D)
     qkv: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)  # layer -> three of (T, H, d)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Signals:
+        """The same signals with every tensor changed."""
+        return Signals(
+            sizes=self.sizes,
+            logits=None if self.logits is None else change(self.logits),
+            feature=None if self.feature is None else change(self.feature),
+            hidden={i: change(value) for i, value in self.hidden.items()},
+            cls={i: change(value) for i, value in self.cls.items()},
+            qkv={i: (change(q), change(k), change(v)) for i, (q, k, v) in self.qkv.items()},
+        )
 
 
 def _union(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:

@@ -207,6 +207,8 @@ def relations(student_layer: int, teacher_layer: int, *, heads: int | None = Non
                 f"{number} relation heads do not divide the student's width {width}; set method.relation_heads to a "
                 "number that divides both models' widths."
             )
+        if not seen.student.sizes:  # a process without a row of its own in this step
+            return ours[0].sum()
         parts = [
             losses.relations(s, t, seen.student.sizes, heads=number, reduction="sum")
             for s, t in zip(ours, theirs, strict=True)

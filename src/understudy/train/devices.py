@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,31 @@ if TYPE_CHECKING:
 @cache
 def accelerator() -> Accelerator:
     """The process's one Accelerator. It places models and knows the ranks; the loop keeps the arithmetic to itself."""
-    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     # A student may own parameters no term reaches (a pooler under hidden-state matching), so unused ones are allowed.
+    # The others wait while the first computes what only one may write, such as a large teacher's outputs: not 30 minutes.
     return Accelerator(
-        mixed_precision="no", kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
+        mixed_precision="no",
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False),
+            InitProcessGroupKwargs(timeout=timedelta(days=1)),
+        ],
     )
+
+
+def any_process(mine: bool) -> bool:
+    """True in all processes as soon as it is true in one. All of them must ask."""
+    acc = accelerator()
+    if acc.num_processes == 1:
+        return mine
+    votes = torch.tensor(float(mine), device=acc.device)
+    return bool(torch.as_tensor(acc.reduce(votes, reduction="sum")) > 0)
+
+
+def main_says(mine: bool) -> bool:
+    """The main process's answer, in all processes: what depends on files is decided once. All of them must ask."""
+    return any_process(mine and accelerator().is_main_process)
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

@@ -8,6 +8,7 @@ and ranks do not change the loss.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ from understudy.models.signals import forward
 from understudy.objective import Counts, Objective
 from understudy.recipe.settings import TrainSettings
 from understudy.train import checkpoint
-from understudy.train.devices import accelerator, resolve_precision
+from understudy.train.devices import accelerator, any_process, resolve_precision
 from understudy.train.guard import StopSignals, is_out_of_memory
 from understudy.train.optim import learning_rate, make_optimizer, set_learning_rate
 
@@ -98,12 +99,25 @@ class Learner(nn.Module):
     def __init__(self, net: nn.Module, objective: Objective, kind: str) -> None:
         super().__init__()
         self.net, self.objective, self.kind = net, objective, kind
+        self.diverged: str | None = None
+        """What the objective said when it met a number that is none."""
 
     def forward(
-        self, batch: Any, teacher: Signals | None, progress_made: float, counts: Counts
+        self, batch: Any, teacher: Signals | None, progress_made: float, counts: Counts, idle: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and terms of one part. `idle`: the rows were only borrowed, so that this process, which has none of
+        its own in this step, takes part in what the processes do together; they do not count."""
         student = forward(self.net, batch, self.objective.needs_student, kind=self.kind)
-        return self.objective.compute(student, teacher, batch.labels, progress=progress_made, counts=counts)
+        labels = batch.labels
+        if idle:
+            student, teacher, labels = _no_rows(student), teacher and _no_rows(teacher), labels[:0]
+        try:
+            return self.objective.compute(student, teacher, labels, progress=progress_made, counts=counts)
+        except DivergedError as error:
+            # Processes must stay in step, so the sentence waits until all of them know.
+            self.diverged = str(error)
+            some = student.logits if student.logits is not None else next(p for p in self.net.parameters() if p.requires_grad)
+            return some.sum() * math.nan, {}
 
 
 def fit(task: Fit, stop: StopSignals, *, until_step: int | None = None, start: Path | None = None) -> FitResult:
@@ -137,10 +151,10 @@ class _Loop:
             _set_dropout(net, self.settings.dropout)
         self.net = net
         self.optimizer = make_optimizer(net, task.objective, self.settings)
-        learner = Learner(net, task.objective, task.model.kind)
+        self.module = Learner(net, task.objective, task.model.kind)
         if self.settings.compile:
             net.compile()
-        self.learner = self.acc.prepare(learner) if self.acc.num_processes > 1 else learner
+        self.learner = self.acc.prepare(self.module) if self.acc.num_processes > 1 else self.module
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.lengths = np.asarray(task.data[0].lengths)
         self.steps_per_epoch = math.ceil(len(self.lengths) / self.settings.batch_size)
@@ -156,10 +170,11 @@ class _Loop:
 
     def resume(self, start: Path | None) -> None:
         task = self.task
-        disk.make_dir(task.folder)
+        if self.main:
+            disk.make_dir(task.folder)
         if start is not None:
             checkpoint.restore(start, net=self.net, objective=task.objective, optimizer=self.optimizer)
-            saved = disk.read_json(start / "state.json")
+            saved = checkpoint.read_state(start)
         else:
             saved = checkpoint.load_checkpoint(
                 task.folder, net=self.net, objective=task.objective, optimizer=self.optimizer
@@ -229,16 +244,16 @@ class _Loop:
                 if self._time_to_evaluate(position):
                     self._evaluate(epoch)
                 state.seconds = time.monotonic() - began
-                if self._agreed(self.stop.received is not None):
+                if any_process(self.stop.received is not None):
                     self.save()
                     raise self.stop.interruption(f"{self.task.name} is saved at step {state.step} of {self.planned}.")
                 if settings.patience is not None and state.since_best >= settings.patience:
                     break
-                if settings.time_limit is not None and self._agreed(state.seconds >= settings.time_limit):
+                if settings.time_limit is not None and any_process(state.seconds >= settings.time_limit):
                     say(f"{self.task.name}: the time limit is reached at step {state.step} of {self.planned}.")
                     break
                 due = settings.checkpoint_steps is not None and state.step % settings.checkpoint_steps == 0
-                if due or self._agreed(time.monotonic() - saved_at >= settings.checkpoint_seconds):
+                if due or any_process(time.monotonic() - saved_at >= settings.checkpoint_seconds):
                     self.save()
                     saved_at = time.monotonic()
         if until_step is None:
@@ -290,28 +305,27 @@ class _Loop:
         seeds.seed_step(task.seed, "step", state.step, self.acc.process_index)
         counts = _counts(data, rows)
         mine = rows[self.acc.process_index :: self.acc.num_processes]
+        idle = len(mine) == 0  # fewer rows than processes
+        mine = rows[:1] if idle else mine
         if task.objective.separable:
             parts = micro_batches(mine, self.lengths, max_tokens=state.max_tokens)
         else:
             parts = [mine]
         self.optimizer.zero_grad(set_to_none=True)
-        sums: dict[str, Tensor] = {}
+        active = [name for name, weight in task.objective.weights(made).items() if weight > 0]
+        sums = {name: torch.zeros((), device=self.device) for name in active}
         total = torch.zeros((), device=self.device)
         for number, part in enumerate(parts, start=1):
             batch = collate(data, part).to(self.device)
-            seen = None if teacher is None else _to(teacher.signals(part), self.device)
+            seen = None if teacher is None else teacher.signals(part).map(lambda tensor: tensor.to(self.device))
             last = number == len(parts)
             with self.acc.no_sync(self.learner) if not last else _nothing(), autocast(self.device, self.precision):
-                try:
-                    loss, terms = self.learner(batch, seen, made, counts)
-                except DivergedError as error:
-                    self._not_finite(str(error), data, rows)
-                    return None
+                loss, terms = self.learner(batch, seen, made, counts, idle)
                 # Data parallelism averages over ranks; our loss is already a sum over all of them.
                 self.scaler.scale(loss * self.acc.num_processes).backward()
             total += loss.detach()
             for name, value in terms.items():
-                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach()
+                sums[name] += value.detach()
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         limit = self.settings.max_grad_norm or math.inf
@@ -320,8 +334,11 @@ class _Loop:
         values = torch.stack([total, norm.to(total.device), *sums.values()]).tolist()
         loss_value, norm_value = values[0], values[1]
         if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
-            if self.scaler.is_enabled():
-                self.scaler.update()  # how fp16 finds its scale: the next step uses a smaller one
+            self.scaler.update()  # how fp16 finds its scale: the next step uses a smaller one
+            what, self.module.diverged = self.module.diverged, None
+            if not math.isfinite(loss_value):
+                self._not_finite(what or "The loss is no longer a number.", data, rows)
+            elif self.scaler.is_enabled():
                 state.skipped_steps += 1
             else:
                 self._not_finite(f"The gradient is no longer a number (norm {norm_value}).", data, rows)
@@ -367,7 +384,7 @@ class _Loop:
     def _evaluate(self, epoch: int) -> None:
         assert self.task.score is not None
         self.net.eval()
-        values = self.task.score()
+        values = self._of_main(self.task.score())
         self.net.train()
         state, select = self.state, self.task.select
         value = values[select]
@@ -378,6 +395,14 @@ class _Loop:
         else:
             state.since_best += 1
         self._write({"step": state.step, "epoch": epoch, "select": values, "weights": digest(self.net)})
+
+    def _of_main(self, values: dict[str, float]) -> dict[str, float]:
+        """The main process's numbers, so that all of them stop and choose alike."""
+        if self.acc.num_processes == 1:
+            return values
+        mine = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+        agreed = torch.as_tensor(self.acc.reduce(mine if self.main else torch.zeros_like(mine), reduction="sum"))
+        return dict(zip(values, agreed.tolist(), strict=True))
 
     def _restore_best(self) -> None:
         if self.best is None:
@@ -417,12 +442,6 @@ class _Loop:
             except Exception as error:  # metrics.jsonl is the truth; a dead tracker cannot hurt a run
                 say(f"A tracker failed ({error}); the run goes on.")
 
-    def _agreed(self, mine: bool) -> bool:
-        """True on all ranks as soon as it is true on one."""
-        if self.acc.num_processes == 1:
-            return mine
-        return bool(self.acc.reduce(torch.tensor(float(mine), device=self.device), reduction="sum").item())
-
 
 @torch.inference_mode()
 def held_out_loss(
@@ -436,7 +455,7 @@ def held_out_loss(
     total = 0.0
     for rows in evaluation_batches(data.lengths, max_tokens=settings.max_tokens):
         batch = collate(data, rows).to(device)
-        seen = None if teacher is None else _to(teacher.signals(rows), device)
+        seen = None if teacher is None else teacher.signals(rows).map(lambda tensor: tensor.to(device))
         with autocast(device, resolve_precision(settings.precision, device)):
             student = forward(model.net, batch, objective.needs_student, kind=model.kind)
             total += float(objective.compute(student, seen, batch.labels, progress=1.0, counts=counts)[0])
@@ -463,17 +482,9 @@ def _counts(data: Encoded, rows: np.ndarray) -> Counts:
     return Counts(examples=len(rows), tokens=int(lengths.sum()), labels=labels)
 
 
-def _to(signals: Signals, device: torch.device) -> Signals:
-    if device.type == "cpu":
-        return signals
-    return Signals(
-        sizes=signals.sizes,
-        logits=None if signals.logits is None else signals.logits.to(device),
-        feature=None if signals.feature is None else signals.feature.to(device),
-        hidden={i: value.to(device) for i, value in signals.hidden.items()},
-        cls={i: value.to(device) for i, value in signals.cls.items()},
-        qkv={i: (q.to(device), k.to(device), v.to(device)) for i, (q, k, v) in signals.qkv.items()},
-    )
+def _no_rows(signals: Signals) -> Signals:
+    """Signals of the same kinds about nothing at all, still part of the graph."""
+    return dataclasses.replace(signals.map(lambda tensor: tensor[:0]), sizes=[])
 
 
 def _set_dropout(net: nn.Module, probability: float) -> None:
@@ -481,7 +492,7 @@ def _set_dropout(net: nn.Module, probability: float) -> None:
         if isinstance(module, nn.Dropout):
             module.p = probability
         if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = probability
+            setattr(module, "attention_dropout", probability)  # noqa: B010  (not a submodule, as torch's types would have it)
 
 
 def _copy_tensors(net: nn.Module) -> dict[str, Tensor]:
