@@ -30,7 +30,7 @@ _GB = 1e9
 class Finding:
     """One thing that was looked at. `exit_code` is what the run would end with (errors only)."""
 
-    level: Literal["ok", "warning", "error"]
+    level: Literal["ok", "note", "warning", "error"]
     key: str
     text: str
     exit_code: int = 0
@@ -77,6 +77,9 @@ class _Findings:
     def ok(self, key: str, text: str) -> None:
         self.list.append(Finding("ok", key, text))
 
+    def note(self, key: str, text: str) -> None:
+        self.list.append(Finding("note", key, text))
+
     def warn(self, key: str, text: str) -> None:
         self.list.append(Finding("warning", key, text))
 
@@ -112,7 +115,7 @@ def _task(recipe: Recipe, found: _Findings) -> TaskData | None:
         steps = math.ceil(len(data.train) / recipe.train.batch_size) * recipe.train.epochs
         found.ok("train", f"{steps:,} optimiser steps for the student.")
         for note in data.notes:
-            found.warn("task", note)
+            found.note("task", note)
         return data
     return None
 
@@ -259,4 +262,5 @@ def _room(recipe: Recipe, found: _Findings, out: Path | None, teacher: Sizes | N
 
 
 def _describe(sizes: Sizes) -> str:
-    return f"{sizes.layers} layers of width {sizes.width}, {sizes.parameters / 1e6:.1f} M parameters"
+    layers = "1 layer" if sizes.layers == 1 else f"{sizes.layers} layers"
+    return f"{layers} of width {sizes.width}, {sizes.parameters:,} parameters"

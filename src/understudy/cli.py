@@ -359,17 +359,19 @@ def _finish(result: dict[str, Any], folder: Path, as_json: bool) -> None:
         return
     models = {name: result[name] for name in ("teacher", "baseline", "student") if result.get(name)}
     for name, model in models.items():
-        _print(f"{name} ({model['num_parameters'] / 1e6:.1f} M parameters)")
+        _print(f"{name} ({model['num_parameters']:,} parameters)")
         _print(_score_lines(model["metrics"], indent="  "))
     _print(result["verdict"])
     _print(f"report   {folder / 'report.html'}\nstudent  {folder / 'student'}\nresult   {folder / 'result.json'}")
 
 
-def _score_lines(metrics: dict[str, dict[str, dict[str, float | None]]], *, indent: str = "") -> str:
+def _score_lines(metrics: dict[str, dict[str, Any]], *, indent: str = "") -> str:
+    """Test set, metric, value, and its interval where one was computed."""
     lines = []
     for test, scores in metrics.items():
         for name, score in scores.items():
-            value, low, high = (score.get(key) for key in ("value", "low", "high"))
+            parts = score if isinstance(score, dict) else {"value": score}
+            value, low, high = (parts.get(key) for key in ("value", "low", "high"))
             shown = "undefined" if value is None else f"{value:.4f}"
             interval = f"  [{low:.4f}, {high:.4f}]" if low is not None and high is not None else ""
             lines.append(f"{indent}{test:<12} {name:<22} {shown}{interval}")

@@ -40,7 +40,7 @@ def test_a_recipe_that_fits(data, tmp_path):
     assert exit_code(findings) == 0, errors(findings)
     text = "\n".join(map(str, findings))
     assert "2 labels: glad, sad" in text
-    assert "2 layers of width 32" in text and "1 layers of width 32" in text
+    assert "2 layers of width 32" in text and "1 layer of width 32" in text
     assert "automm fits" in text
     assert not (tmp_path / "run").exists()
 

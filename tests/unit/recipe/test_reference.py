@@ -73,3 +73,8 @@ def test_every_method_is_in_the_table():
 
 def test_recipe_and_data_know_the_same_tasks():
     assert set(TASK_NAMES) == set(DATA_TASKS)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_of_the_repository_is_valid(path):
+    assert load_recipe(path)
