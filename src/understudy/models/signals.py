@@ -200,7 +200,7 @@ def _read_head(
         _read_linear(net, row, needs, signals, row.pool(net, pooled[:, None]))
 
 
-def _read_linear(net: Any, row: Anatomy, needs: Needs, signals: Signals, read: Tensor) -> None:
+def _read_linear(net: Net, row: Anatomy, needs: Needs, signals: Signals, read: Tensor) -> None:
     """What goes into the head's last Linear, and what comes out, as far as they are asked for."""
     if needs.logits:
         signals.logits = row.final_linear(net)(read)
