@@ -54,10 +54,15 @@ def _trainable(parameters: Iterable[nn.Parameter]) -> Iterable[nn.Parameter]:
 
 
 def _depths(net: nn.Module) -> dict[int, int]:
-    """How far below the last layer each parameter of the backbone is. A shared layer counts by its highest use."""
+    """How far below the last layer each parameter of the backbone is. A shared layer counts by its highest use.
+
+    Whatever serves the embeddings counts as such, wherever a family keeps it: ALBERT and ELECTRA widen theirs later,
+    DeBERTa's relative positions belong to its encoder.
+    """
     row = anatomy(net)
     layers = row.layers(net)
-    depths = {id(parameter): len(layers) for parameter in row.embeddings(net).parameters()}
+    named = row.backbone(net).named_parameters()
+    depths = {id(parameter): len(layers) for name, parameter in named if "embed" in name}
     for below, layer in reversed(list(enumerate(reversed(layers)))):
         depths.update({id(parameter): below for parameter in layer.parameters()})
     return depths
