@@ -1,0 +1,141 @@
+"""docs/results.md, made from results/quality/*.json and from nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from understudy.evaluate.compare import Pair, over_seeds, paired_over_tasks
+from understudy.evaluate.verdict import headline
+
+TITLES = {
+    "mrpc": "MRPC", "rte": "RTE", "cola": "CoLA", "sst2-10k": "SST-2, 10,000 rows", "stsb": "STS-B",
+    "conll2003": "CoNLL-2003", "pawsx-en-de": "PAWS-X, learnt in English", "tickets": "your own csv (help desk)",
+}  # fmt: skip
+VARIANTS = {"": "the default", "-parity": "AutoMM's own weights (`method.parity=true`, logits and feature only)"}
+
+
+def write(kept: Path, page: Path) -> None:
+    """Read all records and write the page."""
+    records = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
+    if not records:
+        raise SystemExit(f"{kept} is empty: run the recipes first (python benchmarks/quality.py run).")
+    page.write_text("\n".join(_lines(records)) + "\n", encoding="utf-8")
+    print(f"{page} from {len(records)} runs")
+
+
+def _lines(records: list[dict[str, Any]]) -> list[str]:
+    machine, versions = records[0]["machine"], records[0]["versions"]
+    hardware = ", ".join(f"{key} {value}" for key, value in sorted(machine.items()) if value not in (None, ""))
+    software = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    lines = [
+        "# Results",
+        "",
+        "Every number on this page was measured by the command beside it, and is kept with versions and hardware in",
+        "`results/quality/`; `python benchmarks/quality.py page` makes the page from these files.",
+        "",
+        "Teacher: all-MiniLM-L6-v2 (six layers, 384 wide), fine-tuned on the task. Student: its layers 0, 2 and 4, taken",
+        "before fine-tuning. Baseline: the same student, with the same rows in the same order and the same number of",
+        "steps, without a teacher. The best checkpoint is chosen on rows held out of train; the reported rows are used",
+        "once. Brackets are 95 % bootstrap intervals over the reported rows.",
+        "",
+        f"Machine: {hardware}.",
+        "",
+        f"Versions: {software}.",
+        "",
+        "## Each recipe",
+        "",
+        "| task | reported on | metric | teacher | baseline | student | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    names = [name for name in TITLES if any(r["recipe_name"] == name for r in records)]
+    for name in names:
+        runs = _of(records, name, "")
+        if runs:
+            lines += _rows(name, runs)
+    lines += ["", "Several seeds: mean over seeds, and the interval of the first seed.", "", "Commands (seed 0):", "", "```"]
+    for name in names:
+        runs = _of(records, name, "")
+        if runs:
+            lines.append(runs[0]["command"])
+    lines += ["```", ""]
+    lines += _paired(records)
+    lines += _costs(records, names)
+    return lines
+
+
+def _of(records: list[dict[str, Any]], name: str, variant: str) -> list[dict[str, Any]]:
+    found = [r for r in records if r["recipe_name"] == name and r["variant"] == variant]
+    return sorted(found, key=lambda record: record["seed"])
+
+
+def _rows(name: str, runs: list[dict[str, Any]]) -> list[str]:
+    """One row per test set and metric."""
+    rows = []
+    for test, metrics in runs[0]["student"]["metrics"].items():
+        for metric in metrics:
+            cells = []
+            for model in ("teacher", "baseline", "student"):
+                values = [run[model]["metrics"][test][metric]["value"] for run in runs]
+                first = runs[0][model]["metrics"][test][metric]
+                cells.append(f"{sum(values) / len(values):.3f} [{first['low']:.3f}, {first['high']:.3f}]")
+            rows.append(f"| {TITLES[name]} | {test} | {metric} | {' | '.join(cells)} | {len(runs)} |")
+    return rows
+
+
+def _paired(records: list[dict[str, Any]]) -> list[str]:
+    """What distillation adds over the baseline, over tasks and seeds."""
+    lines = ["## Does the teacher help?", ""]
+    for variant, title in VARIANTS.items():
+        runs = [r for r in records if r["variant"] == variant and r["recipe_name"] in ("mrpc", "rte", "cola", "sst2-10k")]
+        by_task: dict[str, list[Pair]] = {}
+        for run in runs:
+            test, metric = headline(run)
+            ours, theirs = (run[model]["metrics"][test][metric]["value"] for model in ("student", "baseline"))
+            by_task.setdefault(run["recipe_name"], []).append(Pair(run["recipe_name"], run["seed"], ours, theirs))
+        if not by_task:
+            continue
+        pairs = [pair for group in by_task.values() for pair in group]
+        wide, narrow = paired_over_tasks(pairs), paired_over_tasks(pairs, tasks_fixed=True)
+        lines += [
+            f"### {title[0].upper() + title[1:]}",
+            "",
+            "| task | pairs | baseline | student | difference, in points | 95 % interval over seeds |",
+            "|---|---|---|---|---|---|",
+        ]
+        for task, group in by_task.items():
+            differences = over_seeds([100 * (pair.ours - pair.theirs) for pair in group])
+            interval = "–" if differences["low"] is None else f"{differences['low']:+.1f} to {differences['high']:+.1f}"
+            ours, theirs = (over_seeds([getattr(pair, side) for pair in group])["mean"] for side in ("ours", "theirs"))
+            cells = [TITLES[task], str(len(group)), f"{theirs:.3f}", f"{ours:.3f}", f"{differences['mean']:+.1f}", interval]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines += [
+            "",
+            (f"Over all {wide['pairs']} pairs the student is {100 * wide['mean']:+.1f} points from the baseline and ahead in "
+            f"{wide['wins']}: 95 % interval {100 * wide['low']:+.1f} to {100 * wide['high']:+.1f} for tasks like these "
+            f"(tasks and seeds drawn), {100 * narrow['low']:+.1f} to {100 * narrow['high']:+.1f} for exactly these tasks "
+            "(seeds drawn)."),
+            "",
+        ]
+    return lines
+
+
+def _costs(records: list[dict[str, Any]], names: list[str]) -> list[str]:
+    lines = ["## Size and speed", ""]
+    lines += ["| task | model | parameters (M) | MB | latency (ms) | training (s) |", "|---|---|---|---|---|---|"]
+    for name in names:
+        runs = _of(records, name, "")
+        if not runs:
+            continue
+        for model in ("teacher", "student"):
+            entry = runs[0][model]
+            time = entry["latency_ms"]
+            shown = f"{time['median']:.1f} ± {time['iqr'] / 2:.1f}" if time else "–"
+            seconds = runs[0]["train_seconds"].get(model)
+            lines.append(
+                f"| {TITLES[name]} | {model} | {entry['num_parameters'] / 1e6:.1f} | {entry['size_mb']:.0f} | {shown} | "
+                f"{'–' if seconds is None else format(seconds, '.0f')} |"
+            )
+    lines += ["", "Latency: median and half the interquartile range, batch 1, 128 tokens, interleaved in one process."]
+    return lines
