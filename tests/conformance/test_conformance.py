@@ -1,0 +1,179 @@
+"""One table, the same tests for every row: each method on each family and kind of task, from files to a student that
+anybody can load."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import checkpoints
+import numpy as np
+import pytest
+import tiny_models
+import torch
+import transformers
+from safetensors.numpy import load_file
+
+from understudy.base import disk
+from understudy.data.encode import encode
+from understudy.data.masking import mask_inputs
+from understudy.data.tasks import load_task
+from understudy.evaluate.result import check
+from understudy.recipe.load import recipe_from
+from understudy.run import train
+
+METHODS = ("automm", "finetune")
+FAST = [
+    ("automm", "bert", "text"),
+    ("automm", "roberta", "regression"),
+    ("automm", "distilbert", "multilabel"),
+    ("automm", "electra", "pair"),
+    ("automm", "albert", "classification"),
+    ("automm", "deberta-v2", "tokens"),
+    ("automm", "modernbert", "classification"),
+    ("finetune", "bert", "tokens"),
+]
+TABLE = [
+    pytest.param((method, family, kind), id=f"{method}-{family}-{kind}",
+                 marks=[] if (method, family, kind) in FAST else pytest.mark.slow)
+    for method in METHODS
+    for family in tiny_models.FAMILIES
+    for kind in checkpoints.KINDS
+]  # fmt: skip
+STOCK = {"tokens": transformers.AutoModelForTokenClassification, "text": transformers.AutoModelForMaskedLM}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run of one row of the table."""
+
+    recipe: dict[str, Any]
+    folder: Path
+    result: dict[str, Any]
+    seconds: float
+    kind: str
+
+
+def recipe_of(folder: Path, method: str, family: str, kind: str) -> dict[str, Any]:
+    head = "text" if kind == "text" else "backbone"
+    model = checkpoints.save_checkpoint(folder / "model", family, head=head, num_hidden_layers=2)
+    if family == "albert":  # shared layers cannot be taken apart
+        student: dict[str, Any] = {"config": {"num_hidden_layers": 1}}
+    elif family == "distilbert":
+        student = {"keep": "first", "num_layers": 1}
+    else:
+        student = {"keep": [1]}
+    return {
+        "task": checkpoints.task_settings(folder / "data", kind),
+        "teacher": {"model": str(model), "finetune": {"epochs": 1}},
+        "student": student,
+        "method": {"name": method},
+        "train": {"epochs": 2, "batch_size": 16, "lr": 3e-3, "precision": "fp32"},
+        "evaluate": {"bootstrap": 10, "latency": {"repeats": 3, "length": 8}},
+    }
+
+
+def run(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
+    return train(recipe_from(recipe), folder)
+
+
+@pytest.fixture(scope="module", params=TABLE)
+def finished(request, tmp_path_factory) -> Any:
+    """The run of a row, once for all tests of the row, in a shared store of its own."""
+    method, family, kind = request.param
+    folder = tmp_path_factory.mktemp("row")
+    before, os.environ["UNDERSTUDY_HOME"] = os.environ["UNDERSTUDY_HOME"], str(folder / "home")
+    recipe = recipe_of(folder, method, family, kind)
+    began = time.monotonic()
+    result = run(recipe, folder / "run")
+    yield Finished(recipe, folder / "run", result, time.monotonic() - began, kind)
+    os.environ["UNDERSTUDY_HOME"] = before
+
+
+def test_result_holds_to_its_schema(finished: Finished):
+    written = json.loads((finished.folder / "result.json").read_text())
+    assert check(written) == json.loads(json.dumps(finished.result))
+    models = {"student"} if finished.kind == "text" else {"student", "teacher"}
+    if finished.recipe["method"]["name"] == "automm" and finished.kind != "text":
+        models |= {"baseline"}
+    assert {name for name in ("teacher", "baseline", "student") if written[name]} == models
+    metrics = written["student"]["metrics"]["test"]
+    assert all(np.isfinite(metric["value"]) for metric in metrics.values())
+    assert not disk.problems(finished.folder)
+    assert "<html" in (finished.folder / "report.html").read_text()
+
+
+@torch.no_grad()
+def test_the_student_is_a_stock_model_that_says_what_was_recorded(finished: Finished):
+    """Loaded and run by transformers alone, padded: the recorded predictions, in the label's own units."""
+    folder = str(finished.folder / "student")
+    stock = STOCK.get(finished.kind, transformers.AutoModelForSequenceClassification)
+    net, report = stock.from_pretrained(folder, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    net.eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    recipe = recipe_from(finished.recipe)
+    data = load_task(recipe.task, seed=recipe.seed)
+    rows = data.tests["test"]
+    arrays = load_file(finished.folder / "steps" / "predict-student-test" / "predictions.safetensors")
+    if data.task.labels:
+        assert [net.config.id2label[i] for i in range(len(data.task.labels))] == list(data.task.labels)
+    if finished.kind == "text":
+        masked = encode(rows, tokenizer, data.task, max_length=32)
+        masked = mask_inputs(masked, tokenizer, seed=recipe.seed, variant=0, probability=recipe.task.mask_probability)
+        for i in range(len(rows)):
+            part = slice(masked.offsets[i], masked.offsets[i + 1])
+            ids, labels = (torch.from_numpy(array[part].astype(np.int64)) for array in (masked.input_ids, masked.labels))
+            logits = net(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None]).logits[0]
+            loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum").item()
+            assert arrays["scores"][i] == pytest.approx(loss, rel=1e-3, abs=1e-4)
+        return
+    words = finished.kind == "tokens"
+    texts = [list(row.words) if words else row.text for row in rows]
+    pairs = [row.pair for row in rows] if data.task.pair else None
+    batch = tokenizer(texts, pairs, padding=True, is_split_into_words=words, return_tensors="pt")
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    if "token_type_ids" in batch:
+        inputs["token_type_ids"] = batch["token_type_ids"]
+    logits = net(**inputs).logits
+    if words:
+        said = [
+            logits[i].argmax(dim=1)[[batch.word_ids(i).index(word) for word in range(len(row.words))]].tolist()
+            for i, row in enumerate(rows)
+        ]
+        assert arrays["scores"].tolist() == [tag for tags in said for tag in tags]
+    else:
+        expected = logits[:, 0] if finished.kind == "regression" else logits
+        np.testing.assert_allclose(arrays["scores"], expected.numpy(), rtol=1e-3, atol=2e-4)
+
+
+def test_a_second_run_does_nothing(finished: Finished):
+    """The same command again: no step is touched, no teacher is asked, the same result."""
+    files = {path: path.stat().st_mtime_ns for path in (finished.folder / "steps").rglob("*") if path.is_file()}
+    student = {path: path.stat().st_mtime_ns for path in (finished.folder / "student").rglob("*")}
+    began = time.monotonic()
+    again = run(finished.recipe, finished.folder)
+    assert time.monotonic() - began < max(2.0, finished.seconds)
+    assert again["teacher_forwards"] == 0
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    assert {path: path.stat().st_mtime_ns for path in student} == student
+    for key in ("teacher", "baseline", "student", "gap_recovered", "train_seconds", "verdict"):
+        assert again[key] == json.loads(json.dumps(finished.result))[key]
+
+
+def test_a_live_teacher_gives_the_same_student(finished: Finished, tmp_path):
+    """Signals from disk or from the teacher itself: the same weights but for rounding."""
+    if finished.recipe["method"]["name"] == "finetune":
+        recipe = recipe_from(finished.recipe)
+        assert not recipe.method.needs_teacher and finished.result["teacher_forwards"] <= 16  # its test rows alone
+        return
+    live = run({**finished.recipe, "cache": {"mode": "live"}}, tmp_path / "live")
+    assert live["teacher_forwards"] > 48  # in both epochs
+    one, other = (load_file(folder / "student" / "model.safetensors") for folder in (finished.folder, tmp_path / "live"))
+    assert set(one) == set(other)
+    for name, tensor in one.items():
+        np.testing.assert_allclose(other[name], tensor, rtol=1e-5, atol=1e-5, err_msg=name)
