@@ -287,6 +287,7 @@ class Lab:
     ) -> Fit:
         teachers = None
         if teacher is not None and objective.needs_teacher:
+            self._same_masks(teacher, data)
             teachers = [self.signals(teacher, objective.needs_teacher, part) for part in range(len(data))]
         return Fit(
             folder=folder,
@@ -301,6 +302,17 @@ class Lab:
             select=self.data.task.select,
             trackers=self.trackers,
         )
+
+    def _same_masks(self, teacher: Source, data: list[Encoded]) -> None:
+        """On plain text both must see the same words, hidden in the same places."""
+        if self.data.task.kind != "text":
+            return
+        theirs = self.encoded(teacher.model, self.data.train)
+        if [content_digest(part) for part in theirs] != [content_digest(part) for part in data]:
+            raise RecipeError(
+                "On plain text the teacher and the student must see the same masked tokens: give both the same tokenizer "
+                "and the same longest input (task.max_length, student.max_length, and what the models can take)."
+            )
 
     def _repeat(
         self,
