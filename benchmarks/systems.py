@@ -17,7 +17,16 @@ from time import perf_counter
 from typing import Any
 
 from work import (
-    BATCH, BUILD, LEARNING_RATE, MAX_GRAD_NORM, MAX_LENGTH, TEMPERATURE, WARM_UP, WEIGHT_DECAY, Work, course,
+    BATCH,
+    BUILD,
+    LEARNING_RATE,
+    MAX_GRAD_NORM,
+    MAX_LENGTH,
+    TEMPERATURE,
+    WARM_UP,
+    WEIGHT_DECAY,
+    Work,
+    course,
 )  # fmt: skip
 
 from understudy.models.model import Model

@@ -104,7 +104,7 @@ class Worker:
     def start(cls, name: str, args: argparse.Namespace, *more: str) -> Worker:
         command = [sys.executable, "-W", "ignore", __file__, "worker", "--system", name]
         command += ["--data", str(args.data), "--teacher", str(args.teacher), *more]
-        command += ["--rows", str(args.rows)] if args.rows else []
+        command += ["--rows", str(args.rows)] if getattr(args, "rows", None) else []
         return cls(name, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
 
     def _pipe(self, which: str) -> TextIO:
@@ -138,8 +138,8 @@ def measure(args: argparse.Namespace) -> None:
     workers, records = [], {}
     try:
         for name in args.systems:
-            workers.append(Worker.start(name, args, "--steps", str(args.steps), "--warm-up", str(args.warm_up),
-                                         "--cache-passes", str(args.cache_passes)))
+            turns = {"--steps": args.steps, "--warm-up": args.warm_up, "--cache-passes": args.cache_passes}
+            workers.append(Worker.start(name, args, *(str(word) for pair in turns.items() for word in pair)))
             first, _warm_up = workers[-1].answer(), workers[-1].answer()
             steps = LONGEST * -(-first["about"]["rows"] // first["about"]["batch_size"])
             if args.warm_up + args.rounds * args.steps >= steps:
@@ -247,12 +247,12 @@ def main() -> None:
         sub.set_defaults(run=run)
         if name != "page":
             sub.add_argument("--data", type=Path, default=DATA, help="folder with MRPC's train.tsv and dev.tsv")
-            sub.add_argument("--rows", type=int, default=None, help="only so many training rows: for trying this out")
             sub.add_argument("--teacher", type=Path, default=TEACHER, help="fine-tuned model; made once if left out")
         if name in ("measure", "scores"):
             sub.add_argument("--systems", type=_systems, default=list(SYSTEMS), help="comma-separated; default: all")
         if name in ("measure", "worker"):
             sub.add_argument("--steps", type=int, default=10, help="optimiser steps of a system's turn")
+            sub.add_argument("--rows", type=int, default=None, help="only so many training rows: for trying this out")
             sub.add_argument("--cache-passes", type=int, default=3, help="how often the one-time cost is measured")
             sub.add_argument("--warm-up", type=int, default=5, help="steps of each system that are not counted")
         return sub

@@ -1,0 +1,172 @@
+"""docs/performance.md from results/throughput.json, its scores and results/parts.json: no number is typed by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from throughput import EPOCHS, RESULT, ROOT, read_scores
+
+from understudy.base import disk
+
+PAGE = ROOT / "docs" / "performance.md"
+PARTS = ROOT / "results" / "parts.json"
+AGAINST = ("trainer_128", "trainer_dynamic")
+
+
+def write_page() -> Path:
+    """Write the page. Without results there is nothing to say: measure first."""
+    if not RESULT.exists():
+        raise SystemExit(f"{RESULT} is missing: run `python benchmarks/throughput.py measure` first.")
+    measured = disk.read_json(RESULT)
+    parts = [_opening(measured), _speed(measured), _scores(measured)]
+    if PARTS.exists():
+        shown = disk.read_json(PARTS)
+        parts += [_tricks(shown), _peak(shown), _rest(shown)]
+    parts.append(_again())
+    disk.write_text(PAGE, "\n\n".join(part for part in parts if part) + "\n")
+    return PAGE
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _opening(measured: dict[str, Any]) -> str:
+    about, machine, versions = measured["about"], measured["machine"], measured["versions"]
+    names = ("torch", "transformers", "textbrewer", "python")
+    return f"""# Performance
+
+Logit distillation of MiniLM-L6, fine-tuned on MRPC, into its own layers {', '.join(map(str, about['student_layers']))}: \
+{about['rows']} rows of {about['tokens_per_row']:.0f} tokens on average (longest {about['longest_row']}), \
+batch {about['batch_size']}. {machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads; \
+{', '.join(f"{name} {versions[name]}" for name in names if name in versions)}.
+
+All systems train the same student from the same weights on the same rows in the same order with the same objective, \
+optimiser and schedule. Each has a process of its own; they take turns of {about['steps_per_round']} optimiser steps, \
+{about['rounds']} rounds. This page is written by `python benchmarks/throughput.py page`."""
+
+
+def _speed(measured: dict[str, Any]) -> str:
+    systems = measured["systems"]
+    rates = {name: np.array(system["examples_per_second"]["rounds"]) for name, system in systems.items()}
+    head = ["system", "examples/s (quartiles)", "peak memory", *(f"{epochs} epochs" for epochs in EPOCHS)]
+    rows = []
+    for system in systems.values():
+        rate = system["examples_per_second"]
+        rows.append(
+            [
+                system["title"],
+                f"{rate['median']:.1f} ({rate['low']:.1f}–{rate['high']:.1f})",
+                f"{system['peak_mb']:.0f} MB",
+                *(f"{system['seconds'][str(epochs)]:.0f} s" for epochs in EPOCHS),
+            ]
+        )
+    text = "## Speed and memory\n\n" + _table(head, rows)
+    once = ", ".join(f"{s['title']} {s['once_seconds']:.1f} s" for s in systems.values() if s["once_seconds"])
+    if once:
+        text += f"\n\nTimes of whole trainings follow from the median speed and include what comes once, running the \
+teacher over all rows: {once}. Evaluation and checkpoints are left out everywhere."
+    sentences = []
+    for mine in ("ours", "ours_fp32"):
+        for other in AGAINST:
+            if mine in systems and other in systems:
+                low, ratio, high = np.percentile(rates[mine] / rates[other], [25, 50, 75])
+                whole = " and ".join(
+                    f"{systems[other]['seconds'][str(e)] / systems[mine]['seconds'][str(e)]:.1f} over {e} epochs"
+                    for e in EPOCHS
+                )
+                sentences.append(
+                    f"* {systems[mine]['title']} against {systems[other]['title']}: **{ratio:.1f} times** the examples "
+                    f"per second (paired by round; quartiles {low:.1f}–{high:.1f}); with the teacher's pass {whole}."
+                )
+    return text + ("\n\n" + "\n".join(sentences) if sentences else "")
+
+
+def _scores(measured: dict[str, Any]) -> str:
+    found = list(read_scores().values())
+    if not found:
+        return ""
+    if {row["about"]["teacher"] for row in found} != {measured["about"]["teacher"]}:
+        raise SystemExit("Scores and speeds come from different teachers; delete the older results and measure again.")
+    rows = []
+    for name, system in measured["systems"].items():
+        mine = [row for row in found if row["system"] == name]
+        if mine:
+            spread = {
+                metric: f"{np.mean([row[metric] for row in mine]):.4f} ± {np.std([row[metric] for row in mine]):.4f}"
+                for metric in ("f1", "accuracy")
+            }
+            seconds = np.median([row["seconds"] for row in mine])
+            rows.append([system["title"], str(len(mine)), spread["f1"], spread["accuracy"], f"{seconds:.0f} s"])
+    epochs = ", ".join(str(n) for n in sorted({row["epochs"] for row in found}))
+    return f"""## Is the score the same?
+
+MRPC dev ({measured['about']['dev_rows']} rows) after {epochs} epochs, last weights, scored in fp32 by the same code: mean ± \
+deviation over seeds. The time is a whole training's, start to end, one system at a time.
+
+""" + _table(["system", "seeds", "F1", "accuracy", "median time"], rows)
+
+
+def _tricks(parts: dict[str, Any]) -> str:
+    variants = parts["variants"]
+    rows = []
+    for name, title in parts["tricks"].items():
+        line = [title]
+        for label, factor in ((f"plain + {name}", 1), (f"whole - {name}", -1)):
+            ratio = variants.get(label, {}).get("ratio")
+            line.append(f"{ratio['median'] ** factor:.2f}×" if ratio else "")
+        if name == "grouped" and (ratio := variants.get("whole + grouped", {}).get("ratio")):
+            line[2] = f"{ratio['median']:.2f}× (not in the default)"
+        rows.append(line)
+    for name, title in (("exact", "all exact ones together"), ("whole", "the whole")):
+        if name in variants:
+            rows.append([title, f"{variants[name]['ratio']['median']:.2f}×", ""])
+    return """## What each part brings
+
+Each alone added to a plain loop with dynamic padding, and what the whole gains by it when all others are there. \
+Grouping changes which rows share a batch, bf16 changes the numbers; the others are exact.
+
+""" + _table(["part", "alone", "within the whole"], rows)
+
+
+def _peak(parts: dict[str, Any]) -> str:
+    peaks, variants = parts["peak_flops"], parts["variants"]
+    rows = []
+    for name, title in (("plain", "plain loop"), ("whole - bf16", "whole, fp32"), ("whole", "whole, bf16")):
+        if name in variants:
+            rows.append([title, f"{variants[name]['flops'] / 1e9:.0f}", f"{variants[name]['of_peak']:.0%}"])
+    best = "; ".join(
+        f"{dtype} {of['square'] / 1e9:.0f} GFLOP/s (at the shape of this model's feed-forward {of['feed-forward'] / 1e9:.0f})"
+        for dtype, of in peaks.items()
+    )
+    return f"""## How much of the processor is used
+
+Operations of matrix products that the real tokens need, per second, as a share of what one large product reaches in \
+the same run: {best}.
+
+""" + _table(["loop", "GFLOP/s on real tokens", "of the peak"], rows)
+
+
+def _rest(parts: dict[str, Any]) -> str:
+    profiles = parts["profile"]
+    names = list(next(iter(profiles.values()))["shares"])
+    rows = [[name, *(f"{profile['shares'][name]:.0%}" for profile in profiles.values())] for name in names]
+    rows.append(["seconds per step", *(f"{profile['seconds_per_step']:.3f}" for profile in profiles.values())])
+    return """## Where the time goes
+
+The product's own loop under torch's profiler (which slows it a little): shares of the wall time.
+
+""" + _table(["", *profiles], rows)
+
+
+def _again() -> str:
+    commands = [
+        "python benchmarks/throughput.py measure",
+        "python benchmarks/throughput.py scores --seeds 3",
+        "python benchmarks/parts.py",
+        "python benchmarks/throughput.py page",
+    ]
+    return "## Measure it yourself\n\n```\n" + "\n".join(commands) + "\n```\n\nSee `benchmarks/README.md`."
