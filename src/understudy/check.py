@@ -229,6 +229,7 @@ def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Size
         teacher_layers=teacher.layers,
         teacher_head=(torch.zeros(outputs, teacher.width), torch.zeros(outputs)),
         seed=recipe.seed,
+        same_tokens=recipe.student.model is None,
     )
 
 

@@ -135,6 +135,13 @@ class Lab:
                 self._encoded[key] = [whole]
         return self._encoded[key]
 
+    def same_tokens(self, one: Model, other: Model) -> bool:
+        """Whether two models cut every text of this task into the same tokens."""
+        lengths = {anatomy(model.net).max_tokens(model.net) for model in (one, other)}
+        cut_alike = self.recipe.student.max_length in (None, self.recipe.task.max_length)
+        cut_alike = cut_alike and (len(lengths) == 1 or min(lengths) >= self.recipe.task.max_length)
+        return cut_alike and tokenizer_digest(one.tokenizer) == tokenizer_digest(other.tokenizer)
+
     # -- models --------------------------------------------------------------------------------------------------------
 
     def pretrained(self) -> Source:

@@ -214,9 +214,9 @@ def commit_dir(path: Path) -> Iterator[Path]:
 def _set_aside(path: Path) -> Iterator[None]:
     """Move what is at `path` out of the way; it comes back if the block fails, and goes for good if it does not."""
     old = path.with_name(f".tmp-{os.getpid()}-gone-{path.name}")
-    if path.exists():
-        _rename(path, old)
     try:
+        if path.exists():
+            _rename(path, old)
         yield
     except BaseException:
         if old.exists() and not path.exists():

@@ -31,5 +31,6 @@ def distil(cfg: AutoMM, lab: Lab) -> Model:
         teacher_layers=theirs.num_layers(teacher.model.net),
         teacher_head=head,
         seed=lab.recipe.seed,
+        same_tokens=lab.same_tokens(teacher.model, student),
     )
     return lab.fit("student", student, objective, teacher=teacher, about=cfg.model_dump(mode="json"))

@@ -79,8 +79,10 @@ class AutoMM(Settings):
         default=0.0, description="weight of the KL divergence from the teacher, times T squared"
     )
     logit_mse_weight: Weight = Field(default=0.0, description="weight of the squared difference of the raw logits")
-    hidden_weight: Weight = Field(
-        default=0.0, description="weight of matching hidden states, token by token (same tokenizer only)"
+    hidden_weight: Weight | None = Field(
+        default=None,
+        description="weight of matching hidden states, token by token (same tokenizer only); null = 50 where both models cut "
+        "texts into the same tokens, 0 where they do not, and 0 under parity",
     )
     hidden_mapping: LayerMap = Field(
         default="uniform",

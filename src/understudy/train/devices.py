@@ -24,6 +24,7 @@ def accelerator() -> Accelerator:
     # A student may own parameters no term reaches (a pooler under hidden-state matching), so unused ones are allowed.
     # The others wait while the first computes what only one may write, such as a large teacher's outputs: not 30 minutes.
     return Accelerator(
+        cpu=not torch.accelerator.is_available(),  # said aloud, or several processes on CPUs would not join
         mixed_precision="no",
         kwargs_handlers=[
             DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False),
