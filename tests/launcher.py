@@ -27,26 +27,32 @@ LAZY = [
 
 
 def install_fault(fault: dict[str, Any]) -> None:
-    """Make `disk.fault` write down, kill or fail at a disk operation whose name and path hold certain texts.
+    """Make `disk.fault` write down, kill or fail at a disk operation.
 
-    Keys: `log` (a file that gets every operation), `op` and `path` (texts to look for), `at` (which match, from 0),
-    `do` ("kill", "term", "int", or the name of an errno).
+    Keys: `log` (a file that gets every operation), `match` (a pattern looked for in "operation path"), `at` (which
+    match, from 0), `do` ("kill", "term", "int", or the name of an errno), `again` (a pattern: where to do it once more).
     """
     import errno
+    import re
 
     from understudy.base import disk
 
-    seen = 0
-    log = open(fault["log"], "a", buffering=1) if fault.get("log") else None  # noqa: SIM115 lives as long as the process
+    seen = done = 0
+    log = open(fault["log"], "a", buffering=1) if "log" in fault else None  # noqa: SIM115 lives as long as the process
+    wanted = re.compile(fault.get("match", ""))
 
     def hook(name: str, path: Path) -> None:
-        nonlocal seen
+        nonlocal seen, done
         if log:
             log.write(f"{name} {path}\n")
-        if "do" not in fault or fault.get("op", "") not in name or fault.get("path", "") not in str(path):
-            return
-        seen += 1
-        if seen - 1 != fault.get("at", 0):
+        if done == 1 and "again" in fault and re.search(fault["again"], f"{name} {path}"):
+            done += 1
+        elif "do" in fault and done == 0 and wanted.search(f"{name} {path}"):
+            seen += 1
+            if seen - 1 != fault.get("at", 0):
+                return
+            done += 1
+        else:
             return
         signals = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
         if fault["do"] in signals:
@@ -69,6 +75,9 @@ def child(job: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_bytes"], job["file_bytes"]))
     if "fault" in job:
         install_fault(job["fault"])
+    if "bug" in job:
+        module, _, name = job["bug"].partition(":")
+        setattr(importlib.import_module(module), name, lambda *_: 1 // 0)
     from understudy.cli import main
 
     sys.argv = ["understudy", *job["arguments"]]

@@ -67,7 +67,8 @@ class Launcher:
 
     def start(self, *arguments: object, home: Path, cwd: Path | None = None, env: dict[str, str] | None = None,
               **options: Any) -> Running:  # fmt: skip
-        """Options: `fault` (see launcher.install_fault), `kill_after_cpu` seconds, `file_bytes` (RLIMIT_FSIZE)."""
+        """Options: `fault` (see launcher.install_fault), `kill_after_cpu` seconds, `file_bytes` (RLIMIT_FSIZE), `bug`
+        ("module:name" of a function that is to fail as none of ours should)."""
         job = {
             "arguments": [str(argument) for argument in arguments],
             "cwd": str(cwd or self._folder),

@@ -67,7 +67,7 @@ def train(recipe: Recipe, folder: Path | str, *, json: bool = False) -> dict[str
 def _claim(recipe: Recipe, folder: Path) -> None:
     """Write the recipe into the folder, or check that the run there has the same one."""
     config = folder / "config.yaml"
-    if config.exists():
+    if config.exists() and (folder / "steps").is_dir():  # before the first step there is nothing to mix up
         before = load_recipe(config)
         if recipe_hash(before) != recipe_hash(recipe):
             changes = difference(before.model_dump(mode="json"), recipe.model_dump(mode="json"))
@@ -75,6 +75,7 @@ def _claim(recipe: Recipe, folder: Path) -> None:
     elif accelerator().is_main_process:
         disk.write_text(config, to_yaml(recipe))
     if accelerator().is_main_process:
+        disk.remove(folder / disk.MANIFEST)  # until it is finished again, files may differ from what it says
         _note_state(recipe, folder, "running")
     accelerator().wait_for_everyone()
 
@@ -256,7 +257,7 @@ def verify(folder: Path | str, replay: int = 0) -> dict[str, int]:
     files = 0
     if (folder / disk.MANIFEST).exists():
         wrong += disk.problems(folder)
-        files += len(disk.read_json(folder / disk.MANIFEST)["files"])
+        files += len(disk.read_json(folder / disk.MANIFEST)["files"]) if not wrong else 0
     else:
         say(f"{folder} is not finished yet: only its committed parts are checked.")
         for part in sorted(path.parent for path in folder.rglob(disk.MANIFEST)):
