@@ -30,7 +30,7 @@ from understudy.models.model import Model
 from understudy.models.needs import Needs, Signals
 from understudy.models.signals import forward
 
-FORMAT = 1
+FORMAT = 2
 _SHARD_EXAMPLES = 1024
 """Examples per shard at least: what a crash may cost."""
 _MAX_TOKENS = 8192
@@ -251,7 +251,12 @@ class SignalCache:
                         raise stop.interruption("the teacher's outputs so far are saved.")
 
     def _compute(self, index: int, fields: list[str], bar: Any, count: Callable[[int], None]) -> None:
-        teacher = LiveTeacher(self.model, self.encoded, _needs_of(fields), self.precision, count)
+        needs = _needs_of(fields)
+        if needs.logits or needs.feature:
+            # The last layer as a whole, even if first tokens would do: the shortcut rounds differently, and what is
+            # stored must not depend on what else was asked for, or still missing, when it was computed.
+            needs |= Needs(hidden=(anatomy(self.model.net).num_layers(self.model.net),))
+        teacher = LiveTeacher(self.model, self.encoded, needs, self.precision, count)
         parts: dict[str, list[Tensor]] = {field: [] for field in fields}
         for batch in self.shards[index]:
             signals = teacher.signals(batch)
