@@ -96,7 +96,7 @@ def _scores(measured: dict[str, Any]) -> str:
         mine = [row for row in found if row["system"] == name]
         if mine:
             spread = {
-                metric: f"{np.mean([row[metric] for row in mine]):.4f} ± {np.std([row[metric] for row in mine]):.4f}"
+                metric: f"{np.mean([row[metric] for row in mine]):.4f} ± {np.std([row[metric] for row in mine], ddof=len(mine) > 1):.4f}"
                 for metric in ("f1", "accuracy")
             }
             seconds = np.median([row["seconds"] for row in mine])
