@@ -25,9 +25,10 @@ sys.path.insert(0, str(ROOT / "src"))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
+import work as setting  # noqa: E402
 from systems import ours  # noqa: E402
 from throughput import say  # noqa: E402
-from work import BATCH, DATA, LEARNING_RATE, MAX_GRAD_NORM, RESULTS, TEACHER, TEMPERATURE, Work, load_work, make_teacher  # noqa: E402  # noqa: E402
+from work import BATCH, LEARNING_RATE, MAX_GRAD_NORM, TEMPERATURE, Work, load_work  # noqa: E402
 
 from understudy.base import disk  # noqa: E402
 from understudy.cache import autocast  # noqa: E402
@@ -307,18 +308,18 @@ def _summary(name: str, rounds: dict[str, list[tuple[float, float]]], tricks: Tr
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA, help="folder with MRPC's train.tsv and dev.tsv")
-    parser.add_argument("--teacher", type=Path, default=TEACHER, help="fine-tuned model; made once if left out")
+    parser.add_argument("--data", type=Path, default=setting.DATA, help="folder with MRPC's train.tsv and dev.tsv")
+    parser.add_argument("--teacher", type=Path, default=setting.TEACHER, help="fine-tuned model; made once if left out")
     parser.add_argument("--variants", type=_names, default=None, help="comma-separated; default: all")
     parser.add_argument("--rows", type=int, default=None, help="only so many training rows: for trying this out")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--steps", type=int, default=4, help="optimiser steps of a variant's turn")
     parser.add_argument("--warm-up", type=int, default=2)
     parser.add_argument("--profile-steps", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=RESULTS / "parts.json")
+    parser.add_argument("--out", type=Path, default=setting.RESULTS / "parts.json")
     args = parser.parse_args()
-    if args.teacher == TEACHER:
-        make_teacher(args.data)
+    if args.teacher == setting.TEACHER:
+        setting.make_teacher(args.data)
     disk.make_dir(args.out.parent)
     disk.write_json(args.out, run(args))
     say(f"{args.out} written.")
