@@ -95,10 +95,7 @@ def _scores(measured: dict[str, Any]) -> str:
     for name, system in measured["systems"].items():
         mine = [row for row in found if row["system"] == name]
         if mine:
-            spread = {
-                metric: f"{np.mean([row[metric] for row in mine]):.4f} ± {np.std([row[metric] for row in mine], ddof=len(mine) > 1):.4f}"
-                for metric in ("f1", "accuracy")
-            }
+            spread = {metric: _mean([row[metric] for row in mine]) for metric in ("f1", "accuracy")}
             seconds = np.median([row["seconds"] for row in mine])
             rows.append([system["title"], str(len(mine)), spread["f1"], spread["accuracy"], f"{seconds:.0f} s"])
     epochs = ", ".join(str(n) for n in sorted({row["epochs"] for row in found}))
@@ -108,6 +105,11 @@ MRPC dev ({measured['about']['dev_rows']} rows) after {epochs} epochs, last weig
 deviation over seeds. The time is a whole training's, start to end, one system at a time.
 
 """ + _table(["system", "seeds", "F1", "accuracy", "median time"], rows)
+
+
+def _mean(values: list[float]) -> str:
+    """Mean, and the deviation between seeds where there are several."""
+    return f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else "")
 
 
 def _tricks(parts: dict[str, Any]) -> str:
