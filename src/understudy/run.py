@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json as json_module
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,9 @@ def train(recipe: Recipe, folder: Path | str, *, json: bool = False) -> dict[str
     folder = Path(folder)
     set_determinism(recipe.determinism)
     main = accelerator().is_main_process
-    progress.quiet = progress.quiet or not main
+    if not main:  # one voice for all processes
+        progress.quiet = True
+        warnings.simplefilter("ignore")
     with StopSignals() as stop, disk.lock(folder) if main else _nothing():
         _claim(recipe, folder)
         trackers = start_trackers(recipe.track, "understudy", str(folder / "tracking")) if main else []

@@ -53,7 +53,7 @@ def test_a_new_shape_of_another_width(tmp_path, understudy_home):
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
     recipe = recipe_of(
         tmp_path, {"config": sizes}, softmax_regression_weight=0.1, hidden_weight=0.1, relation_weight=0.1,
-        relation_heads=2, patient_weight=0.1,
+        relation_heads=2, patient_weight=0.1, patient_mapping="uniform",
         rkd_distance_loss_weight=0.1, rkd_angle_loss_weight=0.2,
     )  # fmt: skip
     config = trained(recipe, tmp_path)

@@ -27,7 +27,7 @@ def accelerator() -> Accelerator:
         cpu=not torch.accelerator.is_available(),  # said aloud, or several processes on CPUs would not join
         mixed_precision="no",
         kwargs_handlers=[
-            DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False),
+            DistributedDataParallelKwargs(find_unused_parameters=True),
             InitProcessGroupKwargs(timeout=timedelta(days=1)),
         ],
     )
