@@ -43,7 +43,8 @@ from understudy.students.fresh import fresh
 from understudy.students.keep_layers import keep_layers
 from understudy.train.devices import accelerator, any_process, main_says, resolve_precision
 from understudy.train.guard import StopSignals
-from understudy.train.loop import Fit, FitResult, fit, held_out_loss
+from understudy.train.learner import held_out_loss
+from understudy.train.loop import Fit, FitResult, fit
 
 VERSIONS = {"fit": 1, "predict": 1, "keep": 1}
 """Raised by hand when a kind of step would give other results than before."""
@@ -161,6 +162,12 @@ class Lab:
                 trust_remote_code=trust,
                 seed=seeds.derive(self._head_seed(name), "head"),
             )
+            if self.data.task.kind == "text" and model.fresh_head:
+                key = "student.model" if name == "student" else "teacher.model"
+                raise RecipeError(
+                    f"{key}: {ref} has no head on the vocabulary, which learning from plain text needs. Give a masked "
+                    "language model (a checkpoint saved as …ForMaskedLM)."
+                )
             if self.data.task.kind == "regression" and not model.fresh_head:
                 to_standard_units(model.net, *self.scale)
             self._encoded[name] = Source(model, digest(model.net))

@@ -110,3 +110,26 @@ def test_label_orders_may_differ(tmp_path, understudy_home):
         train(recipe_from({**recipe, "teacher": {"model": str(place)}}), out)
         weights.append(load_file(out / "student" / "model.safetensors"))
     assert all(tensor.equal(weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_plain_text_needs_a_head_on_the_vocabulary(tmp_path, understudy_home):
+    recipe = recipe_of(tmp_path, {"keep": [0]}, kind="text")
+    bare = checkpoints.save_checkpoint(tmp_path / "bare", "bert")
+    with pytest.raises(RecipeError, match="teacher.model: .*bare has no head on the vocabulary"):
+        train(recipe_from({**recipe, "teacher": {"model": str(bare)}}), tmp_path / "one")
+    with pytest.raises(RecipeError, match="student.model: .*bare has no head on the vocabulary"):
+        train(recipe_from({**recipe, "student": {"model": str(bare)}}), tmp_path / "two")
+
+
+def test_a_masked_language_model_teaches_as_it_is(tmp_path, understudy_home):
+    """No task, no labels, no fine-tuning; its outputs over the vocabulary do not fit the budget, so it stays live."""
+    recipe = recipe_of(tmp_path, {"keep": [0, 2]}, kind="text", hard_label_weight=0.0, hidden_weight=0.5)
+    del recipe["teacher"]["finetune"]
+    students = []
+    for name, budget in (("disk", 1.0), ("live", 1e-6)):
+        result = train(recipe_from({**recipe, "cache": {"budget_gb": budget}}), tmp_path / name)
+        students.append(load_file(tmp_path / name / "student" / "model.safetensors"))
+        assert result["teacher"] is None and result["student"]["metrics"]["test"]["perplexity"]["value"] > 1
+    assert bool(list((understudy_home / "signals").glob("*/logits/shard-*")))
+    for key, tensor in students[0].items():
+        assert tensor.allclose(students[1][key], atol=1e-5), key
