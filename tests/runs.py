@@ -127,7 +127,7 @@ def digest(folder: Path) -> str:
 
 def outcome(run: Path, home: Path) -> dict[str, str]:
     """Everything of a finished run that must not depend on how often it was interrupted."""
-    found = {"student": digest(run / "student")}
+    found = {"student/": digest(run / "student")}
     for mark in sorted(run.glob("steps/*/step.json")):
         about = json.loads(mark.read_text())
         folder = home / "steps" / about["key"] if about["shared"] else mark.parent

@@ -133,8 +133,8 @@ def _fields(needs: Needs) -> list[str]:
 def _needs_of(fields: Sequence[str]) -> Needs:
     """The smallest needs that produce these fields."""
 
-    def numbers(prefix: str) -> tuple[int, ...]:
-        return tuple(sorted({int(name.split("-")[1]) for name in fields if name.split("-")[0] == prefix}))
+    def numbers(*kinds: str) -> tuple[int, ...]:
+        return tuple(sorted({int(name.split("-")[1]) for name in fields if name.split("-")[0] in kinds}))
 
     feature = next((name.split("-", 1)[1] for name in fields if name.startswith("feature-")), None)
     return Needs(
@@ -142,7 +142,7 @@ def _needs_of(fields: Sequence[str]) -> Needs:
         feature=feature,
         hidden=numbers("hidden"),
         cls=numbers("cls"),
-        qkv=numbers("q"),
+        qkv=numbers("q", "k", "v"),  # after an interruption perhaps not all three are missing
     )
 
 

@@ -557,8 +557,10 @@ def copy_of(model: Model) -> Model:
 
 def tokenizer_digest(tokenizer: Any) -> str:
     """A digest of what a tokenizer does: two with the same digest cut every text alike."""
-    text = tokenizer.backend_tokenizer.to_str() if hasattr(tokenizer, "backend_tokenizer") else repr(tokenizer)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    # What the last call asked for is kept in there too, and is no property of the tokenizer.
+    parts["truncation"] = parts["padding"] = None
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _safe(name: str) -> str:

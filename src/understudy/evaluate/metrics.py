@@ -17,15 +17,13 @@ import numpy as np
 
 from understudy.base.errors import RecipeError
 from understudy.base.suggest import did_you_mean
-from understudy.data.types import Task
+from understudy.data.types import LOWER_IS_BETTER, Task
 from understudy.evaluate.predictions import Predictions, check, entities, predicted, tag_names
 
 __all__ = ["DISPLAY", "LOWER_IS_BETTER", "Predictions", "Statistic", "compute", "positive_label", "statistics"]
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 """(R, N) weights -> (R,) values of one metric."""
-
-LOWER_IS_BETTER = frozenset({"mse", "mae", "loss", "perplexity"})
 
 DISPLAY = {
     "accuracy": "accuracy", "f1": "F1", "micro_f1": "micro F1", "macro_f1": "macro F1", "precision": "precision",

@@ -32,17 +32,19 @@ def attend(
         return one_by_one(q, k, v, query_sizes, key_sizes, dropout).flatten(1)
 
 
-def _one_by_one(
-    q: Tensor, k: Tensor, v: Tensor, query_sizes: list[int], key_sizes: list[int], dropout: float
-) -> Tensor:
+def _one_by_one(q: Tensor, k: Tensor, v: Tensor, query_sizes: list[int], key_sizes: list[int], dropout: float) -> Tensor:
     """On a CPU a loop over sequences beats one padded call: attention is small there, padding is not."""
-    contexts = [
-        F.scaled_dot_product_attention(
-            q_i.transpose(0, 1)[None], k_i.transpose(0, 1)[None], v_i.transpose(0, 1)[None], dropout_p=dropout
-        )[0].transpose(0, 1)
-        for q_i, k_i, v_i in zip(q.split(query_sizes), k.split(key_sizes), v.split(key_sizes), strict=True)
-    ]
-    return torch.cat(contexts)
+    heads = (part.transpose(0, 1) for part in (q, k, v))
+    q_HTd, k_HTd, v_HTd = heads
+    parts = zip(q_HTd.split(query_sizes, 1), k_HTd.split(key_sizes, 1), v_HTd.split(key_sizes, 1), strict=True)
+    if dropout == 0.0:
+        contexts = [F.scaled_dot_product_attention(q_i[None], k_i[None], v_i[None])[0] for q_i, k_i, v_i in parts]
+    else:  # torch's own call falls back to a slower path with dropout
+        scale = q.shape[-1] ** -0.5
+        contexts = [
+            F.dropout((q_i * scale @ k_i.transpose(1, 2)).softmax(dim=-1), dropout) @ v_i for q_i, k_i, v_i in parts
+        ]
+    return torch.cat(contexts, dim=1).transpose(0, 1)
 
 
 def _padded(q: Tensor, k: Tensor, v: Tensor, query_sizes: list[int], key_sizes: list[int], dropout: float) -> Tensor:

@@ -8,10 +8,10 @@ and ranks do not change the loss.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,21 +24,19 @@ from understudy.base import disk, seeds
 from understudy.base.errors import DivergedError, ResourceError
 from understudy.base.progress import progress, say
 from understudy.cache import Teacher, autocast
-from understudy.data.batches import evaluation_batches, micro_batches, training_batches
+from understudy.data.batches import micro_batches, training_batches
 from understudy.data.encode import Encoded, collate
+from understudy.data.types import LOWER_IS_BETTER
 from understudy.models.model import Model
-from understudy.models.needs import Signals
-from understudy.models.signals import forward
-from understudy.objective import Counts, Objective
+from understudy.objective import Objective
 from understudy.recipe.settings import TrainSettings
 from understudy.train import checkpoint
+from understudy.train.best import Best
 from understudy.train.devices import accelerator, any_process, resolve_precision
 from understudy.train.guard import StopSignals, is_out_of_memory
+from understudy.train.learner import Learner, count_step, set_dropout
 from understudy.train.optim import learning_rate, make_optimizer, set_learning_rate
-
-LOWER_IS_BETTER = {"mse", "loss"}
-_MAX_LOGGED = 2000
-"""Rows of per-step values in metrics.jsonl at most; longer fits log every so many steps."""
+from understudy.train.record import MAX_STEPS, Record, digest
 
 
 @dataclass
@@ -93,33 +91,6 @@ class FitResult:
     skipped_steps: int
 
 
-class Learner(nn.Module):
-    """Student and objective as one module, so that data parallelism sees every parameter that gets a gradient."""
-
-    def __init__(self, net: nn.Module, objective: Objective, kind: str) -> None:
-        super().__init__()
-        self.net, self.objective, self.kind = net, objective, kind
-        self.diverged: str | None = None
-        """What the objective said when it met a number that is none."""
-
-    def forward(
-        self, batch: Any, teacher: Signals | None, progress_made: float, counts: Counts, idle: bool = False
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and terms of one part. `idle`: the rows were only borrowed, so that this process, which has none of
-        its own in this step, takes part in what the processes do together; they do not count."""
-        student = forward(self.net, batch, self.objective.needs_student, kind=self.kind)
-        labels = batch.labels
-        if idle:
-            student, teacher, labels = _no_rows(student), teacher and _no_rows(teacher), labels[:0]
-        try:
-            return self.objective.compute(student, teacher, labels, progress=progress_made, counts=counts)
-        except DivergedError as error:
-            # Processes must stay in step, so the sentence waits until all of them know.
-            self.diverged = str(error)
-            some = student.logits if student.logits is not None else next(p for p in self.net.parameters() if p.requires_grad)
-            return some.sum() * math.nan, {}
-
-
 def fit(task: Fit, stop: StopSignals, *, until_step: int | None = None, start: Path | None = None) -> FitResult:
     """Train until the planned steps are done, patience or time is over, or a signal arrives.
 
@@ -148,7 +119,7 @@ class _Loop:
         net.to(self.device)
         task.objective.to(self.device)
         if self.settings.dropout is not None:
-            _set_dropout(net, self.settings.dropout)
+            set_dropout(net, self.settings.dropout)
         self.net = net
         self.optimizer = make_optimizer(net, task.objective, self.settings)
         self.module = Learner(net, task.objective, task.model.kind)
@@ -159,12 +130,12 @@ class _Loop:
         self.lengths = np.asarray(task.data[0].lengths)
         self.steps_per_epoch = math.ceil(len(self.lengths) / self.settings.batch_size)
         self.planned = self.steps_per_epoch * self.settings.epochs
-        self.log_every = max(1, math.ceil(self.planned / _MAX_LOGGED))
+        self.log_every = max(1, math.ceil(self.planned / MAX_STEPS))
         self.evaluate_every = math.ceil(self.steps_per_epoch / self.settings.evaluations_per_epoch)
-        self.metrics = task.folder / "metrics.jsonl"
         self.state = _State(max_tokens=self.settings.max_tokens)
-        self.best: dict[str, Tensor] | None = None
         self.main = self.acc.is_main_process
+        self.best = Best(task.folder)
+        self.record = Record(task.folder, task.name, task.trackers, writes=self.main)
 
     # -- starting and saving -------------------------------------------------------------------------------------------
 
@@ -183,19 +154,16 @@ class _Loop:
             if "scaler" in saved:
                 self.scaler.load_state_dict(saved.pop("scaler"))
             self.state = _State(**saved)
-            best = task.folder / "best"
-            if self.state.best_step is not None and best.is_dir() and not disk.problems(best):
-                self.best = _read_tensors(best / "model.safetensors")
-        if self.main and self.metrics.exists():
-            disk.truncate(self.metrics, self.state.metrics_bytes)
+            self.best.load(self.state.best_step)
+        self.record.cut(self.state.metrics_bytes)
 
     def save(self) -> None:
+        self.state.metrics_bytes = self.record.size
         state = dict(self.state.__dict__)
         if self.scaler.is_enabled():
             state["scaler"] = self.scaler.state_dict()
         if self.main:
-            if self.best is not None and self.state.best_step is not None:
-                self._save_best()
+            self.best.save()
             checkpoint.save_checkpoint(
                 self.task.folder,
                 self.state.step,
@@ -205,18 +173,6 @@ class _Loop:
                 state=state,
             )
         self.acc.wait_for_everyone()
-
-    def _save_best(self) -> None:
-        from safetensors.torch import save
-
-        target = self.task.folder / "best"
-        mark = target / "best.json"
-        if mark.exists() and disk.read_json(mark).get("step") == self.state.best_step and not disk.problems(target):
-            return
-        assert self.best is not None
-        with disk.commit_dir(target) as folder:
-            disk.write_bytes(folder / "model.safetensors", save(self.best))
-            disk.write_json(folder / "best.json", {"step": self.state.best_step, "metrics": self.state.best_metrics})
 
     # -- the steps -----------------------------------------------------------------------------------------------------
 
@@ -257,9 +213,9 @@ class _Loop:
                     self.save()
                     saved_at = time.monotonic()
         if until_step is None:
-            if self.best is None and self.task.score is not None:
+            if self.best.tensors is None and self.task.score is not None:
                 self._evaluate(state.step // self.steps_per_epoch)
-            self._restore_best()
+            self.best.put_back(self.net)
         return FitResult(
             steps=state.step,
             planned=self.planned,
@@ -303,7 +259,7 @@ class _Loop:
         made = state.step / max(1, self.planned)
         # The same for every model of a run: baseline and student see the same rows in the same order.
         seeds.seed_step(task.seed, "step", state.step, self.acc.process_index)
-        counts = _counts(data, rows)
+        counts = count_step(data, rows)
         mine = rows[self.acc.process_index :: self.acc.num_processes]
         idle = len(mine) == 0  # fewer rows than processes
         mine = rows[:1] if idle else mine
@@ -319,8 +275,9 @@ class _Loop:
             batch = collate(data, part).to(self.device)
             seen = None if teacher is None else teacher.signals(part).map(lambda tensor: tensor.to(self.device))
             last = number == len(parts)
-            with self.acc.no_sync(self.learner) if not last else _nothing(), autocast(self.device, self.precision):
-                loss, terms = self.learner(batch, seen, made, counts, idle)
+            with self.acc.no_sync(self.learner) if not last else nullcontext():
+                with autocast(self.device, self.precision):
+                    loss, terms = self.learner(batch, seen, made, counts, idle)
                 # Data parallelism averages over ranks; our loss is already a sum over all of them.
                 self.scaler.scale(loss * self.acc.num_processes).backward()
             total += loss.detach()
@@ -391,10 +348,10 @@ class _Loop:
         sign = -1.0 if select in LOWER_IS_BETTER else 1.0
         if state.best_value is None or sign * value > sign * state.best_value:
             state.best_step, state.best_value, state.best_metrics, state.since_best = state.step, value, values, 0
-            self.best = _copy_tensors(self.net)
+            self.best.take(self.net, state.step)
         else:
             state.since_best += 1
-        self._write({"step": state.step, "epoch": epoch, "select": values, "weights": digest(self.net)})
+        self.record.add({"step": state.step, "epoch": epoch, "select": values, "weights": digest(self.net)})
 
     def _of_main(self, values: dict[str, float]) -> dict[str, float]:
         """The main process's numbers, so that all of them stop and choose alike."""
@@ -403,14 +360,6 @@ class _Loop:
         mine = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
         agreed = torch.as_tensor(self.acc.reduce(mine if self.main else torch.zeros_like(mine), reduction="sum"))
         return dict(zip(values, agreed.tolist(), strict=True))
-
-    def _restore_best(self) -> None:
-        if self.best is None:
-            return
-        own = self.net.state_dict(keep_vars=True)
-        with torch.no_grad():
-            for name, tensor in self.best.items():
-                own[name].copy_(tensor)
 
     # -- logging -------------------------------------------------------------------------------------------------------
 
@@ -421,97 +370,6 @@ class _Loop:
             for name, value in terms.items()
         }
         lr = learning_rate(self.state.step, self.planned, self.settings)
-        self._write(
+        self.record.add(
             {"step": self.state.step, "epoch": epoch, "loss": loss, "lr": lr, "grad_norm": norm, "terms": shown}
         )
-
-    def _write(self, row: dict[str, Any]) -> None:
-        if not self.main:
-            return
-        import json
-
-        line = json.dumps(row, allow_nan=False)
-        disk.append_line(self.metrics, line)
-        self.state.metrics_bytes += len(line.encode()) + 1
-        flat = {key: row[key] for key in ("loss", "lr", "grad_norm") if key in row}
-        flat |= {f"select/{key}": value for key, value in row.get("select", {}).items()}
-        flat |= {f"term/{key}": value["value"] for key, value in row.get("terms", {}).items()}
-        for tracker in self.task.trackers:
-            try:
-                tracker.log({f"{self.task.name}/{key}": value for key, value in flat.items()}, step=row["step"])
-            except Exception as error:  # metrics.jsonl is the truth; a dead tracker cannot hurt a run
-                say(f"A tracker failed ({error}); the run goes on.")
-
-
-@torch.inference_mode()
-def held_out_loss(
-    model: Model, data: Encoded, objective: Objective, teacher: Teacher | None, settings: TrainSettings
-) -> float:
-    """The objective on rows that are not trained on, with the weights of the end of training. Terms that compare the
-    rows of a batch are left out: a held-out set has no batches."""
-    objective = objective.separable_part()
-    device = next(model.net.parameters()).device
-    counts = _counts(data, np.arange(len(data)))
-    total = 0.0
-    for rows in evaluation_batches(data.lengths, max_tokens=settings.max_tokens):
-        batch = collate(data, rows).to(device)
-        seen = None if teacher is None else teacher.signals(rows).map(lambda tensor: tensor.to(device))
-        with autocast(device, resolve_precision(settings.precision, device)):
-            student = forward(model.net, batch, objective.needs_student, kind=model.kind)
-            total += float(objective.compute(student, seen, batch.labels, progress=1.0, counts=counts)[0])
-    return total
-
-
-def digest(net: nn.Module) -> str:
-    """xxh3-128 over all tensors of a module: the flight recorder's fingerprint of the weights."""
-    import xxhash
-
-    state = xxhash.xxh3_128()
-    for name, tensor in sorted(net.state_dict().items()):
-        state.update(name.encode())
-        state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return state.hexdigest()
-
-
-def _counts(data: Encoded, rows: np.ndarray) -> Counts:
-    """Numbers of examples, tokens and labelled positions of a whole step, over all micro-batches and ranks."""
-    lengths = np.asarray(data.lengths)[rows]
-    labels = len(rows)
-    if data.per_token and data.labels is not None:
-        labels = int(sum((data.labels[data.offsets[i] : data.offsets[i + 1]] != -100).sum() for i in rows))
-    return Counts(examples=len(rows), tokens=int(lengths.sum()), labels=labels)
-
-
-def _no_rows(signals: Signals) -> Signals:
-    """Signals of the same kinds about nothing at all, still part of the graph."""
-    return dataclasses.replace(signals.map(lambda tensor: tensor[:0]), sizes=[])
-
-
-def _set_dropout(net: nn.Module, probability: float) -> None:
-    for module in net.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = probability
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            setattr(module, "attention_dropout", probability)  # noqa: B010  (not a submodule, as torch's types would have it)
-
-
-def _copy_tensors(net: nn.Module) -> dict[str, Tensor]:
-    seen: dict[int, str] = {}
-    for name, tensor in net.state_dict(keep_vars=True).items():
-        seen.setdefault(id(tensor), name)
-    kept = set(seen.values())
-    return {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items() if name in kept}
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path)
-
-
-class _nothing:
-    """A context that does nothing."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *details: object) -> None: ...

@@ -258,6 +258,20 @@ def test_attention_is_softmax_of_scaled_products():
     torch.testing.assert_close(context, torch.stack([1 - weight + 3 * weight, torch.tensor(2.0)]).reshape(2, 1))
 
 
+@pytest.mark.parametrize("variant", [attention._one_by_one, attention._padded])
+def test_attention_dropout_drops_weights_and_scales_the_rest(variant):
+    """400 equal weights on values of 1: each context is 1 on average, with variance p / (1 - p) / 400."""
+    torch.manual_seed(0)
+    q = torch.zeros(400, 2, 4)
+    contexts = variant(q, q, torch.ones_like(q), [400], [400], 0.5)
+    assert contexts.shape == (400, 2, 4)
+    each = contexts[..., 0]
+    assert torch.equal(each, contexts[..., 3])  # a weight is dropped for all numbers of a head alike
+    assert each.mean().item() == pytest.approx(1.0, abs=0.01)
+    assert each.var().item() == pytest.approx(1 / 400, rel=0.2)
+    assert not torch.allclose(each[:, 0], each[:, 1], atol=1e-3)  # and for each head apart
+
+
 def test_dropout_acts_in_training_only():
     net, batch = tiny("bert", "classification"), make_batch("bert")
     needs = Needs(logits=True)

@@ -21,7 +21,8 @@ from understudy.models.needs import Signals
 from understudy.objective import Counts, Objective, projection
 from understudy.objective import terms as learn
 from understudy.train.guard import StopSignals
-from understudy.train.loop import Fit, Learner, _Loop, held_out_loss
+from understudy.train.learner import Learner, held_out_loss
+from understudy.train.loop import Fit, _Loop
 
 KINDS = ["classification", "regression", "multilabel", "tokens", "text"]
 
