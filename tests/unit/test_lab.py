@@ -176,6 +176,13 @@ def test_tokenizers_that_cut_alike_have_one_digest(toy_tokenizer):
     assert tokenizer_digest(other) != tokenizer_digest(toy_tokenizer)
 
 
+def test_what_was_done_with_a_tokenizer_does_not_change_its_digest():
+    """Truncation and padding of the last call are part of its state, not of what it does."""
+    used = toys.tokenizer()
+    used(["good the door", "bad"], truncation=True, max_length=4, padding=True)
+    assert tokenizer_digest(used) == tokenizer_digest(toys.tokenizer())
+
+
 def test_where_steps_are_shared(monkeypatch, tmp_path: Path):
     monkeypatch.setenv("UNDERSTUDY_HOME", str(tmp_path / "x"))
     assert home() == tmp_path / "x"
