@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -97,7 +96,7 @@ def test_a_damaged_part_of_the_teachers_outputs_is_computed_again(reference, tra
     assert runs.outcome(tmp_path / "run", tmp_path / "home") == reference.outcome
 
 
-def found_by_verify(damage: Callable[[Path], None], files: list[Path], run: Path, *, times: int) -> None:
+def flips_are_found(files: list[Path], run: Path, *, times: int) -> None:
     draw = random.Random(times)
     for number in range(times):
         path = draw.choice(files)
@@ -110,8 +109,9 @@ def found_by_verify(damage: Callable[[Path], None], files: list[Path], run: Path
                 verify(run)
         finally:
             path.write_bytes(before)
-        assert path.name in str(caught.value), (path, caught.value)
         assert caught.value.exit_code == 7, caught.value
+        if path != run / "manifest.json":  # a changed name in there is a file that is missing
+            assert str(path) in str(caught.value)
     assert verify(run)["files"] > 20
 
 
@@ -119,7 +119,7 @@ def found_by_verify(damage: Callable[[Path], None], files: list[Path], run: Path
 def test_verify_names_any_changed_bit_of_a_run(times, reference, monkeypatch):
     monkeypatch.setenv("UNDERSTUDY_HOME", str(reference.home))
     files = [path for path in sorted(reference.run.rglob("*")) if path.is_file()]
-    found_by_verify(flip, files, reference.run, times=times)
+    flips_are_found(files, reference.run, times=times)
 
 
 def test_verify_from_the_command_line(reference, launcher, tmp_path):
