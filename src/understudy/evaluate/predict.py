@@ -54,7 +54,7 @@ def predict(
     stacked = np.stack(rows) if rows and model.kind != "tokens" else np.empty((0, 1))
     if model.kind == "text":
         return Predictions(ids, stacked[:, 0], stacked[:, 1], groups)
-    gold = _gold(model.kind, examples)
+    gold = gold_labels(model.kind, examples)
     if model.kind == "tokens":
         return Predictions(ids, rows, gold, groups)
     if model.kind == "regression":
@@ -63,7 +63,7 @@ def predict(
     return Predictions(ids, stacked, gold, groups)
 
 
-def _gold(kind: str, examples: Sequence[Example]) -> Any:
+def gold_labels(kind: str, examples: Sequence[Example]) -> Any:
     """The true labels as `Predictions` holds them; None for rows that have none."""
     labels = [example.label for example in examples]
     if any(label is None for label in labels):

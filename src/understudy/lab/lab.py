@@ -1,24 +1,18 @@
-"""Durable steps: a method calls them as if nothing could go wrong, and a killed run continues where it was.
-
-Every step owns `steps/<name>/` and is keyed by what went into it. Same key and finished: loaded. Same key, unfinished:
-continued. Same name, another key: an error that says what differs. Steps that do not depend on the method (the
-fine-tuned teacher, its outputs, what it predicts) are shared between runs: they live under $UNDERSTUDY_HOME, by key.
-"""
+"""The lab: what a method works with."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from understudy.base import disk, seeds
 from understudy.base.errors import Interrupted, RecipeError, VerifyError
@@ -30,6 +24,18 @@ from understudy.data.tasks import load_task
 from understudy.data.types import Example, TaskData
 from understudy.evaluate.metrics import Predictions, compute
 from understudy.evaluate.predict import predict
+from understudy.lab.keys import (
+    NOT_RESULT,
+    VERSIONS,
+    describe,
+    difference,
+    home,
+    key_of,
+    safe,
+    tokenizer_digest,
+)
+from understudy.lab.replay import Replay
+from understudy.lab.saved import read_predictions, write_predictions
 from understudy.models.anatomy import anatomy
 from understudy.models.load import load_model
 from understudy.models.model import Model, digest
@@ -41,22 +47,11 @@ from understudy.objective.terms import hard_labels
 from understudy.recipe.settings import Recipe, TrainSettings
 from understudy.students.fresh import fresh
 from understudy.students.keep_layers import keep_layers
+from understudy.train.checkpoint import PREFIX
 from understudy.train.devices import accelerator, any_process, main_says, resolve_precision
 from understudy.train.guard import StopSignals
 from understudy.train.learner import held_out_loss
 from understudy.train.loop import Fit, FitResult, fit
-
-VERSIONS = {"fit": 1, "predict": 1, "keep": 1}
-"""Raised by hand when a kind of step would give other results than before."""
-
-_NOT_RESULT = {"checkpoint_seconds", "checkpoint_steps", "max_tokens"}
-"""Training settings that never change the result: they are not part of a step's key."""
-
-
-def home() -> Path:
-    """Where steps are shared between runs: $UNDERSTUDY_HOME, else ~/.cache/understudy."""
-    given = os.environ.get("UNDERSTUDY_HOME")
-    return Path(given) if given else Path.home() / ".cache" / "understudy"
 
 
 @dataclass(frozen=True)
@@ -67,14 +62,19 @@ class Source:
     digest: str
 
 
-@dataclass
-class Replay:
-    """A finished step whose last `steps` are to be repeated; `repeated` says how many were."""
+@dataclass(frozen=True)
+class _Job:
+    """One fit: who learns what from whom, on which rows."""
 
     name: str
-    folder: Path
-    steps: int
-    repeated: int = 0
+    model: Model
+    objective: Objective
+    teacher: Source | None
+    settings: TrainSettings
+    rows: TaskData
+    train: list[Encoded]
+    select: Encoded
+    seed: int
 
 
 class Lab:
@@ -196,10 +196,22 @@ class Lab:
                 Objective(hard=hard_labels(self.data.task.kind)),
                 settings=settings.finetune,
                 seed=settings.seed,
+                rows=self._teacher_rows(),
                 shared=True,
             )
             self._encoded["teacher"] = Source(model, digest(model.net))
         return self._encoded["teacher"]
+
+    def _teacher_rows(self) -> TaskData:
+        """What the teacher is fine-tuned on: the task's rows, or those of `teacher.languages`."""
+        languages = self.recipe.teacher.languages if self.recipe.teacher else None
+        if languages is None:
+            return self.data
+        if "rows" not in self._encoded:
+            task = self.recipe.task.model_copy(update={"train_languages": languages})
+            seed = self.recipe.seed if task.split_seed is None else task.split_seed
+            self._encoded["rows"] = load_task(task, seed=seed)
+        return self._encoded["rows"]
 
     def student(self) -> Model:
         """The student before training: a checkpoint, some of the teacher's layers, or a fresh architecture."""
@@ -224,6 +236,7 @@ class Lab:
         settings: TrainSettings | None = None,
         about: dict[str, Any] | None = None,
         seed: int | None = None,
+        rows: TaskData | None = None,
         shared: bool = False,
     ) -> Model:
         """Train a model in a durable step and return it with its best weights.
@@ -233,13 +246,24 @@ class Lab:
             objective: what it learns. Terms that need a teacher get the signals of `teacher`, from disk if possible.
             about: the settings the objective was made from: part of the step's key.
             seed: of the order of rows and of dropout; the recipe's by default.
+            rows: what it is trained and selected on; the task's by default.
             shared: keep the step where other runs find it (for steps that do not depend on the method).
         """
         settings = settings or self.recipe.train
         seed = self.recipe.seed if seed is None else seed
-        own_length = self.recipe.student.max_length if name not in ("teacher",) else None
-        data = self.encoded(model, self.data.train, max_length=own_length)
-        held_out = self.encoded(model, self.data.select, max_length=own_length)
+        rows = rows or self.data
+        length = self.recipe.student.max_length if rows is self.data else None
+        job = _Job(
+            name=name,
+            model=model,
+            objective=objective,
+            teacher=teacher,
+            settings=settings,
+            rows=rows,
+            train=self.encoded(model, rows.train, max_length=length),
+            select=self.encoded(model, rows.select, max_length=length)[0],
+            seed=seed,
+        )
         key = {
             "kind": "fit",
             "version": VERSIONS["fit"],
@@ -248,71 +272,45 @@ class Lab:
             "objective": describe(objective),
             "about": about or {},
             "teacher": teacher.digest if teacher else None,
-            "train": [content_digest(part) for part in data],
-            "select": [content_digest(held_out[0]), self.data.task.select],
-            "settings": settings.model_dump(mode="json", exclude=_NOT_RESULT),
+            "train": [content_digest(part) for part in job.train],
+            "select": [content_digest(job.select), self.data.task.select],
+            "settings": settings.model_dump(mode="json", exclude=NOT_RESULT),
             "precision": resolve_precision(settings.precision, self.device),
             "device": self.device.type,
             "ranks": accelerator().num_processes,
             "seed": seed,
         }
         if self._replay is not None and self._replay.name == name:
-            return self._repeat(self._replay, model, objective, teacher, settings, data, held_out, seed)
+            return self._repeat(self._replay, job)
         folder, finished = self._open(name, key, shared=shared)
         if not finished:
             wait = 24 * 3600 if shared else 0
-            with disk.lock(folder, wait_seconds=wait) if accelerator().is_main_process else _unlocked():
+            with disk.lock(folder, wait_seconds=wait) if accelerator().is_main_process else nullcontext():
                 if not main_says(self._is_finished(folder)):
-                    self._train(name, folder, model, objective, teacher, settings, data, held_out, seed)
+                    outcome = fit(self._prepared(job, folder), self.stop)
+                    if accelerator().is_main_process:
+                        self._finish(folder, model, outcome, shared=shared)
+                    accelerator().wait_for_everyone()
         record = disk.read_json(folder / "done.json")
         self.seconds[name] = record["seconds"]
         return self._load_step(name, folder)
 
-    def _train(
-        self,
-        name: str,
-        folder: Path,
-        model: Model,
-        objective: Objective,
-        teacher: Source | None,
-        settings: TrainSettings,
-        data: list[Encoded],
-        held_out: list[Encoded],
-        seed: int,
-    ) -> None:
-        outcome = fit(
-            self._fit(name, folder, model, objective, teacher, settings, data, held_out, seed), self.stop
-        )
-        if accelerator().is_main_process:
-            self._finish(folder, model, outcome)
-        accelerator().wait_for_everyone()
-
-    def _fit(
-        self,
-        name: str,
-        folder: Path,
-        model: Model,
-        objective: Objective,
-        teacher: Source | None,
-        settings: TrainSettings,
-        data: list[Encoded],
-        held_out: list[Encoded],
-        seed: int,
-    ) -> Fit:
+    def _prepared(self, job: _Job, folder: Path) -> Fit:
+        """A job with its teacher's signals at hand."""
         teachers = None
-        if teacher is not None and objective.needs_teacher:
-            self._same_masks(teacher, data)
-            teachers = [self.signals(teacher, objective.needs_teacher, part) for part in range(len(data))]
+        if job.teacher is not None and job.objective.needs_teacher:
+            self._same_masks(job.teacher, job.train)
+            teachers = [self.signals(job.teacher, job.objective.needs_teacher, part) for part in range(len(job.train))]
         return Fit(
             folder=folder,
-            name=name,
-            model=model,
-            data=data,
-            objective=objective,
-            settings=settings,
-            seed=seed,
+            name=job.name,
+            model=job.model,
+            data=job.train,
+            objective=job.objective,
+            settings=job.settings,
+            seed=job.seed,
             teachers=teachers,
-            score=lambda: self._select_scores(model, held_out, objective, teacher, settings),
+            score=lambda: self._select_scores(job),
             select=self.data.task.select,
             trackers=self.trackers,
         )
@@ -328,44 +326,20 @@ class Lab:
                 "and the same longest input (task.max_length, student.max_length, and what the models can take)."
             )
 
-    def _repeat(
-        self,
-        replay: Replay,
-        model: Model,
-        objective: Objective,
-        teacher: Source | None,
-        settings: TrainSettings,
-        data: list[Encoded],
-        held_out: list[Encoded],
-        seed: int,
-    ) -> Model:
-        """Train the end of a finished step again, in a scratch folder, and compare the fingerprints of the weights."""
-        recorded = {
-            row["step"]: row["weights"]
-            for row in map(json.loads, (replay.folder / "metrics.jsonl").read_text().splitlines())
-            if "weights" in row
-        }
-        taken = disk.read_json(replay.folder / "done.json")["steps"]
-        start = newest_before(replay.folder, taken - replay.steps)
+    def _repeat(self, replay: Replay, job: _Job) -> Model:
+        """Train the end of a finished step again, in a scratch folder, and compare."""
         scratch = self.folder / "replay"
-        fit(self._fit(replay.name, scratch, model, objective, teacher, settings, data, held_out, seed), self.stop, start=start)
-        begun = 0 if start is None else disk.read_json(start / "state.json")["step"]
-        rows = map(json.loads, (scratch / "metrics.jsonl").read_text().splitlines())
-        seen = [row for row in rows if "weights" in row]
-        for row in seen:
-            if row["weights"] != recorded.get(row["step"]):
-                raise VerifyError(
-                    f"Repeating {replay.name} from step {begun} gives other weights at step {row['step']}. Either the run was "
-                    "changed, or this machine, its number of threads or its library versions differ from run.json."
-                )
-        replay.repeated = taken - begun
-        return model
+        fit(self._prepared(job, scratch), self.stop, start=replay.start())
+        replay.compare(scratch)
+        return job.model
 
-    def _finish(self, folder: Path, model: Model, outcome: FitResult) -> None:
-        """Commit the trained model; only then is the step done. Checkpoints before the last go."""
+    def _finish(self, folder: Path, model: Model, outcome: FitResult, *, shared: bool) -> None:
+        """Commit the trained model; only then is the step done. A run keeps its last checkpoints, for `verify --replay`."""
         self._in_label_units(model, lambda: save_model(model, folder / "model", card=""))
         disk.write_json(folder / "done.json", dataclasses.asdict(outcome))
         disk.remove(folder / "best")
+        for old in folder.glob(f"{PREFIX}*") if shared else ():
+            disk.remove(old)
 
     def _in_label_units(self, model: Model, save: Callable[[], Any]) -> None:
         if self.data.task.kind != "regression":
@@ -385,25 +359,15 @@ class Lab:
         model.net.to(self.device)
         return model
 
-    def _select_scores(
-        self,
-        model: Model,
-        held_out: list[Encoded],
-        objective: Objective,
-        teacher: Source | None,
-        settings: TrainSettings,
-    ) -> dict[str, float]:
+    def _select_scores(self, job: _Job) -> dict[str, float]:
         """Selection metrics of the current weights. Plain text has no labels: the objective itself, held out."""
         if self.data.task.kind == "text":
-            says = None if teacher is None else self.signals(teacher, objective.needs_teacher, 0, split="select")
-            return {"loss": held_out_loss(model, held_out[0], objective, says, settings)}
-        predictions = predict(
-            model,
-            self.data.select,
-            held_out[0],
-            precision=resolve_precision(settings.precision, self.device),
-            scale=self.scale,
-        )
+            says = None
+            if job.teacher is not None:
+                says = self.signals(job.teacher, job.objective.needs_teacher, 0, split="select")
+            return {"loss": held_out_loss(job.model, job.select, job.objective, says, job.settings)}
+        precision = resolve_precision(job.settings.precision, self.device)
+        predictions = predict(job.model, job.rows.select, job.select, precision=precision, scale=self.scale)
         return compute(self.data.task, predictions)
 
     def signals(self, teacher: Source, needs: Needs, part: int = 0, *, split: str = "train") -> Teacher:
@@ -454,16 +418,16 @@ class Lab:
                 "scale": list(self.scale),
                 "device": self.device.type,
             }
-            step = f"predict-{name}-{_safe(test)}"
+            step = f"predict-{name}-{safe(test)}"
             folder, finished = self._open(step, about, shared=is_teacher)
             if not finished and accelerator().is_main_process:
                 source.model.net.to(self.device)
                 if is_teacher:
                     self._count(len(examples))
                 made = predict(source.model, examples, encoded, scale=self.scale)
-                _write_predictions(folder, made)
+                write_predictions(folder, made)
             accelerator().wait_for_everyone()
-            found[test] = _read_predictions(folder, examples, self.data.task.kind)
+            found[test] = read_predictions(folder, examples, self.data.task.kind)
         return found
 
     def keep(self, name: str, about: dict[str, Any], make: Callable[[], Any]) -> Any:
@@ -480,8 +444,8 @@ class Lab:
     def _open(self, name: str, about: dict[str, Any], *, shared: bool) -> tuple[Path, bool]:
         """The folder of a step, and whether it is finished. Checks that the name is not taken by another key."""
         about = json.loads(json.dumps(about))
-        key = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16).hexdigest()
-        own = self.folder / "steps" / _safe(name)
+        key = key_of(about)
+        own = self.folder / "steps" / safe(name)
         mark = own / "step.json"
         main = accelerator().is_main_process
         if main and not mark.exists():
@@ -503,108 +467,6 @@ class Lab:
         return (folder / "done.json").exists()
 
 
-def newest_before(folder: Path, step: int) -> Path | None:
-    """The newest intact checkpoint at or before a step; None means from the beginning."""
-    for path in sorted(folder.glob("step-*"), reverse=True):
-        if path.is_dir() and int(path.name.removeprefix("step-")) <= step and not disk.problems(path):
-            return path
-    return None
-
-
-def step_folder(run: Path, name: str) -> Path:
-    """Where the content of a run's step is: in the run, or in the shared store."""
-    own = run / "steps" / _safe(name)
-    mark = disk.read_json(own / "step.json")
-    return home() / "steps" / mark["key"] if mark["shared"] else own
-
-
-def difference(before: Any, now: Any, path: str = "") -> str:
-    """The first few places where two settings differ, in words.
-
-    >>> difference({"a": {"lr": 1}, "b": 2}, {"a": {"lr": 3}, "b": 2})
-    'a.lr was 1, is 3'
-    """
-    found: list[str] = []
-
-    def walk(old: Any, new: Any, where: str) -> None:
-        if isinstance(old, dict) and isinstance(new, dict):
-            for key in sorted({*old, *new}):
-                walk(old.get(key), new.get(key), f"{where}.{key}" if where else str(key))
-        elif old != new:
-            found.append(f"{where} was {_short(old)}, is {_short(new)}")
-
-    walk(before, now, path)
-    more = f", and {len(found) - 4} more" if len(found) > 4 else ""
-    return ", ".join(found[:4]) + more
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def describe(objective: Objective) -> dict[str, Any]:
-    """An objective as part of a step's key: its terms, their weights and what they are means over."""
-    return {name: [repr(term.weight), term.unit] for name, term in objective.terms.items()}
-
-
 def copy_of(model: Model) -> Model:
     """The same model with weights of its own, so that training one leaves the other alone."""
-    import copy
-
     return dataclasses.replace(model, net=copy.deepcopy(model.net))
-
-
-def tokenizer_digest(tokenizer: Any) -> str:
-    """A digest of what a tokenizer does: two with the same digest cut every text alike."""
-    parts = json.loads(tokenizer.backend_tokenizer.to_str())
-    # What the last call asked for is kept in there too, and is no property of the tokenizer.
-    parts["truncation"] = parts["padding"] = None
-    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def _safe(name: str) -> str:
-    """A step or test name as a folder name that cannot leave its parent."""
-    cleaned = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
-    return cleaned or "step"
-
-
-def _write_predictions(folder: Path, made: Predictions) -> None:
-    from safetensors.numpy import save
-
-    if isinstance(made.scores, list):
-        sizes = np.array([len(row) for row in made.scores], np.int64)
-        arrays = {"scores": np.concatenate(made.scores) if len(sizes) else np.empty(0, np.int64), "sizes": sizes}
-    else:
-        arrays = {"scores": np.ascontiguousarray(made.scores)}
-        if made.gold is not None and made.gold.ndim == 1:
-            arrays["gold"] = np.ascontiguousarray(made.gold)
-    disk.write_bytes(folder / "predictions.safetensors", save(arrays))
-    disk.write_json(folder / "done.json", {"rows": len(made)})
-
-
-def _read_predictions(folder: Path, examples: Sequence[Example], kind: str) -> Predictions:
-    from safetensors.numpy import load_file
-
-    arrays = load_file(folder / "predictions.safetensors")
-    ids = [example.id for example in examples]
-    groups = [example.group or example.id for example in examples] if any(e.group for e in examples) else None
-    gold = [example.label for example in examples]
-    if kind == "tokens":
-        rows = np.split(arrays["scores"], np.cumsum(arrays["sizes"])[:-1]) if len(ids) else []
-        return Predictions(ids, list(rows), [np.asarray(tags, np.int64) for tags in gold], groups)
-    if kind == "text":
-        return Predictions(ids, arrays["scores"], arrays["gold"], groups)
-    dtype = np.float64 if kind == "regression" else np.int64
-    return Predictions(ids, arrays["scores"], np.asarray(gold, dtype), groups)
-
-
-class _unlocked:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *details: object) -> None: ...
-
-
-def threads() -> int:
-    """Processor threads torch computes with: part of what makes two runs the same."""
-    return torch.get_num_threads()

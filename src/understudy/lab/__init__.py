@@ -1,0 +1,16 @@
+"""Durable steps: a method calls them as if nothing could go wrong, and a killed run continues where it was.
+
+Every step owns `steps/<name>/` and is keyed by what went into it. Same key and finished: loaded. Same key, unfinished:
+continued. Same name, another key: an error that says what differs. Steps that do not depend on the method (the
+fine-tuned teacher, its outputs, what it predicts) are shared between runs: they live under $UNDERSTUDY_HOME, by key.
+
+    lab.py      Lab: task, teacher, untrained student, and the durable steps
+    keys.py     what names a step and where it lies
+    saved.py    predictions on disk
+    replay.py   repeating the end of a fit as a proof
+"""
+
+from understudy.lab.keys import difference, home, step_folder, tokenizer_digest
+from understudy.lab.lab import Lab, Source, copy_of
+
+__all__ = ["Lab", "Source", "copy_of", "difference", "home", "step_folder", "tokenizer_digest"]

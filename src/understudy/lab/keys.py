@@ -1,0 +1,80 @@
+"""What names a step: the digest of everything that went into it, and the folder that follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from understudy.base import disk
+from understudy.objective import Objective
+
+VERSIONS = {"fit": 1, "predict": 1, "keep": 1}
+"""Raised by hand when a kind of step would give other results than before."""
+
+NOT_RESULT = {"checkpoint_seconds", "checkpoint_steps", "max_tokens"}
+"""Training settings that never change the result: they are not part of a step's key."""
+
+
+def home() -> Path:
+    """Where steps are shared between runs: $UNDERSTUDY_HOME, else ~/.cache/understudy."""
+    given = os.environ.get("UNDERSTUDY_HOME")
+    return Path(given) if given else Path.home() / ".cache" / "understudy"
+
+
+def key_of(about: dict[str, Any]) -> str:
+    """32 hex digits for a JSON description of a step."""
+    return hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def safe(name: str) -> str:
+    """A step or test name as a folder name that cannot leave its parent."""
+    cleaned = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
+    return cleaned or "step"
+
+
+def step_folder(run: Path, name: str) -> Path:
+    """Where the content of a run's step is: in the run, or in the shared store."""
+    own = run / "steps" / safe(name)
+    mark = disk.read_json(own / "step.json")
+    return home() / "steps" / mark["key"] if mark["shared"] else own
+
+
+def difference(before: Any, now: Any, path: str = "") -> str:
+    """The first few places where two settings differ, in words.
+
+    >>> difference({"a": {"lr": 1}, "b": 2}, {"a": {"lr": 3}, "b": 2})
+    'a.lr was 1, is 3'
+    """
+    found: list[str] = []
+
+    def walk(old: Any, new: Any, where: str) -> None:
+        if isinstance(old, dict) and isinstance(new, dict):
+            for key in sorted({*old, *new}):
+                walk(old.get(key), new.get(key), f"{where}.{key}" if where else str(key))
+        elif old != new:
+            found.append(f"{where} was {_short(old)}, is {_short(new)}")
+
+    walk(before, now, path)
+    more = f", and {len(found) - 4} more" if len(found) > 4 else ""
+    return ", ".join(found[:4]) + more
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def describe(objective: Objective) -> dict[str, Any]:
+    """An objective as part of a step's key: its terms, their weights and what they are means over."""
+    return {name: [repr(term.weight), term.unit] for name, term in objective.terms.items()}
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """A digest of what a tokenizer does: two with the same digest cut every text alike."""
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    # What the last call asked for is kept in there too, and is no property of the tokenizer.
+    parts["truncation"] = parts["padding"] = None
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,44 @@
+"""Predictions on disk: what a finished model said about a test set, beside the truth that stays in the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from understudy.base import disk
+from understudy.data.types import Example
+from understudy.evaluate.metrics import Predictions
+from understudy.evaluate.predict import gold_labels
+
+
+def write_predictions(folder: Path, made: Predictions) -> None:
+    """Scores as one safetensors file; `done.json` says that they are complete."""
+    from safetensors.numpy import save
+
+    if isinstance(made.scores, list):
+        sizes = np.array([len(row) for row in made.scores], np.int64)
+        arrays = {"scores": np.concatenate(made.scores) if len(sizes) else np.empty(0, np.int64), "sizes": sizes}
+    else:
+        arrays = {"scores": np.ascontiguousarray(made.scores)}
+        if made.gold is not None and made.gold.ndim == 1:
+            arrays["gold"] = np.ascontiguousarray(made.gold)
+    disk.write_bytes(folder / "predictions.safetensors", save(arrays))
+    disk.write_json(folder / "done.json", {"rows": len(made)})
+
+
+def read_predictions(folder: Path, examples: Sequence[Example], kind: str) -> Predictions:
+    """What `write_predictions` wrote, for the same examples in the same order."""
+    from safetensors.numpy import load_file
+
+    arrays = load_file(folder / "predictions.safetensors")
+    ids = [example.id for example in examples]
+    groups = [example.group or example.id for example in examples] if any(e.group for e in examples) else None
+    if kind == "text":
+        return Predictions(ids, arrays["scores"], arrays["gold"], groups)
+    gold = gold_labels(kind, examples)
+    if kind == "tokens":
+        rows = np.split(arrays["scores"], np.cumsum(arrays["sizes"])[:-1]) if len(ids) else []
+        return Predictions(ids, list(rows), gold, groups)
+    return Predictions(ids, arrays["scores"], gold, groups)
