@@ -17,13 +17,13 @@ import torch
 import transformers
 from safetensors.numpy import load_file
 
-from understudy import lab
 from understudy.base import disk
 from understudy.data.encode import encode
 from understudy.data.masking import mask_inputs
 from understudy.data.tasks import load_task
 from understudy.evaluate import measure
 from understudy.evaluate.result import check
+from understudy.lab import lab
 from understudy.recipe.load import recipe_from
 from understudy.run import train
 
