@@ -37,10 +37,10 @@ lint: $(READY)
 	$(BIN)/pyright
 
 test: lint
-	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow and not real"
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
 
 test-all: lint
-	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not real"
+	$(BIN)/python -m pytest -q -n $(WORKERS)
 
 docs: $(READY)
 	$(BIN)/python -m understudy.recipe.reference > docs/recipe.md

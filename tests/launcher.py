@@ -7,6 +7,7 @@ when the child has used so much processor time: a moment that does not depend on
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import json
 import os
@@ -71,6 +72,7 @@ def child(job: dict[str, Any]) -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         handle = os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(handle, number)
+    faulthandler.dump_traceback_later(250, exit=True)  # a command that hangs says where
     if "file_bytes" in job:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_bytes"], job["file_bytes"]))
     if "fault" in job:
