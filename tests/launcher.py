@@ -72,7 +72,7 @@ def child(job: dict[str, Any]) -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         handle = os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(handle, number)
-    faulthandler.dump_traceback_later(250, exit=True)  # a command that hangs says where
+    faulthandler.dump_traceback_later(900, exit=True)  # a command that hangs says where
     if "file_bytes" in job:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_bytes"], job["file_bytes"]))
     if "fault" in job:
@@ -131,3 +131,4 @@ def serve() -> None:
 
 if __name__ == "__main__":
     serve()
+    os._exit(0)  # nothing to tidy up, and libraries take their time to do it

@@ -24,6 +24,13 @@ class Reference:
     ended: Ended
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs, one after the other: on a busy machine they may take their time."""
+    for item in items:
+        if "reliability" in item.path.parts:
+            item.add_marker(pytest.mark.timeout(1200))
+
+
 @pytest.fixture(scope="session")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
     with runs.launched(tmp_path_factory.mktemp("launcher")) as found:

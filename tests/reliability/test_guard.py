@@ -16,7 +16,7 @@ from understudy.models.model import digest
 from understudy.models.needs import Needs
 from understudy.objective import Objective, Seen, Term
 from understudy.objective.terms import hard_labels, rkd_distance
-from understudy.train import loop
+from understudy.train import learner, loop
 
 
 class NoGradient(torch.autograd.Function):
@@ -124,7 +124,7 @@ def exact(kind: str = "classification", **train: object) -> dict:
 @pytest.fixture
 def small_memory(monkeypatch):
     """Forward passes of more than `limit[0]` tokens do not fit; the sizes that were tried are noted."""
-    limit, tried, forward = [10**9], [], loop.forward
+    limit, tried, forward = [10**9], [], learner.forward
 
     def limited(net, batch, needs, *, kind):
         tried.append(sum(batch.sizes))
@@ -132,7 +132,7 @@ def small_memory(monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return forward(net, batch, needs, kind=kind)
 
-    monkeypatch.setattr(loop, "forward", limited)
+    monkeypatch.setattr(learner, "forward", limited)
     limited.limit, limited.tried = limit, tried
     return limited
 
