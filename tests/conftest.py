@@ -21,7 +21,12 @@ import socket  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
+
+# The same examples in every run, however slow the machine is: a suite that fails now and then teaches people to look away.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("same")
 
 
 class NetworkUsed(RuntimeError):

@@ -74,7 +74,8 @@ def quality_against_time(points: Sequence[Mapping[str, Any]], *, x_name: str, y_
     marks = _axes(x, y, height - bottom, x_name=x_name, height=height)
     marks.append(text(0, 6, y_name, class_="axis"))
     largest = max(point["size"] for point in points) or 1
-    for point in points:
+    named: list[tuple[float, float]] = []  # where names stand already: two models may be almost the same dot
+    for point in sorted(points, key=lambda point: -point["y"]):
         px, py = x(point["x"]), y(point["y"])
         if point["low"] is not None:
             marks.append(line(px, y(point["low"]), px, y(point["high"]), f"interval {point['model']}"))
@@ -82,7 +83,12 @@ def quality_against_time(points: Sequence[Mapping[str, Any]], *, x_name: str, y_
         marks.append(dot(px, py, radius, f"bubble {point['model']}", data_tip=point["tip"]))
         before = px > WIDTH * 0.7
         side = px - radius - 5 if before else px + radius + 5
-        marks.append(text(side, py, point["model"], anchor="end" if before else "start", class_="name"))
+        line_height = 13
+        name_y = py
+        while any(abs(side - other_x) < 70 and abs(name_y - other_y) < line_height for other_x, other_y in named):
+            name_y += 1
+        named.append((side, name_y))
+        marks.append(text(side, name_y, point["model"], anchor="end" if before else "start", class_="name"))
     return picture(*marks, height=height, label=label)
 
 
