@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from understudy.evaluate.compare import Pair, over_seeds, paired_over_tasks
+from understudy.evaluate.verdict import headline
+
+MODELS = ("teacher", "baseline", "student")
 
 TITLES = {
     "mrpc": "MRPC", "rte": "RTE", "cola": "CoLA", "sst2-10k": "SST-2, 10,000 rows", "stsb": "STS-B",
@@ -24,6 +27,24 @@ def write(kept: Path, page: Path) -> None:
         raise SystemExit(f"{kept} is empty: run the recipes first (python benchmarks/quality.py run).")
     page.write_text("\n".join(_lines(records)) + "\n", encoding="utf-8")
     print(f"{page} from {len(records)} runs")
+    _into_readme(page.parent.parent / "README.md", records)
+
+
+def _into_readme(readme: Path, records: list[dict[str, Any]]) -> None:
+    """The short table between the two marks of the README: the first test set, the metric that selects."""
+    start, end = "<!-- results -->", "<!-- end of results -->"
+    text = readme.read_text(encoding="utf-8")
+    before, rest = text.split(start)
+    after = rest.split(end)[1]
+    lines = [start, "", "| task | metric | teacher | without a teacher | `automm` | seeds |", "|---|---|---|---|---|---|"]
+    for name, title in TITLES.items():
+        runs = _of(records, name, "")
+        if runs:
+            test, metric = headline(runs[0])
+            found = [[run[model]["metrics"][test][metric]["value"] for run in runs] for model in MODELS]
+            cells = [f"{sum(values) / len(values):.3f}" for values in found]
+            lines.append(f"| {title} ({test}) | {metric} | {' | '.join(cells)} | {len(runs)} |")
+    readme.write_text(before + "\n".join(lines) + "\n\n" + end + after, encoding="utf-8")
 
 
 def _lines(records: list[dict[str, Any]]) -> list[str]:
@@ -77,7 +98,7 @@ def _rows(name: str, runs: list[dict[str, Any]]) -> list[str]:
     for test, metrics in runs[0]["student"]["metrics"].items():
         for metric in metrics:
             cells = []
-            for model in ("teacher", "baseline", "student"):
+            for model in MODELS:
                 values = [run[model]["metrics"][test][metric]["value"] for run in runs]
                 first = runs[0][model]["metrics"][test][metric]
                 cells.append(f"{sum(values) / len(values):.3f} [{first['low']:.3f}, {first['high']:.3f}]")
