@@ -266,7 +266,7 @@ def verify(folder: Path | str, replay: int = 0) -> dict[str, int]:
         for part in sorted(path.parent for path in folder.rglob(disk.MANIFEST)):
             wrong += disk.problems(part)
             files += 1
-    for mark in sorted(folder.glob("steps/*/step.json")):
+    for mark in sorted(folder.glob("steps/*/step.json")) if not wrong else ():  # a damaged mark leads nowhere
         place = step_folder(folder, mark.parent.name)
         if not place.is_relative_to(folder):
             for part in sorted(path.parent for path in place.rglob(disk.MANIFEST)):
