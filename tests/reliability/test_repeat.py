@@ -107,6 +107,7 @@ def test_a_folder_in_use_is_left_alone(train, tmp_path: Path):
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_at_once_and_one_gives_way(reference, launcher, recipe_file, tmp_path: Path):
     shutil.copytree(reference.home, tmp_path / "home")
     command = ("train", recipe_file, "--out", tmp_path / "run")
