@@ -1,4 +1,4 @@
-"""The settings of each distillation method, discriminated by `method.name`."""
+"""The settings of `method: {name: automm}`."""
 
 from __future__ import annotations
 
@@ -117,17 +117,3 @@ class AutoMM(Settings):
                 "`relation_weight` or `patient_weight`."
             )
         return data
-
-
-class FineTune(Settings):
-    """No distillation: the student learns from the labels alone. What every distilled student is compared with."""
-
-    summary: ClassVar[str] = "learn from the labels alone, without distillation: what every student is measured against"
-    needs: ClassVar[str] = "labels; a teacher only if the student is made of its layers"
-    needs_teacher: ClassVar[bool] = False
-
-    name: Literal["finetune"] = Field(default="finetune", description="this method")
-
-
-Method = Annotated[AutoMM | FineTune, Field(discriminator="name")]
-METHODS: dict[str, type[AutoMM | FineTune]] = {"automm": AutoMM, "finetune": FineTune}
