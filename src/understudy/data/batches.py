@@ -15,14 +15,24 @@ _POOL = 50  # batches sorted by length together: enough that lengths are alike, 
 
 
 def training_batches(
-    lengths: Sequence[int] | np.ndarray, *, batch_size: int, seed: int, epoch: int, grouping: str = "none"
+    lengths: Sequence[int] | np.ndarray,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    grouping: str = "none",
+    shuffle: bool = True,
 ) -> list[np.ndarray]:
     """One epoch: every example once, `batch_size` examples per optimiser step, the last batch perhaps smaller.
+
+    Without `shuffle` the examples come as they stand, in every epoch alike.
 
     grouping "length" puts examples of like length into a batch: the shuffled examples are sorted within pools of 50
     batches, and the batches shuffled again.
     """
     lengths = np.asarray(lengths)
+    if not shuffle:
+        return _cut(np.arange(len(lengths)), batch_size)
     order = permutation(len(lengths), seed, "order", epoch)
     if grouping == "none":
         return _cut(order, batch_size)

@@ -10,12 +10,25 @@ from typing import Any
 
 from understudy.base import disk
 from understudy.objective import Objective
+from understudy.recipe.settings import TrainSettings
 
 VERSIONS = {"fit": 1, "predict": 1, "keep": 1}
 """Raised by hand when a kind of step would give other results than before."""
 
 NOT_RESULT = {"checkpoint_seconds", "checkpoint_steps", "max_tokens"}
 """Training settings that never change the result: they are not part of a step's key."""
+
+
+_LATER = ("optimizer", "clip", "shuffle", "planned_epochs")
+"""Training settings that came after the first release: at their defaults they are left out of keys, so that steps made
+before are still found."""
+
+
+def settings_key(settings: TrainSettings) -> dict[str, Any]:
+    """Training settings as part of a step's key."""
+    named = settings.model_dump(mode="json", exclude=NOT_RESULT)
+    defaults = {name: TrainSettings.model_fields[name].default for name in _LATER}
+    return {name: value for name, value in named.items() if name not in defaults or value != defaults[name]}
 
 
 def home() -> Path:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from understudy.recipe.methods import AutoMM, FineTune, Method
+from understudy.recipe.methods import METHODS, AutoMM, FineTune, Method, PeaKD
 from understudy.recipe.types import (
     Count,
     Flag,
@@ -29,7 +29,7 @@ from understudy.recipe.types import (
 
 __all__ = [
     "AutoMM", "CacheSettings", "ColumnSettings", "EvaluateSettings", "FileSettings", "FineTune", "LatencySettings",
-    "Method", "PositiveSchedule", "Recipe", "Schedule", "Settings", "StudentConfig", "StudentSettings", "TaskSettings",
+    "Method", "PeaKD", "PositiveSchedule", "Recipe", "Schedule", "Settings", "StudentConfig", "StudentSettings", "TaskSettings",
     "TeacherSettings", "TrainSettings",
 ]  # fmt: skip
 
@@ -173,6 +173,16 @@ class TrainSettings(Settings):
     max_grad_norm: Positive | None = Field(
         default=1.0, description="gradients longer than this are shortened; null = never"
     )
+    clip: Literal["global", "tensor"] = Field(
+        default="global", description="what `max_grad_norm` is the length of: all gradients together, or each tensor's"
+    )
+    optimizer: Literal["adamw", "bertadam"] = Field(
+        default="adamw", description="bertadam = the Adam of 2018, for comparisons: without bias correction, eps 1e-6"
+    )
+    shuffle: Flag = Field(default=True, description="a new order of rows in each epoch; false = always as in the file")
+    planned_epochs: PositiveCount | None = Field(
+        default=None, description="epochs the learning rate is planned for, of which `epochs` are run; null = `epochs`"
+    )
     dropout: Share | None = Field(default=None, description="dropout while training; null = the model's own")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto",
@@ -201,6 +211,17 @@ class TrainSettings(Settings):
         description="on a NaN or infinite loss or gradient: stop (exit code 5), or skip the step and record it",
     )
     compile: Flag = Field(default=False, description="torch.compile; not with determinism: exact")
+
+    @model_validator(mode="after")
+    def _planned_at_least(self) -> Self:
+        if self.planned_epochs is not None and self.planned_epochs < self.epochs:
+            raise ValueError(
+                f"`planned_epochs: {self.planned_epochs}` is less than `epochs: {self.epochs}`: the learning rate would be 0 "
+                "before the end. Plan at least as many as are run."
+            )
+        if not self.shuffle and self.grouping != "none":
+            raise ValueError(f"`shuffle: false` keeps the order of the file, `grouping: {self.grouping}` changes it; drop one.")
+        return self
 
 
 class TeacherSettings(Settings):
@@ -365,8 +386,14 @@ def complete(data: Any) -> Any:
             for key, value in data.items()}  # fmt: skip
     if isinstance(data.get("track"), str):
         data["track"] = [data["track"]]
+    method, train = data.get("method"), data.get("train", {})
+    if isinstance(method, dict) and method.get("parity") is True and isinstance(train, dict):
+        implied = getattr(METHODS.get(str(method.get("name"))), "parity_train", {})
+        data["train"] = {**implied, **train} if implied else train
     teacher, train = data.get("teacher"), data.get("train")
     if isinstance(teacher, dict) and isinstance(train, dict) and isinstance(teacher.get("finetune"), dict):
         known = {key: value for key, value in train.items() if key in TrainSettings.model_fields}
+        if "epochs" in teacher["finetune"]:
+            known.pop("planned_epochs", None)  # they belong together
         data["teacher"] = {**teacher, "finetune": {**known, **teacher["finetune"]}}
     return data

@@ -10,85 +10,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from understudy.base import disk, seeds
 from understudy.base.errors import DivergedError, ResourceError
 from understudy.base.progress import progress, say
-from understudy.cache import Teacher, autocast
+from understudy.cache import autocast
 from understudy.data.batches import micro_batches, training_batches
 from understudy.data.encode import Encoded, collate
-from understudy.data.types import LOWER_IS_BETTER
-from understudy.models.model import Model
-from understudy.objective import Objective
-from understudy.recipe.settings import TrainSettings
 from understudy.train import checkpoint
-from understudy.train.best import Best
 from understudy.train.devices import accelerator, any_process, resolve_precision
 from understudy.train.guard import StopSignals, is_out_of_memory
 from understudy.train.learner import Learner, count_step, set_dropout
-from understudy.train.optim import learning_rate, make_optimizer, set_learning_rate
-from understudy.train.record import MAX_STEPS, Record, digest
+from understudy.train.optim import clip_gradients, learning_rate, make_optimizer, set_learning_rate
+from understudy.train.record import MAX_STEPS, Record
+from understudy.train.select import Selection
+from understudy.train.task import Fit, FitResult, State
 
-
-@dataclass
-class Fit:
-    """What to train on what, and how; `folder` is where its checkpoints and metrics live.
-
-    Attributes:
-        model: the student. Trained in place; holds its best weights at the end.
-        data: the training rows in the student's tokens; several maskings of the same rows take turns, one per epoch.
-        teachers: for each of `data`, who says what the teacher thinks; None without a teacher.
-        score: selection metrics of the current weights, by name. Must not touch randomness.
-        select: the metric that chooses the best weights.
-    """
-
-    folder: Path
-    name: str
-    model: Model
-    data: Sequence[Encoded]
-    objective: Objective
-    settings: TrainSettings
-    seed: int
-    teachers: Sequence[Teacher] | None = None
-    score: Callable[[], dict[str, float]] | None = None
-    select: str = "loss"
-    trackers: Sequence[Any] = ()
-
-
-@dataclass
-class _State:
-    """What changes while training, apart from tensors. Saved with every checkpoint."""
-
-    step: int = 0
-    best_step: int | None = None
-    best_value: float | None = None
-    since_best: int = 0
-    max_tokens: int = 0
-    skipped_steps: int = 0
-    metrics_bytes: int = 0
-    seconds: float = 0.0
-    best_metrics: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """How a fit went. `steps` were taken of `planned`; seconds include those before an interruption."""
-
-    steps: int
-    planned: int
-    seconds: float
-    best_step: int | None
-    best_metrics: dict[str, float]
-    skipped_steps: int
+__all__ = ["Fit", "FitResult", "fit"]
 
 
 def fit(task: Fit, stop: StopSignals, *, until_step: int | None = None, start: Path | None = None) -> FitResult:
@@ -130,12 +75,13 @@ class _Loop:
         self.lengths = np.asarray(task.data[0].lengths)
         self.steps_per_epoch = math.ceil(len(self.lengths) / self.settings.batch_size)
         self.planned = self.steps_per_epoch * self.settings.epochs
+        self.course = self.steps_per_epoch * (self.settings.planned_epochs or self.settings.epochs)
         self.log_every = max(1, math.ceil(self.planned / MAX_STEPS))
         self.evaluate_every = math.ceil(self.steps_per_epoch / self.settings.evaluations_per_epoch)
-        self.state = _State(max_tokens=self.settings.max_tokens)
+        self.state = State(max_tokens=self.settings.max_tokens)
         self.main = self.acc.is_main_process
-        self.best = Best(task.folder)
         self.record = Record(task.folder, task.name, task.trackers, writes=self.main)
+        self.selection = Selection(task, self.record)
 
     # -- starting and saving -------------------------------------------------------------------------------------------
 
@@ -153,8 +99,8 @@ class _Loop:
         if saved is not None:
             if "scaler" in saved:
                 self.scaler.load_state_dict(saved.pop("scaler"))
-            self.state = _State(**saved)
-            self.best.load(self.state.best_step)
+            self.state = State(**saved)
+            self.selection.best.load(self.state.best_step)
         self.record.cut(self.state.metrics_bytes)
 
     def save(self) -> None:
@@ -163,7 +109,7 @@ class _Loop:
         if self.scaler.is_enabled():
             state["scaler"] = self.scaler.state_dict()
         if self.main:
-            self.best.save()
+            self.selection.best.save()
             checkpoint.save_checkpoint(
                 self.task.folder,
                 self.state.step,
@@ -191,6 +137,7 @@ class _Loop:
                         seed=self.task.seed,
                         epoch=epoch,
                         grouping=settings.grouping,
+                        shuffle=settings.shuffle,
                     )
                 loss = self._step(epoch, batches[position])
                 state.step += 1
@@ -198,7 +145,7 @@ class _Loop:
                 if loss is not None:
                     bar.note(f"loss {loss:.4g}" + (f", {self.task.select} {state.best_value:.4f}" if state.best_value else ""))
                 if self._time_to_evaluate(position):
-                    self._evaluate(epoch)
+                    self.selection.evaluate(state, epoch)
                 state.seconds = time.monotonic() - began
                 if any_process(self.stop.received is not None):
                     self.save()
@@ -213,9 +160,7 @@ class _Loop:
                     self.save()
                     saved_at = time.monotonic()
         if until_step is None:
-            if self.best.tensors is None and self.task.score is not None:
-                self._evaluate(state.step // self.steps_per_epoch)
-            self.best.put_back(self.net)
+            self.selection.finish(state, state.step // self.steps_per_epoch)
         return FitResult(
             steps=state.step,
             planned=self.planned,
@@ -223,6 +168,7 @@ class _Loop:
             best_step=state.best_step,
             best_metrics=state.best_metrics,
             skipped_steps=state.skipped_steps,
+            views=state.views,
         )
 
     def _step(self, epoch: int, rows: np.ndarray) -> float | None:
@@ -269,24 +215,31 @@ class _Loop:
             parts = [mine]
         self.optimizer.zero_grad(set_to_none=True)
         active = [name for name, weight in task.objective.weights(made).items() if weight > 0]
-        sums = {name: torch.zeros((), device=self.device) for name in active}
+        views = [None] if task.views is None else list(task.views.names(state.step))
+        sums = {("term", name): torch.zeros((), device=self.device) for name in active}
+        sums |= {("view", view): torch.zeros((), device=self.device) for view in views if view is not None}
         total = torch.zeros((), device=self.device)
         for number, part in enumerate(parts, start=1):
             batch = collate(data, part).to(self.device)
             seen = None if teacher is None else teacher.signals(part).map(lambda tensor: tensor.to(self.device))
-            last = number == len(parts)
-            with self.acc.no_sync(self.learner) if not last else nullcontext():
-                with autocast(self.device, self.precision):
-                    loss, terms = self.learner(batch, seen, made, counts, idle)
+            for view in views:
+                synced = view is None and number == len(parts)
                 # Data parallelism averages over ranks; our loss is already a sum over all of them.
-                self.scaler.scale(loss * self.acc.num_processes).backward()
-            total += loss.detach()
-            for name, value in terms.items():
-                sums[name] += value.detach()
+                share = self.acc.num_processes if view is None else 1 / len(views)
+                with nullcontext() if synced else self.acc.no_sync(self.learner), self._as(view):
+                    with autocast(self.device, self.precision):
+                        loss, terms = self.learner(batch, seen, made, counts, idle)
+                    self.scaler.scale(loss * share).backward()
+                total += loss.detach() / len(views)
+                for name, value in terms.items():
+                    sums["term", name] += value.detach() / len(views)
+                if view is not None:
+                    sums["view", view] += loss.detach()
+        if task.views is not None:
+            self._add_gradients_over_ranks()
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        limit = self.settings.max_grad_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(parameters, limit)
+        norm = clip_gradients(parameters, self.settings)
         total, sums = self._over_ranks(total, sums)
         values = torch.stack([total, norm.to(total.device), *sums.values()]).tolist()
         loss_value, norm_value = values[0], values[1]
@@ -300,14 +253,25 @@ class _Loop:
             else:
                 self._not_finite(f"The gradient is no longer a number (norm {norm_value}).", data, rows)
             return None
-        set_learning_rate(self.optimizer, learning_rate(state.step, self.planned, self.settings))
+        set_learning_rate(self.optimizer, learning_rate(state.step, self.course, self.settings))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if state.step % self.log_every == 0:
             self._log(epoch, loss_value, norm_value, dict(zip(sums, values[2:], strict=True)), made)
         return loss_value
 
-    def _over_ranks(self, total: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def _as(self, view: str | None) -> AbstractContextManager[Any]:
+        """The model as one of its views; None is the model itself."""
+        return nullcontext() if view is None or self.task.views is None else self.task.views.use(view)
+
+    def _add_gradients_over_ranks(self) -> None:
+        """Data parallelism waits for every parameter, and a view need not reach all: gradients of views are added here."""
+        for group in self.optimizer.param_groups if self.acc.num_processes > 1 else ():
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad = torch.as_tensor(self.acc.reduce(parameter.grad, reduction="sum"))
+
+    def _over_ranks(self, total: Tensor, sums: dict[Any, Tensor]) -> tuple[Tensor, dict[Any, Tensor]]:
         if self.acc.num_processes == 1:
             return total, sums
         summed = self.acc.reduce(torch.stack([total, *sums.values()]), reduction="sum")
@@ -331,45 +295,23 @@ class _Loop:
             f"{sentence} The weights were not changed; {last}. With train.nonfinite=skip such steps are left out."
         )
 
-    # -- selection -----------------------------------------------------------------------------------------------------
-
     def _time_to_evaluate(self, position: int) -> bool:
         if self.task.score is None:
             return False
         return (position + 1) % self.evaluate_every == 0 or position + 1 == self.steps_per_epoch
 
-    def _evaluate(self, epoch: int) -> None:
-        assert self.task.score is not None
-        self.net.eval()
-        values = self._of_main(self.task.score())
-        self.net.train()
-        state, select = self.state, self.task.select
-        value = values[select]
-        sign = -1.0 if select in LOWER_IS_BETTER else 1.0
-        if state.best_value is None or sign * value > sign * state.best_value:
-            state.best_step, state.best_value, state.best_metrics, state.since_best = state.step, value, values, 0
-            self.best.take(self.net, state.step)
-        else:
-            state.since_best += 1
-        self.record.add({"step": state.step, "epoch": epoch, "select": values, "weights": digest(self.net)})
-
-    def _of_main(self, values: dict[str, float]) -> dict[str, float]:
-        """The main process's numbers, so that all of them stop and choose alike."""
-        if self.acc.num_processes == 1:
-            return values
-        mine = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
-        agreed = torch.as_tensor(self.acc.reduce(mine if self.main else torch.zeros_like(mine), reduction="sum"))
-        return dict(zip(values, agreed.tolist(), strict=True))
-
     # -- logging -------------------------------------------------------------------------------------------------------
 
-    def _log(self, epoch: int, loss: float, norm: float, terms: dict[str, float], made: float) -> None:
+    def _log(self, epoch: int, loss: float, norm: float, sums: dict[tuple[str, str], float], made: float) -> None:
         weights = self.task.objective.weights(made)
         shown = {
             name: {"value": value, "weight": weights[name], "share": weights[name] * value / loss if loss else 0.0}
-            for name, value in terms.items()
+            for (kind, name), value in sums.items()
+            if kind == "term"
         }
-        lr = learning_rate(self.state.step, self.planned, self.settings)
+        views = {name: value for (kind, name), value in sums.items() if kind == "view"}
+        lr = learning_rate(self.state.step, self.course, self.settings)
         self.record.add(
             {"step": self.state.step, "epoch": epoch, "loss": loss, "lr": lr, "grad_norm": norm, "terms": shown}
+            | ({"view_loss": views} if views else {})
         )

@@ -1,4 +1,5 @@
-"""The optimiser and its learning rate: AdamW, groups by role and depth, a schedule that is a function of the step."""
+"""The optimiser and its learning rate: AdamW, groups by role and depth, a schedule that is a function of the step; and
+how long a gradient may be."""
 
 from __future__ import annotations
 
@@ -6,10 +7,11 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from understudy.models.anatomy import anatomy
 from understudy.recipe.settings import TrainSettings
+from understudy.train.bert_adam import BertAdam
 
 
 def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
@@ -17,6 +19,8 @@ def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
 
     True optimiser steps are counted, whatever the micro-batches and ranks, so a limit on steps ends the whole course.
     """
+    if settings.optimizer == "bertadam":
+        return settings.lr * _bert_adam_factor(step / total, settings)
     warmup = math.ceil(settings.warmup * total)
     if step < warmup:
         return settings.lr * (step + 1) / warmup
@@ -26,6 +30,17 @@ def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
     if settings.schedule == "cosine":
         return settings.lr * 0.5 * (1 + math.cos(math.pi * progress))
     return settings.lr * (1 - progress)
+
+
+def _bert_adam_factor(done: float, settings: TrainSettings) -> float:
+    """As released with BertAdam: by the share of the steps done, so that the very first step has a rate of 0."""
+    if done < settings.warmup:
+        return done / settings.warmup
+    if settings.schedule == "constant":
+        return 1.0
+    if settings.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    return (1 - done) / (1 - settings.warmup)
 
 
 def parameter_groups(net: nn.Module, objective: nn.Module, settings: TrainSettings) -> list[dict]:
@@ -68,9 +83,24 @@ def _depths(net: nn.Module) -> dict[int, int]:
     return depths
 
 
-def make_optimizer(net: nn.Module, objective: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW over both; fused, which gives the same numbers in one pass over memory."""
-    return torch.optim.AdamW(parameter_groups(net, objective, settings), lr=settings.lr, fused=True)
+def make_optimizer(net: nn.Module, objective: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """AdamW over both; fused, which gives the same numbers in one pass over memory. Or BertAdam."""
+    groups = parameter_groups(net, objective, settings)
+    if settings.optimizer == "bertadam":
+        return BertAdam(groups, lr=settings.lr)
+    return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
+
+
+def clip_gradients(parameters: list[nn.Parameter], settings: TrainSettings) -> Tensor:
+    """Shorten gradients that are longer than allowed, all together or each tensor by itself; in place.
+
+    Returns the length of all gradients together, before.
+    """
+    limit = settings.max_grad_norm or math.inf
+    if settings.clip == "global":
+        return nn.utils.clip_grad_norm_(parameters, limit)
+    lengths = [nn.utils.clip_grad_norm_(parameter, limit) for parameter in parameters]
+    return torch.stack(lengths).norm() if lengths else torch.zeros(())
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

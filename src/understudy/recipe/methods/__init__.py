@@ -8,6 +8,7 @@ from pydantic import Field
 
 from understudy.recipe.methods.automm import AutoMM
 from understudy.recipe.methods.finetune import FineTune
+from understudy.recipe.methods.peakd import PeaKD
 
-Method = Annotated[AutoMM | FineTune, Field(discriminator="name")]
-METHODS: dict[str, type[AutoMM | FineTune]] = {"automm": AutoMM, "finetune": FineTune}
+Method = Annotated[AutoMM | FineTune | PeaKD, Field(discriminator="name")]
+METHODS: dict[str, type[AutoMM | FineTune | PeaKD]] = {"automm": AutoMM, "finetune": FineTune, "peakd": PeaKD}
