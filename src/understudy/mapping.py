@@ -68,7 +68,7 @@ def inner_pairs(mapping: Mapping, num_student: int, num_teacher: int) -> tuple[t
     if num_student < 2:
         raise RecipeError(
             "Patient distillation matches the layers below the student's last one, and a student of one layer has "
-            "none; set method.patient_weight to 0."
+            "none; leave the layers out (peakd: method.train_type: kd; automm: method.patient_weight: 0)."
         )
     inner = range(1, num_student)
     if not isinstance(mapping, str):

@@ -8,10 +8,13 @@ from torch.nn import functional as F
 from understudy.losses.rows import Reduction, labelled, over_rows, same_shape
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+def cross_entropy(
+    logits: Tensor, labels: Tensor, *, weights: Tensor | None = None, reduction: Reduction = "mean"
+) -> Tensor:
     """-log softmax(z)_y: one right class per row.
 
-    logits: (N, C). labels: (N,) int64 in 0..C-1.
+    logits: (N, C). labels: (N,) int64 in 0..C-1. weights: (C,), how much a row of each class counts; the mean is still
+    over N rows, so weights of 1 on average leave it as large as it was.
 
     >>> import torch
     >>> cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([1])).item()  # log 2
@@ -19,7 +22,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mea
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(f"cross_entropy takes logits (N, C) and labels (N,); got {_shapes(logits, labels)}.")
-    return over_rows(F.cross_entropy(logits, labels, reduction="none"), reduction)
+    return over_rows(F.cross_entropy(logits, labels, weight=weights, reduction="none"), reduction)
 
 
 def token_cross_entropy(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:

@@ -43,11 +43,13 @@ def soft_kl(
     *,
     temperature: float = 1.0,
     scale_by_t2: bool = True,
+    over: Reduction = "sum",
     reduction: Reduction = "mean",
 ) -> Tensor:
     """KL(softmax(z_t/T) || softmax(z_s/T)) [T^2], summed over classes.
 
     student, teacher: logits (N, C), C > 1. Same gradient as `soft_cross_entropy`, but 0 where the two agree.
+    over: "mean" averages over the C classes instead, as the code of PKD and Pea-KD does: 1/C of the divergence.
 
     >>> import torch
     >>> soft_kl(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 2.0]]), temperature=2.0).item()  # same probabilities
@@ -56,7 +58,8 @@ def soft_kl(
     factor = _check(student, teacher, temperature, scale_by_t2, what="soft_kl", several=True)
     log_s = F.log_softmax(student / temperature, dim=1)
     log_t = F.log_softmax(teacher.detach() / temperature, dim=1)
-    return over_rows((log_t.exp() * (log_t - log_s)).sum(dim=1) * factor, reduction)
+    parts = log_t.exp() * (log_t - log_s)
+    return over_rows((parts.mean(dim=1) if over == "mean" else parts.sum(dim=1)) * factor, reduction)
 
 
 def soft_binary_cross_entropy(

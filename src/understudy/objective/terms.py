@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, cast
 
 import torch
@@ -28,8 +29,11 @@ Pairs = Sequence[tuple[int, int]]  # (student layer, teacher layer), counted fro
 _LOGITS = Needs(logits=True)
 
 
-def hard_labels(kind: str) -> Term:
-    """The true labels: cross-entropy, squared error or binary cross-entropy, whatever the task asks for."""
+def hard_labels(kind: str, *, class_weights: Sequence[float] | None = None) -> Term:
+    """The true labels: cross-entropy, squared error or binary cross-entropy, whatever the task asks for.
+
+    class_weights: C numbers, for classification: how much a row of each class counts.
+    """
     loss_of = {
         "classification": losses.cross_entropy,
         "regression": losses.squared_error,
@@ -42,7 +46,13 @@ def hard_labels(kind: str) -> Term:
         assert seen.labels is not None
         return loss_of(_wide(_get(seen.student, "logits")), seen.labels, reduction="sum")
 
-    return Term(loss, _unit(kind), needs_student=_LOGITS, needs_labels=True)
+    def weighted(seen: Seen) -> Tensor:
+        assert seen.labels is not None
+        logits = _wide(_get(seen.student, "logits"))
+        weights = logits.new_tensor(class_weights)
+        return losses.cross_entropy(logits, seen.labels, weights=weights, reduction="sum")
+
+    return Term(loss if class_weights is None else weighted, _unit(kind), needs_student=_LOGITS, needs_labels=True)
 
 
 def soft_labels(
@@ -78,11 +88,15 @@ def soft_labels(
     return _softened(loss_of, kind, temperature, scale_by_t2)
 
 
-def logit_kl(kind: str, *, temperature: Setting = 1.0) -> Term:
-    """KL divergence from the teacher's softened probabilities, times T^2: soft labels less the teacher's entropy."""
+def logit_kl(kind: str, *, temperature: Setting = 1.0, over: Reduction = "sum") -> Term:
+    """KL divergence from the teacher's softened probabilities, times T^2: soft labels less the teacher's entropy.
+
+    over: "mean" divides it by the number of classes, as PKD's code does. Several labels are averaged in any case.
+    """
     if kind == "regression":
         raise _no_classes("logit_kl_weight")
-    return _softened(losses.soft_binary_kl if kind == "multilabel" else losses.soft_kl, kind, temperature, True)
+    loss_of = losses.soft_binary_kl if kind == "multilabel" else partial(losses.soft_kl, over=over)
+    return _softened(loss_of, kind, temperature, True)
 
 
 def logit_mse(kind: str) -> Term:
