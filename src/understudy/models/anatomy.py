@@ -73,6 +73,11 @@ class Anatomy:
         layer.output.LayerNorm,
     )
     """layer -> (norm of the attention block, norm of the FFN block)."""
+    written: Callable[[Layer], tuple[nn.Module, nn.Module]] = lambda layer: (
+        layer.attention.output.dropout,
+        layer.output.dropout,
+    )
+    """layer -> (module whose output the attention block adds to the residual sum, the same for the FFN), dropout included."""
     attention_dropout: Callable[[Layer], float] = lambda layer: layer.attention.self.dropout.p
     """layer -> probability of dropping an attention weight in training; `dropout` knows the mode."""
     finish: Callable[[Layer, Tensor, Tensor], Tensor] | None = lambda layer, context, residual: (
@@ -244,6 +249,7 @@ DISTILBERT = Anatomy(
     up=lambda layer: layer.ffn.lin1,
     down=lambda layer: layer.ffn.lin2,
     norms=lambda layer: (layer.sa_layer_norm, layer.output_layer_norm),
+    written=lambda layer: (layer.attention.out_lin, layer.ffn.dropout),
     attention_dropout=lambda layer: layer.attention.dropout.p,
     finish=_finish_distilbert,
 )
@@ -258,6 +264,7 @@ ALBERT = Anatomy(
     up=lambda layer: layer.ffn,
     down=lambda layer: layer.ffn_output,
     norms=lambda layer: (layer.attention.LayerNorm, layer.full_layer_layer_norm),
+    written=lambda layer: (layer.attention.output_dropout, layer.ffn_output),
     attention_dropout=lambda layer: layer.attention.attention_dropout.p,
     finish=_finish_albert,
 )
@@ -288,6 +295,7 @@ MODERNBERT = Anatomy(
     up=lambda layer: layer.mlp.Wi,
     down=lambda layer: layer.mlp.Wo,
     norms=lambda layer: (layer.attn_norm, layer.mlp_norm),
+    written=lambda layer: (layer.attn.out_drop, layer.mlp.Wo),
     attention_dropout=lambda layer: layer.attn.attention_dropout,
     finish=None,
 )
