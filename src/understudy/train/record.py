@@ -45,6 +45,7 @@ class Record:
         flat = {key: row[key] for key in ("loss", "lr", "grad_norm") if key in row}
         flat |= {f"select/{key}": value for key, value in row.get("select", {}).items()}
         flat |= {f"term/{key}": value["value"] for key, value in row.get("terms", {}).items()}
+        flat |= {f"select/{view}/{key}": x for view, of in row.get("views", {}).items() for key, x in of.items()}
         for tracker in self.trackers:
             try:
                 tracker.log({f"{self.name}/{key}": value for key, value in flat.items()}, step=row["step"])

@@ -1,0 +1,75 @@
+"""What a fit is given, what changes while it runs, and what it returns: three records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from understudy.cache import Teacher
+from understudy.data.encode import Encoded
+from understudy.models.model import Model
+from understudy.objective import Objective
+from understudy.recipe.settings import TrainSettings
+from understudy.train.views import Views
+
+
+@dataclass
+class Fit:
+    """What to train on what, and how; `folder` is where its checkpoints and metrics live.
+
+    Attributes:
+        model: the student. Trained in place; holds its best weights at the end.
+        data: the training rows in the student's tokens; several maskings of the same rows take turns, one per epoch.
+        teachers: for each of `data`, who says what the teacher thinks; None without a teacher.
+        score: selection metrics of the current weights, by name. Must not touch randomness.
+        select: the metric that chooses the best weights.
+        views: train these sub-networks of the model together. Each is scored by `score` and keeps the best of its own
+            weights, in `folder/best`; the model itself is left with its last weights.
+    """
+
+    folder: Path
+    name: str
+    model: Model
+    data: Sequence[Encoded]
+    objective: Objective
+    settings: TrainSettings
+    seed: int
+    teachers: Sequence[Teacher] | None = None
+    score: Callable[[], dict[str, float]] | None = None
+    select: str = "loss"
+    trackers: Sequence[Any] = ()
+    views: Views | None = None
+
+
+@dataclass
+class State:
+    """What changes while training, apart from tensors. Saved with every checkpoint."""
+
+    step: int = 0
+    best_step: int | None = None
+    best_value: float | None = None
+    since_best: int = 0
+    max_tokens: int = 0
+    skipped_steps: int = 0
+    metrics_bytes: int = 0
+    seconds: float = 0.0
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    views: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a fit went. `steps` were taken of `planned`; seconds include those before an interruption.
+
+    `views`: name -> {"best_step", "best_value", "best_metrics", "values": [[step, value of the selecting metric], …]}.
+    """
+
+    steps: int
+    planned: int
+    seconds: float
+    best_step: int | None
+    best_metrics: dict[str, float]
+    skipped_steps: int
+    views: dict[str, dict[str, Any]] = field(default_factory=dict)
