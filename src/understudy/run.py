@@ -16,6 +16,7 @@ from typing import Any
 
 from understudy.base import disk, progress
 from understudy.base.errors import DataError, RecipeError, VerifyError
+from understudy.base.lock import lock
 from understudy.base.progress import say
 from understudy.data.encode import encode
 from understudy.data.rows import read_rows
@@ -56,7 +57,7 @@ def train(recipe: Recipe, folder: Path | str, *, json: bool = False) -> dict[str
     if not main:  # one voice for all processes
         progress.quiet = True
         warnings.simplefilter("ignore")
-    with StopSignals() as stop, disk.lock(folder) if main else _nothing():
+    with StopSignals() as stop, lock(folder) if main else _nothing():
         _claim(recipe, folder)
         trackers = start_trackers(recipe.track, "understudy", str(folder / "tracking")) if main else []
         lab = Lab(recipe, folder, stop, trackers)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import runs
 
-from understudy.base import disk, seeds
+from understudy.base import seeds
+from understudy.base.lock import lock
 
 STRANGE = {"PYTHONHASHSEED": "4711", "LC_ALL": "C", "LANG": "C", "TZ": "Pacific/Auckland", "COLUMNS": "40"}
 
@@ -100,7 +101,7 @@ def test_live_and_stored_teacher_teach_the_same(reference, train, tmp_path: Path
 
 
 def test_a_folder_in_use_is_left_alone(train, tmp_path: Path):
-    with disk.lock(tmp_path / "run"):
+    with lock(tmp_path / "run"):
         ended = train()
     assert ended.code == 6 and not ended.traceback
     assert f"in use by process {os.getpid()}" in ended.err

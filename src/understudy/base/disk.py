@@ -16,7 +16,6 @@ import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 import xxhash
 
 from understudy.base.errors import ResourceError, VerifyError
+from understudy.base.processes import running
 
 MANIFEST = "manifest.json"
 
@@ -277,78 +277,10 @@ def sweep(folder: Path) -> None:
 def _alive(name: str) -> bool:
     """Whether the process that owns a temporary name is a running process other than this one."""
     pid = name.removeprefix(".tmp-").split("-", 1)[0]
-    return pid.isdigit() and int(pid) != os.getpid() and _running(int(pid))
+    return pid.isdigit() and int(pid) != os.getpid() and running(int(pid))
 
 
-def _running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return _stat(pid)[:1] != ["Z"]  # killed, and its parent has not asked for it yet
-
-
-def _stat(pid: int) -> list[str]:
-    """State, parent, … of a process, as in proc(5) from field 3 on; empty where there is no /proc."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except (OSError, IndexError):
-        return []
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _started(pid: int) -> str:
-    """The start time of a process: with the pid it names one process, even after the pid is used again."""
-    return next(iter(_stat(pid)[19:20]), "")
-
-
-@contextmanager
-def lock(folder: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
-    """Only one process works in a folder. The lock of a dead process on this machine is taken over.
-
-    Raises:
-        ResourceError: another process holds it and did not let go within `wait_seconds`.
-    """
-    import socket
-
-    make_dir(folder)
-    path = folder / ".lock"
-    me = {"pid": os.getpid(), "host": socket.gethostname(), "boot": _boot_id(), "started": _started(os.getpid())}
-    mine = json.dumps(me).encode()
-    deadline = time.monotonic() + wait_seconds
-    while not _create(path, mine):
-        try:
-            found = path.read_bytes()
-            written = time.time() - path.stat().st_mtime
-        except FileNotFoundError:
-            continue
-        owner = _owner(found)
-        if owner is None and written < 2.0:
-            time.sleep(0.05)  # its owner is just writing it
-        elif owner is None or (owner["host"] == me["host"] and not _is_alive(owner)):
-            _take_away(path, found)
-        elif time.monotonic() >= deadline:
-            raise ResourceError(
-                f"{folder} is in use by process {owner['pid']} on {owner['host']}. "
-                f"Wait for it to end, or use another folder; if it is gone for sure, delete {path}."
-            )
-        else:
-            time.sleep(0.2)
-    try:
-        yield
-    finally:
-        _take_away(path, mine)
-
-
-def _create(path: Path, content: bytes) -> bool:
+def create(path: Path, content: bytes) -> bool:
     """Make a file that nobody else has made; False where somebody has."""
     try:
         with _op("lock", path):
@@ -367,22 +299,8 @@ def _create(path: Path, content: bytes) -> bool:
     return True
 
 
-def _owner(content: bytes) -> dict[str, Any] | None:
-    """Who a lock says it belongs to; None where it does not say."""
-    try:
-        owner = json.loads(content)
-        return {"pid": int(owner["pid"]), **{name: str(owner[name]) for name in ("host", "boot", "started")}}
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _is_alive(owner: dict[str, Any]) -> bool:
-    """Whether the process that wrote a lock on this machine still runs: same boot, same pid, started when it says."""
-    return owner["boot"] == _boot_id() and _running(owner["pid"]) and _started(owner["pid"]) == owner["started"]
-
-
-def _take_away(path: Path, content: bytes) -> None:
-    """Delete a lock if it still is the one that was looked at: of several who find a dead one, one deletes it."""
+def take_away(path: Path, content: bytes) -> None:
+    """Delete a file if it still is the one that was looked at: of several who want a dead one gone, one deletes it."""
     with contextlib.suppress(FileNotFoundError):
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -4,13 +4,17 @@ Every step owns `steps/<name>/` and is keyed by what went into it. Same key and 
 continued. Same name, another key: an error that says what differs. Steps that do not depend on the method (the
 fine-tuned teacher, its outputs, what it predicts) are shared between runs: they live under $UNDERSTUDY_HOME, by key.
 
-    lab.py      Lab: task, teacher, untrained student, and the durable steps
-    keys.py     what names a step and where it lies
-    saved.py    predictions on disk
-    replay.py   repeating the end of a fit as a proof
+    lab.py         Lab: the doors a method uses
+    models.py      the checkpoint, the teacher, the student before training
+    encodings.py   examples in the tokens of a model
+    steps.py       opening, finishing and loading a step
+    keys.py        what names a step and where it lies
+    saved.py       predictions on disk
+    replay.py      repeating the end of a fit as a proof
 """
 
 from understudy.lab.keys import difference, home, step_folder, tokenizer_digest
-from understudy.lab.lab import Lab, Source, copy_of
+from understudy.lab.lab import Lab
+from understudy.lab.models import Source, copy_of
 
 __all__ = ["Lab", "Source", "copy_of", "difference", "home", "step_folder", "tokenizer_digest"]

@@ -1,0 +1,81 @@
+"""Examples in the tokens of a model, encoded once; what teacher and student must have in common is checked here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from understudy.base.errors import RecipeError
+from understudy.cache import content_digest
+from understudy.data.encode import Encoded, encode
+from understudy.data.masking import mask_inputs
+from understudy.data.types import Example, TaskData
+from understudy.lab.keys import tokenizer_digest
+from understudy.models.anatomy import anatomy
+from understudy.models.model import Model
+from understudy.recipe.settings import Recipe
+
+
+class Encodings:
+    """Encodes for a recipe, and remembers what it encoded."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self._known: dict[tuple, tuple[Sequence[Example], list[Encoded]]] = {}
+
+    def of(
+        self,
+        model: Model,
+        rows: TaskData,
+        examples: Sequence[Example],
+        *,
+        scale: tuple[float, float],
+        max_length: int | None = None,
+    ) -> list[Encoded]:
+        """One encoding, or one for each masking of plain text (`task.mask_variants`, for training rows).
+
+        Args:
+            rows: what `examples` belong to; its task decides on labels, pairs and words.
+            scale: mean and deviation of a regression task's training labels.
+            max_length: in place of `task.max_length`; never more than the model can take.
+        """
+        settings = self.recipe.task
+        length = min(max_length or settings.max_length, anatomy(model.net).max_tokens(model.net))
+        variants = settings.mask_variants if rows.task.kind == "text" and examples is rows.train else 1
+        key = (tokenizer_digest(model.tokenizer), length, rows.task, scale, variants, id(examples))
+        if key not in self._known:
+            whole = encode(examples, model.tokenizer, rows.task, max_length=length)
+            if rows.task.kind == "regression" and whole.labels is not None:
+                mean, deviation = scale
+                whole = dataclasses.replace(whole, labels=((whole.labels - mean) / deviation).astype(np.float32))
+            made = [whole]
+            if rows.task.kind == "text":
+                made = [self._masked(whole, model, variant) for variant in range(variants)]
+            self._known[key] = (examples, made)  # the examples too: their id must not be given to others
+        return self._known[key][1]
+
+    def _masked(self, whole: Encoded, model: Model, variant: int) -> Encoded:
+        probability = self.recipe.task.mask_probability
+        return mask_inputs(whole, model.tokenizer, seed=self.recipe.seed, variant=variant, probability=probability)
+
+    def same_tokens(self, one: Model, other: Model) -> bool:
+        """Whether two models cut every text of this task into the same tokens."""
+        lengths = {anatomy(model.net).max_tokens(model.net) for model in (one, other)}
+        cut_alike = self.recipe.student.max_length in (None, self.recipe.task.max_length)
+        cut_alike = cut_alike and (len(lengths) == 1 or min(lengths) >= self.recipe.task.max_length)
+        return cut_alike and tokenizer_digest(one.tokenizer) == tokenizer_digest(other.tokenizer)
+
+
+def require_same_masks(theirs: Sequence[Encoded], ours: Sequence[Encoded]) -> None:
+    """On plain text both must see the same words, hidden in the same places.
+
+    Raises:
+        RecipeError: they do not.
+    """
+    if [content_digest(part) for part in theirs] != [content_digest(part) for part in ours]:
+        raise RecipeError(
+            "On plain text the teacher and the student must see the same masked tokens: give both the same tokenizer "
+            "and the same longest input (task.max_length, student.max_length, and what the models can take)."
+        )

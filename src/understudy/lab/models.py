@@ -1,0 +1,106 @@
+"""The models a method starts from: the checkpoint as it is, the teacher ready to teach, the student before training."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from understudy.base import seeds
+from understudy.base.errors import RecipeError
+from understudy.data.tasks import load_task
+from understudy.data.types import TaskData
+from understudy.models.load import load_model
+from understudy.models.model import Model, digest
+from understudy.models.scale import to_standard_units
+from understudy.objective import Objective
+from understudy.objective.terms import hard_labels
+from understudy.students.fresh import fresh
+from understudy.students.keep_layers import keep_layers
+
+if TYPE_CHECKING:
+    from understudy.lab.lab import Lab
+
+
+@dataclass(frozen=True)
+class Source:
+    """A teacher as a method sees it: the model, and the digest that names it in keys."""
+
+    model: Model
+    digest: str
+
+
+def copy_of(model: Model) -> Model:
+    """The same model with weights of its own, so that training one leaves the other alone."""
+    return dataclasses.replace(model, net=copy.deepcopy(model.net))
+
+
+def checkpoint(lab: Lab, key: str) -> Source:
+    """The checkpoint that `teacher.model` or `student.model` names, with a fresh head where it has none for this task."""
+    task = lab.data.task
+    if key == "teacher.model":
+        settings = lab.recipe.teacher
+        if settings is None:
+            raise RecipeError("This method needs a teacher: add `teacher: {model: …}` to the recipe.")
+        ref, revision, trust = settings.model, settings.revision, settings.trust_remote_code
+        seed = lab.recipe.seed if settings.seed is None else settings.seed
+    else:
+        assert lab.recipe.student.model is not None
+        ref, revision, trust, seed = lab.recipe.student.model, None, False, lab.recipe.seed
+    model = load_model(
+        ref, task=task, key=key, revision=revision, trust_remote_code=trust, seed=seeds.derive(seed, "head")
+    )
+    if task.kind == "text" and model.fresh_head:
+        raise RecipeError(
+            f"{key}: {ref} has no head on the vocabulary, which learning from plain text needs. Give a masked "
+            "language model (a checkpoint saved as …ForMaskedLM)."
+        )
+    if task.kind == "regression" and not model.fresh_head:
+        to_standard_units(model.net, *lab.scale)
+    return Source(model, digest(model.net))
+
+
+def teacher(lab: Lab) -> Source:
+    """The teacher as given, or fine-tuned on the task first, in a step that runs share."""
+    settings = lab.recipe.teacher
+    start = lab.pretrained()
+    assert settings is not None
+    if settings.finetune is None:
+        if start.model.fresh_head:
+            raise RecipeError(
+                f"teacher.model: {settings.model} has no trained head for {lab.data.task.name}. Give a checkpoint "
+                "that was fine-tuned for it, or add `teacher: {finetune: {epochs: 3}}` to fine-tune it here first."
+            )
+        return start
+    model = lab.fit(
+        "teacher",
+        copy_of(start.model),
+        Objective(hard=hard_labels(lab.data.task.kind)),
+        settings=settings.finetune,
+        seed=settings.seed,
+        rows=_teacher_rows(lab),
+        shared=True,
+    )
+    return Source(model, digest(model.net))
+
+
+def _teacher_rows(lab: Lab) -> TaskData:
+    """What the teacher is fine-tuned on: the task's rows, or those of `teacher.languages`."""
+    languages = lab.recipe.teacher.languages if lab.recipe.teacher else None
+    if languages is None:
+        return lab.data
+    task = lab.recipe.task.model_copy(update={"train_languages": languages})
+    return load_task(task, seed=lab.recipe.seed if task.split_seed is None else task.split_seed)
+
+
+def student(lab: Lab) -> Model:
+    """The student before training: a checkpoint, some of the teacher's layers, or a fresh architecture."""
+    settings = lab.recipe.student
+    if settings.model is not None:
+        return copy_of(lab.once("student.model", lambda: checkpoint(lab, "student.model")).model)
+    if settings.config is not None:
+        sizes = settings.config.model_dump(exclude_none=True)
+        return fresh(lab.pretrained().model, sizes, seed=lab.recipe.seed)
+    start = lab.pretrained() if settings.init == "pretrained" else lab.teacher()
+    return keep_layers(start.model, settings.keep, num_layers=settings.num_layers)

@@ -1,0 +1,88 @@
+"""Steps on disk: opened under a key, finished once, loaded ever after."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from understudy.base import disk
+from understudy.base.errors import RecipeError, VerifyError
+from understudy.data.types import Task
+from understudy.lab.keys import difference, home, key_of, safe
+from understudy.models.load import load_model
+from understudy.models.model import Model
+from understudy.models.save import save_model
+from understudy.models.scale import to_label_units, to_standard_units
+from understudy.train.checkpoint import PREFIX
+from understudy.train.devices import accelerator, main_says
+from understudy.train.loop import FitResult
+
+
+def open_step(run: Path, name: str, about: dict[str, Any], *, shared: bool) -> tuple[Path, bool]:
+    """The folder of a step, and whether it is finished. Checks that the name is not taken by another key.
+
+    Raises:
+        RecipeError: the run has this step with other settings; the message says which.
+    """
+    about = json.loads(json.dumps(about))
+    key = key_of(about)
+    own = run / "steps" / safe(name)
+    mark = own / "step.json"
+    main = accelerator().is_main_process
+    if main and not mark.exists():
+        disk.write_json(mark, {"name": name, "key": key, "shared": shared, "about": about})
+    accelerator().wait_for_everyone()
+    before = disk.read_json(mark)
+    if before["key"] != key:
+        raise RecipeError(
+            f"{own} holds this step with other settings: {difference(before['about'], about)}. "
+            "Use another --out, or delete that folder to do the step again."
+        )
+    folder = home() / "steps" / key if shared else own
+    if shared and main and not (folder / "step.json").exists():
+        disk.write_json(folder / "step.json", {"name": name, "key": key, "about": about})
+    return folder, is_finished(folder)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a step is done, as the main process sees it. All processes must ask."""
+    return main_says((folder / "done.json").exists())
+
+
+def finish_fit(
+    folder: Path, model: Model, outcome: FitResult, *, scale: tuple[float, float], shared: bool
+) -> None:
+    """Commit the trained model; only then is the step done. A run keeps its last checkpoints, for `verify --replay`."""
+    _in_label_units(model, scale, lambda: save_model(model, folder / "model", card=""))
+    disk.write_json(folder / "done.json", dataclasses.asdict(outcome))
+    disk.remove(folder / "best")
+    for old in folder.glob(f"{PREFIX}*") if shared else ():
+        disk.remove(old)
+
+
+def load_fit(name: str, folder: Path, task: Task, *, scale: tuple[float, float]) -> Model:
+    """The model of a finished fit.
+
+    Raises:
+        VerifyError: a bit of it has changed.
+    """
+    wrong = disk.problems(folder / "model")
+    if wrong:
+        raise VerifyError(f"The finished step {name} is damaged: {wrong[0]}. Delete {folder} and repeat the command.")
+    model = load_model(str(folder / "model"), task=task)
+    if task.kind == "regression":
+        to_standard_units(model.net, *scale)
+    model.net.to(accelerator().device)
+    return model
+
+
+def _in_label_units(model: Model, scale: tuple[float, float], save: Callable[[], Any]) -> None:
+    if model.kind != "regression":
+        save()
+        return
+    to_label_units(model.net, *scale)
+    save()
+    to_standard_units(model.net, *scale)
