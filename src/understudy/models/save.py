@@ -26,7 +26,7 @@ def save_model(model: Model, folder: Path | str, *, card: str = "", eval_results
     folder = Path(folder)
     with disk.commit_dir(folder) as temporary, quiet():
         _save_net(model, temporary)
-        _save_tokenizer(model.tokenizer, temporary)
+        save_tokenizer(model.tokenizer, temporary)
         if card:
             disk.write_text(temporary / "README.md", card)
         if eval_results:
@@ -50,7 +50,8 @@ def _save_net(model: Model, folder: Path) -> None:
     _strip(folder / "config.json", ("_name_or_path", "name_or_path"))
 
 
-def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write a tokenizer's files, the same bytes whatever was done with it before."""
     # Truncation and padding of the last call would otherwise be written into tokenizer.json.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
