@@ -23,7 +23,7 @@ from understudy.evaluate.metrics import Predictions, compute
 from understudy.evaluate.predict import predict
 from understudy.lab import models
 from understudy.lab.encodings import Encodings, require_same_masks
-from understudy.lab.keys import NOT_RESULT, VERSIONS, describe, home, safe
+from understudy.lab.keys import VERSIONS, describe, home, safe, settings_key
 from understudy.lab.models import Source
 from understudy.lab.replay import Replay
 from understudy.lab.saved import read_predictions, write_predictions
@@ -194,7 +194,7 @@ class Lab:
             "teacher": job.teacher.digest if job.teacher else None,
             "train": [content_digest(part) for part in job.train],
             "select": [content_digest(job.select), self.data.task.select],
-            "settings": job.settings.model_dump(mode="json", exclude=NOT_RESULT),
+            "settings": settings_key(job.settings),
             "precision": resolve_precision(job.settings.precision, self.device),
             "device": self.device.type,
             "ranks": accelerator().num_processes,
