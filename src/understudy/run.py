@@ -29,7 +29,7 @@ from understudy.evaluate.predict import predict as predict_examples
 from understudy.evaluate.result import assemble
 from understudy.evaluate.verdict import verdict
 from understudy.lab import Lab, Source, difference, step_folder
-from understudy.methods import automm, finetune
+from understudy.methods import automm, finetune, peakd
 from understudy.models.card import card_text, eval_results_text
 from understudy.models.load import load_model
 from understudy.models.model import Model, digest
@@ -41,7 +41,11 @@ from understudy.report.page import ReportInput, render
 from understudy.train.devices import accelerator, set_determinism, start_trackers
 from understudy.train.guard import StopSignals
 
-METHODS: dict[str, Callable[[Any, Lab], Model]] = {"automm": automm.distil, "finetune": finetune.distil}
+METHODS: dict[str, Callable[[Any, Lab], Model]] = {
+    "automm": automm.distil,
+    "finetune": finetune.distil,
+    "peakd": peakd.distil,
+}
 
 
 def train(recipe: Recipe, folder: Path | str, *, json: bool = False) -> dict[str, Any]:

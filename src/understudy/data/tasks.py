@@ -30,8 +30,8 @@ TASK_NAMES = (
     "custom",
 )
 METRICS_OF_KIND = {
-    "classification": ("accuracy", "f1", "precision", "recall", "macro_f1", "micro_f1", "mcc"),
-    "multilabel": ("micro_f1", "macro_f1", "f1", "precision", "recall", "accuracy"),
+    "classification": ("accuracy", "f1", "precision", "recall", "macro_f1", "micro_f1", "mcc", "loss"),
+    "multilabel": ("micro_f1", "macro_f1", "f1", "precision", "recall", "accuracy", "loss"),
     "tokens": ("f1", "precision", "recall", "accuracy"),
     "regression": ("pearson", "spearman", "mse", "mae"),
     "text": ("loss", "perplexity"),

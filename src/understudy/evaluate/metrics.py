@@ -105,9 +105,14 @@ def _classification(task: Task, predictions: Predictions) -> dict[str, Statistic
         spread = np.sqrt(total**2 - (said_n**2).sum(axis=1)) * np.sqrt(total**2 - (gold_n**2).sum(axis=1))
         return _ratio(covariance, spread)
 
+    losses = -_log_softmax(np.asarray(predictions.scores, dtype=np.float64))[rows, gold]
+
+    def loss(weights: np.ndarray) -> np.ndarray:
+        return _ratio(weights @ losses, weights.sum(axis=1))
+
     return {
         "accuracy": accuracy, "f1": average(_f1), "precision": average(_precision), "recall": average(_recall),
-        "macro_f1": macro_f1, "micro_f1": accuracy, "mcc": mcc,
+        "macro_f1": macro_f1, "micro_f1": accuracy, "mcc": mcc, "loss": loss,
     }  # fmt: skip
 
 
@@ -117,6 +122,9 @@ def _multilabel(task: Task, predictions: Predictions) -> dict[str, Statistic]:
     counts = _counter(gold, said)
     exact = (gold == said).all(axis=1).astype(np.float64)
 
+    scores = np.asarray(predictions.scores, dtype=np.float64)
+    losses = (np.logaddexp(0.0, scores) - gold * scores).mean(axis=1)
+
     def micro(score: Callable[..., np.ndarray]) -> Statistic:
         return lambda weights: score(*(part.sum(axis=1) for part in counts(weights)))
 
@@ -124,6 +132,7 @@ def _multilabel(task: Task, predictions: Predictions) -> dict[str, Statistic]:
         "micro_f1": micro(_f1), "macro_f1": lambda weights: _f1(*counts(weights)).mean(axis=1), "f1": micro(_f1),
         "precision": micro(_precision), "recall": micro(_recall),
         "accuracy": lambda weights: _ratio(weights @ exact, weights.sum(axis=1)),
+        "loss": lambda weights: _ratio(weights @ losses, weights.sum(axis=1)),
     }  # fmt: skip
 
 
@@ -187,6 +196,12 @@ def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     """top / bottom with 0/0 = 0."""
     top, bottom = np.broadcast_arrays(np.asarray(top, dtype=np.float64), np.asarray(bottom, dtype=np.float64))
     return np.divide(top, bottom, out=np.zeros(top.shape), where=bottom != 0)
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    """(N, C) -> (N, C)."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def _f1(hit: np.ndarray, said: np.ndarray, gold: np.ndarray) -> np.ndarray:

@@ -46,6 +46,14 @@ def refuse(kind: str) -> None:
         )
 
 
+def unknown_past(teacher: str) -> RecipeError:
+    """Nobody can fine-tune a teacher again that comes fine-tuned."""
+    return RecipeError(
+        f"method.ptp.folds: {teacher} is used as it is, so no teacher can be made that has not seen a row. Give a checkpoint "
+        "to fine-tune here (teacher.finetune), or leave folds out."
+    )
+
+
 def judge(logits: np.ndarray, gold: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """How sure the teacher is of its own answer, (N,) float64 in (0, 1], and whether that answer is right, (N,) bool.
 
