@@ -1,0 +1,303 @@
+"""Adapters in a model: put in, switched, frozen around, taken out, merged away. Several may be in one model by name; one is
+active at a time.
+
+The parts of an adapter are children (`adapters.NAME`) of the modules whose output they change, and act through forward
+hooks; no module of the model is replaced. So they work in every forward that calls the modules, the packed one of
+`models/signals.py` as well as the stock one; copies of the model are complete; and the base weights keep their names.
+
+Addresses are the same for all families: (layer, place, tensor), with layers from 0; places are `attention` and `ffn` for
+bottlenecks, and the roles `query`, `key`, `value`, `qkv`, `out`, `up`, `down` for LoRA and (IA)^3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from understudy.adapters.bottleneck import Bottleneck, Seen
+from understudy.adapters.lora import Ia3, Lora
+from understudy.base import seeds
+from understudy.base.errors import RecipeError
+from understudy.models.anatomy import Net, anatomy
+from understudy.recipe.adapter import KINDS, AdapterSettings, BottleneckAdapter, Ia3Adapter, LoraAdapter
+
+CONFIG = "understudy_adapters"
+"""The key of a model's configuration that says which adapters are in it; it travels with the model."""
+NAME = "task"
+"""The name an adapter gets where nobody gives one."""
+Address = tuple[int, str, str]
+Part = Bottleneck | Lora | Ia3
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a part stands: `host` is the module whose output it changes."""
+
+    layer: int
+    name: str
+    host: Any
+    block: Any = None  # bottlenecks: whose output the block adds to the residual sum
+    entry: Any = None  # bottlenecks: whose first input is the block's entry
+
+
+@dataclass
+class Adapter:
+    """An adapter outside of any model: its settings, its tensors by address, and a head where one came with it."""
+
+    config: AdapterSettings
+    tensors: dict[Address, Tensor]
+    head: dict[str, Tensor] = field(default_factory=dict)
+    """Parameters outside the backbone, under the names they have in the model."""
+
+
+def places(net: Net, config: AdapterSettings) -> list[Place]:
+    """Where the parts of such an adapter stand in this model. A layer that is applied several times has them once.
+
+    Raises:
+        RecipeError: a linear map this family does not have, or a layer that does not exist.
+    """
+    found, taken = [], set()
+    for place in _all_places(net, config):
+        if id(place.host) not in taken:
+            taken.add(id(place.host))
+            found.append(place)
+    return found
+
+
+def _all_places(net: Net, config: AdapterSettings) -> Iterator[Place]:
+    row = anatomy(net)
+    layers = row.layers(net)
+    if isinstance(config, BottleneckAdapter):
+        for number, layer in enumerate(layers):
+            for side, name, wanted in ((0, "attention", config.mh_adapter), (1, "ffn", config.output_adapter)):
+                if not wanted:
+                    continue
+                norm, written = row.norms(layer)[side], row.written(layer)[side]
+                projections = row.qkv(layer)
+                # DeBERTa sends relative positions through query and key; its values see the content alone.
+                reads = (projections[0] if row.packs else projections[-1], row.up(layer))[side]
+                if row.pre_norm:
+                    yield Place(number, name, written, entry=norm)
+                else:
+                    yield Place(number, name, norm, block=written, entry=reads)
+        return
+    wanted = range(len(layers)) if config.layers is None else config.layers
+    if max(wanted) >= len(layers):
+        raise RecipeError(f"adapter.layers names layer {max(wanted)}; layers are counted from 0 to {len(layers) - 1}.")
+    for number in wanted:
+        maps = linear_maps(net, layers[number])
+        for role in _roles(config):
+            if role not in maps:
+                raise RecipeError(
+                    f"adapter.targets: {row.family} has no linear map '{role}'; it has {', '.join(maps)}."
+                )
+            yield Place(number, role, maps[role])
+
+
+def _roles(config: LoraAdapter | Ia3Adapter) -> tuple[str, ...]:
+    if isinstance(config, LoraAdapter):
+        return config.targets
+    return tuple(dict.fromkeys((*config.targets, *config.feedforward)))
+
+
+def linear_maps(net: Net, layer: Any) -> dict[str, Any]:
+    """Role -> the Linear of a layer."""
+    row = anatomy(net)
+    projections = row.qkv(layer)
+    names = ("query", "key", "value") if len(projections) == 3 else ("qkv",)
+    maps: dict[str, Any] = dict(zip(names, projections, strict=True))
+    return maps | {"out": row.out(layer), "up": row.up(layer), "down": row.down(layer)}
+
+
+def inject(net: Net, config: AdapterSettings, *, name: str = NAME, seed: int = 0) -> None:
+    """Put a fresh adapter into a model, in place, and make it the active one.
+
+    Raises:
+        RecipeError: the name is taken, or the family has no such place.
+    """
+    if name in installed(net):
+        raise RecipeError(f"The model has an adapter '{name}' already; remove it, or give another name.")
+    width = anatomy(net).width(net)
+    pre_norm = anatomy(net).pre_norm
+    chosen = places(net, config)
+    for number, place in enumerate(chosen):
+        with seeds.torch_seed(seed, "adapter", name, number):
+            part = _part(config, place, width, pre_norm)
+        reference = next(place.host.parameters(), None)
+        reference = next(net.parameters()) if reference is None else reference
+        part.to(device=reference.device, dtype=reference.dtype).train(place.host.training)
+        if not hasattr(place.host, "adapters"):
+            place.host.adapters = nn.ModuleDict()
+        place.host.adapters[name] = part
+    _note(net, {**installed(net), name: config})
+    activate(net, name)
+
+
+def _part(config: AdapterSettings, place: Place, width: int, pre_norm: bool) -> Part:
+    if isinstance(config, BottleneckAdapter):
+        return Bottleneck(config, width, pre_norm=pre_norm)
+    if isinstance(config, LoraAdapter):
+        return Lora(config, place.host)
+    return Ia3(place.host, on_input=place.name in config.feedforward)
+
+
+def installed(net: Net) -> dict[str, AdapterSettings]:
+    """The adapters in a model, by name."""
+    noted = getattr(net.config, CONFIG, None) or {}
+    return {name: KINDS[settings["kind"]].model_validate(settings) for name, settings in noted.get("installed", {}).items()}
+
+
+def active(net: Net) -> str | None:
+    """The name of the adapter that acts."""
+    return (getattr(net.config, CONFIG, None) or {}).get("active")
+
+
+def _note(net: Net, configs: dict[str, AdapterSettings], acting: str | None = None) -> None:
+    if configs:
+        noted = {name: config.model_dump(mode="json") for name, config in configs.items()}
+        setattr(net.config, CONFIG, {"active": acting, "installed": noted})
+    elif hasattr(net.config, CONFIG):
+        delattr(net.config, CONFIG)
+
+
+def parts(net: Net, name: str) -> list[tuple[Place, Any]]:
+    """The places and parts of one adapter."""
+    configs = installed(net)
+    if name not in configs:
+        there = ", ".join(configs) or "none"
+        raise RecipeError(f"The model has no adapter '{name}'; there are: {there}.")
+    return [(place, place.host.adapters[name]) for place in places(net, configs[name])]
+
+
+def activate(net: Net, name: str | None) -> None:
+    """Let the adapter of this name act, and no other; None: the bare model."""
+    chosen = [] if name is None else parts(net, name)
+    for module in net.modules():
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            ours = [key for key, hook in hooks.items() if isinstance(getattr(hook, "__self__", None), (Part, Seen))]
+            for key in ours:
+                del hooks[key]
+    for place, part in chosen:
+        if isinstance(part, Bottleneck):
+            if place.block is not None:
+                place.block.register_forward_hook(part.block.on_output)
+            place.entry.register_forward_pre_hook(part.entry.on_input)
+        if isinstance(part, Ia3) and part.scales_input:
+            place.host.register_forward_pre_hook(part.on_input)
+        else:
+            place.host.register_forward_hook(part.on_output)
+    _note(net, installed(net), name)
+
+
+def remove(net: Net, name: str) -> None:
+    """Take an adapter out; the base is as it was before."""
+    chosen = parts(net, name)
+    acting = active(net)
+    activate(net, None)
+    for place, _ in chosen:
+        del place.host.adapters[name]
+        if not place.host.adapters:
+            del place.host.adapters
+    rest = {other: config for other, config in installed(net).items() if other != name}
+    _note(net, rest)
+    if acting in rest:
+        activate(net, acting)
+
+
+def freeze(net: Net, *, adapter: str | None) -> None:
+    """Leave to training the task's head, and the parts of `adapter`; None: the head alone."""
+    inside = {id(parameter) for parameter in anatomy(net).backbone(net).parameters()}
+    for parameter in net.parameters():
+        parameter.requires_grad_(id(parameter) not in inside)
+    for _, part in parts(net, adapter) if adapter is not None else ():
+        part.requires_grad_(True)
+
+
+def extract(net: Net, name: str = NAME, *, head: bool = False) -> Adapter:
+    """A copy of an adapter, and of the head where asked for."""
+    tensors = {
+        (place.layer, place.name, key): tensor.detach().cpu().clone()
+        for place, part in parts(net, name)
+        for key, tensor in part.state_dict().items()
+    }
+    return Adapter(installed(net)[name], tensors, head_of(net) if head else {})
+
+
+def head_of(net: Net) -> dict[str, Tensor]:
+    """The parameters outside the backbone that are not tied to it, by name."""
+    inside = {id(parameter) for parameter in anatomy(net).backbone(net).parameters()}
+    return {
+        name: parameter.detach().cpu().clone() for name, parameter in net.named_parameters() if id(parameter) not in inside
+    }
+
+
+def put(net: Net, adapter: Adapter, *, name: str = NAME, head: bool = True) -> list[str]:
+    """Put an existing adapter into a model, strictly: nothing missing, nothing left over. Returns what went where, one
+    sentence each.
+
+    Raises:
+        RecipeError: tensors that are missing, left over or of the wrong shape, all named; the model is then unchanged.
+    """
+    inject(net, adapter.config, name=name)
+    wanted = {(place.layer, place.name, key): tensor for place, part in parts(net, name)
+              for key, tensor in part.state_dict(keep_vars=True).items()}  # fmt: skip
+    own = dict(net.named_parameters())
+    heads = {key: own.get(key) for key in adapter.head} if head else {}
+    wrong = [f"{_shown(key)} is missing" for key in wanted if key not in adapter.tensors]
+    wrong += [f"{_shown(key)} has no place in this model" for key in adapter.tensors if key not in wanted]
+    wrong += [f"{key} of the head has no place in this model" for key, parameter in heads.items() if parameter is None]
+    for label, tensor, target in (
+        *((_shown(key), adapter.tensors[key], wanted[key]) for key in wanted if key in adapter.tensors),
+        *((key, adapter.head[key], parameter) for key, parameter in heads.items() if parameter is not None),
+    ):
+        if tuple(tensor.shape) != tuple(target.shape):
+            wrong.append(f"{label} is {_shape(tensor)}, the model wants {_shape(target)}")
+    if wrong:
+        remove(net, name)
+        more = f" (and {len(wrong) - 4} more)" if len(wrong) > 4 else ""
+        raise RecipeError(
+            f"The adapter does not fit the model: {'; '.join(wrong[:4])}{more}. It was made for another model, or with other "
+            "settings; `understudy transfer` rewrites an adapter for another model."
+        )
+    with torch.no_grad():
+        for key, target in wanted.items():
+            target.copy_(adapter.tensors[key])
+        for key, parameter in heads.items():
+            assert parameter is not None
+            parameter.copy_(adapter.head[key])
+    said = [f"{len(wanted)} tensors of the adapter were put into {len(parts(net, name))} places."]
+    if heads:
+        said.append(f"The head was replaced by the one that came with the adapter: {', '.join(heads)}.")
+    elif adapter.head:
+        said.append("The head that came with the adapter was left out, as asked.")
+    return said
+
+
+def _shown(address: Address) -> str:
+    return f"layer {address[0]}, {address[1]}, {address[2]}"
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape))
+
+
+def merge(net: Net, name: str = NAME) -> None:
+    """Add LoRA or (IA)^3 to the weights beside them and take the adapter out: a stock model that computes the same.
+
+    Raises:
+        RecipeError: a bottleneck, which no weight of the model can take in.
+    """
+    if not mergeable(installed(net)[name]):
+        raise RecipeError("A bottleneck adapter cannot be merged into the model's weights; only lora and ia3 can.")
+    for place, part in parts(net, name):
+        part.merge(place.host)
+    remove(net, name)
+
+
+def mergeable(config: AdapterSettings) -> bool:
+    """Whether the adapted model can be written as a stock model of the same shape."""
+    return not isinstance(config, BottleneckAdapter)
