@@ -1,0 +1,103 @@
+"""What MiniDisc and MaxiDisc share: the loss of every stage, and how a stage is written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from understudy.recipe.types import Count, Flag, NonNegative, Positive, Settings
+
+GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+"""The sparsities of the released code, without 0."""
+
+_OBJECTIVES = {"pkd_last": "pkd"} | {
+    f"{name}bert_{head}": name for name in ("ft", "kd", "pkd", "sparse") for head in ("cls", "ner")
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A student on the way: some of the teacher's layers ("6L"), or a share of its heads and neurons gone ("80S")."""
+
+    layers: int | None = None
+    sparsity: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Stage:
+        """Raises ValueError for anything but a whole number above 0 and L, or a number between 0 and 100 and S."""
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([LSls])\s*", text)
+        if found is not None:
+            number, kind = found[1], found[2].upper()
+            if kind == "L" and number.isdigit() and int(number) > 0:
+                return cls(layers=int(number))
+            if kind == "S" and 0 < float(number) < 100:
+                return cls(sparsity=round(float(number) / 100, 10))
+        raise ValueError(f"'{text}' is no stage: write 6L for six layers, 80S for a sparsity of 80 %.")
+
+    @property
+    def label(self) -> str:
+        """As it is written: 6L, 80S, 82.5S."""
+        return f"{self.layers}L" if self.sparsity is None else f"{round(100 * self.sparsity, 8):g}S"
+
+
+def _one(value: Any) -> Any:
+    """`{layers: 6}` and `{sparsity: 0.8}` are 6L and 80S; so is the bare number 0.8."""
+    if isinstance(value, dict) and len(value) == 1:
+        (key, number), *_ = value.items()
+        if key in ("layers", "sparsity") and isinstance(number, int | float) and not isinstance(number, bool):
+            return f"{number:g}L" if key == "layers" else f"{100 * number:.10g}S"
+    if isinstance(value, float) and 0 < value < 1:
+        return f"{100 * value:.10g}S"
+    return value
+
+
+def _several(value: Any) -> Any:
+    """The original's `80,90S`: numbers without a letter take the next one."""
+    if not isinstance(value, str) or value == "auto":
+        return value
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    for place in range(len(parts) - 2, -1, -1):
+        if parts[place].replace(".", "", 1).isdigit():
+            parts[place] += parts[place + 1][-1]
+    return parts
+
+
+StageText = Annotated[str, BeforeValidator(_one), AfterValidator(lambda text: Stage.parse(text).label)]
+Stages = Annotated[tuple[StageText, ...], BeforeValidator(_several)]
+
+
+def _original_name(value: Any) -> Any:
+    return _OBJECTIVES.get(value, value) if isinstance(value, str) else value
+
+
+class Staged(Settings):
+    """The loss that every stage is trained with."""
+
+    name: str = Field(description="this method")
+    parity: Flag = Field(
+        default=False,
+        description="reproduce the numbers of the released code, including those listed as wrong on the method's page",
+    )
+    objective: Annotated[Literal["sparse", "kd", "pkd", "ft"], BeforeValidator(_original_name)] = Field(
+        default="sparse",
+        description="sparse = hidden states and soft labels; kd = soft and hard labels; pkd = kd and the direction of the last "
+        "first token; ft = hard labels alone. All parts of one weigh the same",
+    )  # fmt: skip
+    temperature: Positive = Field(default=1.0, description="softens both logits (T); the term is multiplied by T squared")
+    hidden_weight: NonNegative | None = Field(
+        default=None, description="another weight of the hidden states; null = the objective's (sparse: 1/2)"
+    )
+    soft_label_weight: NonNegative | None = Field(
+        default=None, description="another weight of the soft labels; null = the objective's (sparse, kd: 1/2; pkd: 1/3)"
+    )
+    hard_label_weight: NonNegative | None = Field(
+        default=None, description="another weight of the true labels; null = the objective's (sparse: 0)"
+    )
+    hidden_map: Literal["even"] | Annotated[tuple[tuple[Count, Count], ...], Field(min_length=1)] = Field(
+        default="even",
+        description="pairs of [student layer, teacher layer], 0 being the embeddings; even = the embeddings and up to six layers, "
+        "evenly spread over both depths, the last ones included",
+    )  # fmt: skip
