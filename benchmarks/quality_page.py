@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kept import GLUE_SCORE, glue_score
+
 from understudy.evaluate.compare import Pair, over_seeds, paired_over_tasks
 from understudy.evaluate.verdict import headline
 
@@ -15,8 +17,6 @@ TITLES = {
     "mrpc": "MRPC", "rte": "RTE", "cola": "CoLA", "sst2-10k": "SST-2, 10,000 rows", "stsb": "STS-B",
     "conll2003": "CoNLL-2003", "pawsx-en-de": "PAWS-X, learnt in English", "tickets": "your own csv (help desk)",
 }  # fmt: skip
-GLUE_SCORE = {"mrpc": ("f1", "accuracy"), "rte": ("accuracy",), "cola": ("mcc",), "sst2-10k": ("accuracy",)}
-"""The metrics that GLUE's own table counts for a task; where there are two, their mean."""
 VARIANTS = {"": "the default", "-parity": "AutoMM's own weights (`method.parity=true`, logits and feature only)"}
 
 
@@ -119,7 +119,7 @@ def _paired(records: list[dict[str, Any]]) -> list[str]:
         runs = [r for r in records if r["variant"] == variant and r["recipe_name"] in GLUE_SCORE]
         by_task: dict[str, list[Pair]] = {}
         for run in runs:
-            ours, theirs = (_glue_score(run, model) for model in ("student", "baseline"))
+            ours, theirs = (glue_score(run, run["recipe_name"], model) / 100 for model in ("student", "baseline"))
             by_task.setdefault(run["recipe_name"], []).append(Pair(run["recipe_name"], run["seed"], ours, theirs))
         if not by_task:
             continue
@@ -146,13 +146,6 @@ def _paired(records: list[dict[str, Any]]) -> list[str]:
             "",
         ]
     return lines
-
-
-def _glue_score(run: dict[str, Any], model: str) -> float:
-    """A model's score on dev as GLUE counts it."""
-    metrics = run[model]["metrics"]["dev"]
-    names = GLUE_SCORE[run["recipe_name"]]
-    return sum(metrics[name]["value"] for name in names) / len(names)
 
 
 def _costs(records: list[dict[str, Any]], names: list[str]) -> list[str]:
