@@ -74,7 +74,7 @@ def reference() -> str:
     sections: list[tuple[str, type[BaseModel]]] = [
         ("task", TaskSettings), ("task.files", FileSettings), ("task.columns", ColumnSettings),
         ("teacher", TeacherSettings), ("student", StudentSettings), ("student.config", StudentConfig),
-        *((f"method (name: {name})", model) for name, model in METHODS.items()),
+        *(section for name, model in METHODS.items() for section in _method_sections(name, model)),
         ("train", TrainSettings), ("evaluate", EvaluateSettings), ("evaluate.latency", LatencySettings),
         ("cache", CacheSettings), ("schedules", Schedule),
     ]  # fmt: skip
@@ -83,6 +83,15 @@ def reference() -> str:
         doc = " ".join((model.__doc__ or "").split())
         parts.append(f"## {name}\n\n{doc}\n\n{_table(model)}")
     return "\n\n".join(parts) + "\n"
+
+
+def _method_sections(name: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """A method, and the sections inside it."""
+    yield f"method (name: {name})", model
+    for key, field in model.model_fields.items():
+        inner = _section_of(field)
+        if inner is not None:
+            yield f"method.{key} (name: {name})", inner
 
 
 _PREFACE = """\
