@@ -73,6 +73,8 @@ def _all_places(net: Net, config: AdapterSettings) -> Iterator[Place]:
     layers = row.layers(net)
     if isinstance(config, BottleneckAdapter):
         for number, layer in enumerate(layers):
+            if number in config.leave_out:
+                continue
             for side, name, wanted in ((0, "attention", config.mh_adapter), (1, "ffn", config.output_adapter)):
                 if not wanted:
                     continue

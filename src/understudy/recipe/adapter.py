@@ -61,6 +61,7 @@ class BottleneckAdapter(Settings):
     )
     is_parallel: Flag = Field(default=False, description="it reads what the block reads, instead of what it writes")
     scaling: Positive = Field(default=1.0, description="factor on what it adds")
+    leave_out: tuple[Count, ...] = Field(default=(), description="layers without one, counted from 0")
     dropout: Share = Field(default=0.0, description="dropout on what it adds, while training")
     init_weights: Literal["bert", "mam_adapter", "houlsby"] = Field(
         default="bert", description="bert: normal, 0.02; mam_adapter: adds nothing at first; houlsby: truncated normal, 0.01"
