@@ -1,12 +1,15 @@
 """Turns a large language model into a small one that can stand in for it, and proves how good the stand-in is.
 
-The public names, fetched when they are first used: importing this package costs nothing.
+The public names, fetched when they are first used: importing this package costs nothing. It also lets transformers' Auto
+classes read the students that only this package can build (models/register.py).
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from understudy.models.register import install as _install
 
 if TYPE_CHECKING:
     from understudy import losses, mapping, run, students
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from understudy.recipe.settings import Recipe
 
 __version__ = "0.1.0"
+
+_install()
 
 _HOME = {
     "losses": "understudy",

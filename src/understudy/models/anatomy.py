@@ -27,6 +27,9 @@ from understudy.base.errors import RecipeError
 Net = Any
 Layer = Any
 
+PREFIX = "understudy-"
+"""Before the family in `config.model_type` of a student that no stock class can hold (see structure.py)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Anatomy:
@@ -68,6 +71,13 @@ class Anatomy:
     """layer -> the projection of the attention's output back to the width."""
     up: Callable[[Layer], nn.Linear] = lambda layer: layer.intermediate.dense
     down: Callable[[Layer], nn.Linear] = lambda layer: layer.output.dense
+    attention: Callable[[Layer], Net] = lambda layer: layer.attention.self
+    """layer -> the module that splits projections into heads and knows how many there are and how wide."""
+    head_width: Callable[[Net], int] = lambda attention: attention.attention_head_size
+    """`attention` module -> width d of one head."""
+    split_by_head: Callable[[Layer], tuple[nn.Linear, ...]] = lambda layer: ()
+    """layer -> projections that belong to heads besides query, key and value: DeBERTa's relative positions, the one that
+    goes with the keys first."""
     norms: Callable[[Layer], tuple[nn.Module, nn.Module]] = lambda layer: (
         layer.attention.output.LayerNorm,
         layer.output.LayerNorm,
@@ -95,7 +105,8 @@ class Anatomy:
         return self.backbone(net).embeddings
 
     def layers(self, net: Net) -> list[Layer]:
-        """The layers in the order they are applied. ALBERT: shared layers are listed once per application."""
+        """The layers in the order they are applied. A layer that is applied several times is listed as often: the same
+        module in ALBERT, a view that shares its parts in a student with a schedule (`structure.Structure`)."""
         backbone = self.backbone(net)
         stored: list[Layer] = list(self.stack(backbone))
         if self.family != "albert":
@@ -141,21 +152,26 @@ class Anatomy:
         return len(self.layers(net))
 
     def num_heads(self, net: Net) -> int:
+        """Heads of a layer nobody has pruned."""
         return net.config.num_attention_heads
 
-    def head_dim(self, net: Net) -> int:
-        """Width d of one head, read off a projection: DeBERTa may set it apart from D / H."""
-        projections = self.qkv(self.layers(net)[0])
-        fused = 3 if len(projections) == 1 else 1
-        return projections[0].out_features // (fused * self.num_heads(net))
+    def num_neurons(self, net: Net) -> int:
+        """FFN width of a layer nobody has pruned."""
+        return getattr(net.config, "hidden_dim" if self.family == "distilbert" else "intermediate_size")
 
-    def heads(self, outputs: Sequence[Tensor], num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    def head_dim(self, net: Net) -> int:
+        """Width d of one head, as the attention itself knows it: DeBERTa may set it apart from D / H."""
+        return self.head_width(self.attention(self.layers(net)[0]))
+
+    def heads(self, outputs: Sequence[Tensor], head_dim: int) -> tuple[Tensor, Tensor, Tensor]:
         """Outputs of the `qkv` modules (..., H*d), or of one fused module (..., 3*H*d) -> q, k, v of (..., H, d).
+
+        H is what the outputs hold: a pruned layer has fewer heads than the others, perhaps none.
 
         ModernBERT's rotary positions are applied later: its q and k here are content only, as in the other families.
         """
         parts = outputs if len(outputs) == 3 else outputs[0].chunk(3, dim=-1)
-        q, k, v = (part.unflatten(-1, (num_heads, -1)) for part in parts)
+        q, k, v = (part.unflatten(-1, (part.shape[-1] // head_dim, head_dim)) for part in parts)
         return q, k, v
 
     def final_linear(self, net: Net) -> nn.Linear:
@@ -248,6 +264,7 @@ DISTILBERT = Anatomy(
     out=lambda layer: layer.attention.out_lin,
     up=lambda layer: layer.ffn.lin1,
     down=lambda layer: layer.ffn.lin2,
+    attention=lambda layer: layer.attention,
     norms=lambda layer: (layer.sa_layer_norm, layer.output_layer_norm),
     written=lambda layer: (layer.attention.out_lin, layer.ffn.dropout),
     attention_dropout=lambda layer: layer.attention.dropout.p,
@@ -263,6 +280,7 @@ ALBERT = Anatomy(
     out=lambda layer: layer.attention.dense,
     up=lambda layer: layer.ffn,
     down=lambda layer: layer.ffn_output,
+    attention=lambda layer: layer.attention,
     norms=lambda layer: (layer.attention.LayerNorm, layer.full_layer_layer_norm),
     written=lambda layer: (layer.attention.output_dropout, layer.ffn_output),
     attention_dropout=lambda layer: layer.attention.attention_dropout.p,
@@ -277,6 +295,11 @@ DEBERTA_V2 = Anatomy(
         layer.attention.self.query_proj,
         layer.attention.self.key_proj,
         layer.attention.self.value_proj,
+    ),
+    split_by_head=lambda layer: tuple(
+        getattr(layer.attention.self, name)
+        for name in ("pos_key_proj", "pos_query_proj")
+        if hasattr(layer.attention.self, name)
     ),
     finish=None,
 )
@@ -294,6 +317,8 @@ MODERNBERT = Anatomy(
     out=lambda layer: layer.attn.Wo,
     up=lambda layer: layer.mlp.Wi,
     down=lambda layer: layer.mlp.Wo,
+    attention=lambda layer: layer.attn,
+    head_width=lambda attention: attention.head_dim,
     norms=lambda layer: (layer.attn_norm, layer.mlp_norm),
     written=lambda layer: (layer.attn.out_drop, layer.mlp.Wo),
     attention_dropout=lambda layer: layer.attn.attention_dropout,
@@ -310,7 +335,8 @@ def anatomy(net: Net) -> Anatomy:
 
 
 def anatomy_of(model_type: str) -> Anatomy:
-    """The row of `config.model_type`."""
+    """The row of `config.model_type`; a student with a structure of its own (`understudy-bert`) has its family's."""
+    model_type = model_type.removeprefix(PREFIX)
     if model_type not in FAMILIES:
         raise RecipeError(
             f"Models of type '{model_type}' are not supported. Choose a checkpoint of one of: {', '.join(FAMILIES)}."

@@ -101,7 +101,7 @@ def _packed(
         queries = state[trace.first] if first_only else state
         to_q, to_k, to_v = row.qkv(layer)
         q, k, v = (
-            project(rows).unflatten(-1, (-1, head_dim))
+            project(rows).unflatten(-1, (project.out_features // head_dim, head_dim))
             for project, rows in ((to_q, queries), (to_k, state), (to_v, state))
         )
         if index in needs.qkv:
@@ -137,16 +137,24 @@ def _padded(net: Net, row: Anatomy, batch: Batch, needs: Needs, trace: _Trace) -
         inputs["token_type_ids"] = pad(batch.token_type_ids, rows, num, longest)
 
     caught: dict[int, list[Tensor]] = {}
+    running: list[Tensor] = []  # outputs of the layer that is running
 
-    def catch(index: int) -> Any:
-        return lambda module, inputs, output: caught.setdefault(index, []).append(output)
+    def enter(index: int) -> Any:
+        def start(module: Any, inputs: Any) -> None:
+            nonlocal running
+            running = caught[index] = []
 
-    hooks = [
-        module.register_forward_hook(catch(index))
-        for index, layer in enumerate(row.layers(net), start=1)
-        if index in needs.qkv
-        for module in row.qkv(layer)
-    ]
+        return start
+
+    def catch(module: Any, inputs: Any, output: Tensor) -> None:
+        running.append(output)
+
+    layers = row.layers(net)
+    # Layers may share projections (a schedule), so an output belongs to the layer that was entered last.
+    projections = {id(module): module for index in needs.qkv for module in row.qkv(layers[index - 1])}
+    hooks = [module.register_forward_hook(catch) for module in projections.values()]
+    if hooks:
+        hooks += [layer.register_forward_pre_hook(enter(index)) for index, layer in enumerate(layers, start=1)]
     try:
         wants_states = bool(needs.hidden or needs.cls)
         out = row.backbone(net)(**inputs, output_hidden_states=wants_states, return_dict=True)
@@ -161,11 +169,11 @@ def _padded(net: Net, row: Anatomy, batch: Batch, needs: Needs, trace: _Trace) -
         for index, state in enumerate(out.hidden_states):
             if index in needs.hidden or index in needs.cls:
                 trace.keep(needs, index, repack(state))
-    for index, outputs in caught.items():
-        # A shared or relative attention may call its projections again (DeBERTa's for positions): the first calls are ours.
-        per_module = len(row.qkv(row.layers(net)[index - 1]))
-        packed = [repack(output) for output in outputs if output.shape[:2] == (num, longest)][:per_module]
-        trace.qkv[index] = row.heads(packed, row.num_heads(net))
+    for index in needs.qkv:
+        # A relative attention may call its projections again (DeBERTa's for positions): the first calls are ours.
+        per_module = len(row.qkv(layers[index - 1]))
+        packed = [repack(output) for output in caught[index] if output.shape[:2] == (num, longest)][:per_module]
+        trace.qkv[index] = row.heads(packed, row.head_dim(net))
     return repack(out.last_hidden_state)
 
 

@@ -58,7 +58,7 @@ def test_finish_from_attention_context_equals_the_layer(family: str):
     row = anatomy(net)
     hidden = torch.randn(1, 6, 32, generator=torch.Generator().manual_seed(1))
     layer = row.layers(net)[1]
-    q, k, v = row.heads([project(hidden) for project in row.qkv(layer)], row.num_heads(net))
+    q, k, v = row.heads([project(hidden) for project in row.qkv(layer)], row.head_dim(net))
     assert q.shape == (1, 6, row.num_heads(net), row.head_dim(net))
     context = nn.functional.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)))
     context = context.transpose(1, 2).flatten(-2)
@@ -132,7 +132,7 @@ def test_projections_seen_by_hooks_in_a_padded_forward(family: str):
         module.register_forward_hook(see)
     stock = net(ids, output_hidden_states=True)
 
-    q, k, v = row.heads([outputs[m] for m in row.qkv(layer)], row.num_heads(net))
+    q, k, v = row.heads([outputs[m] for m in row.qkv(layer)], row.head_dim(net))
     assert q.shape == k.shape == v.shape == (2, 1, row.num_heads(net), row.head_dim(net))
     close(v.flatten(-2), inputs[row.out(layer)])
     attended = row.norms(layer)[0](stock.hidden_states[0]) if row.pre_norm else stock.hidden_states[0]

@@ -72,7 +72,7 @@ def run_stock(net: Any, batch: Batch, *, kind: str) -> Stock:
     for index, layer in enumerate(row.layers(net), start=1):
         # ALBERT's one layer is called again for each depth; elsewhere the first call is the one on the states.
         turn = index - 1 if row.family == "albert" else 0
-        parts = row.heads([packed(calls[module][turn]) for module in row.qkv(layer)], row.num_heads(net))
+        parts = row.heads([packed(calls[module][turn]) for module in row.qkv(layer)], row.head_dim(net))
         qkv[index] = list(parts)
     logits, head_input = out.logits, read[-1]
     if kind in ("tokens", "text"):

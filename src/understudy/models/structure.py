@@ -1,0 +1,92 @@
+"""Networks that no stock class can hold: narrower layers, and layers that are used more than once.
+
+A `Structure` (shape.py) says which units of each layer were kept and in which order the layers are applied. It lives in
+`net.config.understudy` as JSON; these functions make networks follow it:
+
+    restructure   a stock network becomes that structure, its weights kept where the structure keeps them
+    cut           fewer heads and neurons, by their numbers in the uncut model
+    structure_of  what a network is; None for a stock one
+
+The network's class becomes that of compact.py, which knows how to save and load itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from understudy.base.errors import RecipeError
+from understudy.models.anatomy import Layer, Net, anatomy
+from understudy.models.compact import become, follow
+from understudy.models.narrow import count_heads, narrow
+from understudy.models.shape import Schedule, Structure, Units, structure_of
+
+__all__ = [
+    "Schedule", "Structure", "Units", "cut", "num_units", "physical_layers", "restructure", "schedule_of", "structure_of",
+]  # fmt: skip
+
+
+def restructure(net: Net, structure: Structure) -> None:
+    """Turn a stock network into a structure, in place: kept units keep their weights, later uses share those of the first.
+
+    Raises RecipeError where the network is no stock one, or the structure does not fit it.
+    """
+    if structure_of(net) is not None:
+        raise RecipeError("This network has a structure already; cut it further, or start from a stock network.")
+    become(net, structure)
+    follow(net, structure)
+
+
+def cut(
+    net: Net, *, heads: Sequence[Sequence[int]] | None = None, neurons: Sequence[Sequence[int]] | None = None
+) -> None:
+    """Keep these heads and FFN neurons, in this order, and let the others go, in place.
+
+    Rows of query, key, value and up-projection, columns of attention output and down-projection, and the biases that
+    belong to rows. A layer without heads or neurons keeps the bias of its output. All numbers are those of the uncut
+    model, however often it was cut. Stock and packed forwards then give what the whole model gives with the other units
+    masked by zeros.
+
+    Args:
+        heads, neurons: for each physical layer the units to keep; None keeps what there is.
+
+    Raises:
+        RecipeError: units that do not exist, or were cut before.
+    """
+    before = structure_of(net) or Structure()
+    wanted = replace(before, heads=_units(heads, before.heads), neurons=_units(neurons, before.neurons))
+    row = anatomy(net)
+    narrow(row, net, physical_layers(net), wanted=wanted, before=before)
+    for layer in row.layers(net):
+        count_heads(row, layer)
+    become(net, wanted)
+
+
+def _units(wanted: Sequence[Sequence[int]] | None, before: Units | None) -> Units | None:
+    return before if wanted is None else tuple(tuple(map(int, kept)) for kept in wanted)
+
+
+def physical_layers(net: Net) -> list[Layer]:
+    """The layers that hold weights, each once, at its first use."""
+    structure = structure_of(net)
+    layers = anatomy(net).layers(net)
+    if structure is not None and structure.schedule is not None and anatomy(net).family != "albert":
+        return [layers[use] for use in structure.first_uses()]
+    return list({id(anatomy(net).up(layer)): layer for layer in reversed(layers)}.values())[::-1]
+
+
+def schedule_of(net: Net) -> Schedule:
+    """The virtual layers of any network. ALBERT's stock class is a schedule already, without exchanges."""
+    structure = structure_of(net)
+    if structure is not None and structure.schedule is not None:
+        return structure.schedule
+    number = {id(anatomy(net).up(layer)): place for place, layer in enumerate(physical_layers(net))}
+    return tuple((number[id(anatomy(net).up(layer))], False) for layer in anatomy(net).layers(net))
+
+
+def num_units(net: Net) -> tuple[list[int], list[int]]:
+    """How many heads and how many neurons each physical layer has now."""
+    row = anatomy(net)
+    layers = physical_layers(net)
+    width = row.head_dim(net)
+    return [row.out(layer).in_features // width for layer in layers], [row.down(layer).in_features for layer in layers]
