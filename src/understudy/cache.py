@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -171,10 +171,12 @@ class SignalCache:
     def __init__(self, root: Path, *, model: Model, digest: str, encoded: Encoded, precision: str) -> None:
         self.model, self.encoded, self.precision = model, encoded, precision
         self.batches = evaluation_batches(encoded.lengths, max_tokens=_MAX_TOKENS)
+        # A teacher does not read labels, but for those that say which tokens are asked about.
+        seen = encoded if encoded.per_token else replace(encoded, labels=None)
         about = {
             "format": FORMAT,
             "teacher": digest,
-            "examples": content_digest(encoded),
+            "examples": content_digest(seen),
             "precision": precision,
             "max_tokens": _MAX_TOKENS,
             "device": next(model.net.parameters()).device.type,

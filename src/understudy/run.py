@@ -157,7 +157,7 @@ def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path) ->
                 test: details(task, lab.data.tests[test], by_model, limit=recipe.evaluate.examples)
                 for test, by_model in predictions.items()
             },
-            "notes": [*lab.data.notes, *models["student"].model.notes],
+            "notes": [*lab.data.notes, *models["student"].model.notes, *lab.notes],
         }
         disk.write_json(folder / "details.json", extra)
         _note_state(recipe, folder, "finished")
@@ -204,6 +204,7 @@ def write_report(folder: Path | str) -> Path:
             result=disk.read_json(folder / "result.json"),
             recipe=(folder / "config.yaml").read_text(encoding="utf-8"),
             history=_history(folder),
+            kept=_kept(folder),
             details=extra["details"],
             notes=extra["notes"],
         )
@@ -221,6 +222,12 @@ def _history(folder: Path) -> dict[str, list[dict[str, Any]]]:
             lines = metrics.read_text(encoding="utf-8").splitlines()
             history[mark.parent.name] = [json_module.loads(line) for line in lines]
     return history
+
+
+def _kept(folder: Path) -> dict[str, Any]:
+    """step -> what a method decided there once and for all."""
+    marks = sorted(mark for name in ("choice-*", "trials", "cost") for mark in folder.glob(f"steps/{name}/done.json"))
+    return {mark.parent.name: disk.read_json(mark)["value"] for mark in marks}
 
 
 def _student_of(path: Path) -> Path:
@@ -274,9 +281,11 @@ def verify(folder: Path | str, replay: int = 0) -> dict[str, int]:
     for mark in sorted(folder.glob("steps/*/step.json")) if not wrong else ():  # a damaged mark leads nowhere
         place = step_folder(folder, mark.parent.name)
         if not place.is_relative_to(folder):
-            for part in sorted(path.parent for path in place.rglob(disk.MANIFEST)):
-                wrong += disk.problems(part)
-                files += len(disk.read_json(part / disk.MANIFEST)["files"]) if not disk.problems(part) else 0
+            sealed = [place] if (place / disk.MANIFEST).exists() else []  # older steps: their models only
+            for part in sealed or sorted(path.parent for path in place.rglob(disk.MANIFEST)):
+                found = disk.problems(part)
+                wrong += found
+                files += len(disk.read_json(part / disk.MANIFEST)["files"]) if not found else 0
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise VerifyError(f"{wrong[0]}{more}. Repeat the run's command in a new folder, or restore it from a copy.")

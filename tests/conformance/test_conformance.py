@@ -23,7 +23,7 @@ from understudy.data.masking import mask_inputs
 from understudy.data.tasks import load_task
 from understudy.evaluate import measure
 from understudy.evaluate.result import check
-from understudy.lab import lab
+from understudy.lab import lab, teaching
 from understudy.recipe.load import recipe_from
 from understudy.run import train
 
@@ -156,8 +156,8 @@ def test_a_second_run_does_nothing(finished: Finished, monkeypatch):
     def forbidden(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("a finished run did work again")
 
-    for name in ("fit", "predict", "SignalCache"):
-        monkeypatch.setattr(lab, name, forbidden)
+    for module, name in ((lab, "fit"), (lab, "predict"), (teaching, "SignalCache")):
+        monkeypatch.setattr(module, name, forbidden)
     monkeypatch.setattr(measure, "costs", forbidden)
     files = {path: path.stat().st_mtime_ns for path in (finished.folder / "steps").rglob("*") if path.is_file()}
     student = {path: path.stat().st_mtime_ns for path in (finished.folder / "student").rglob("*")}

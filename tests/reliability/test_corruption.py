@@ -147,8 +147,19 @@ def test_verify_looks_into_the_shared_store_too(reference, monkeypatch, tmp_path
     shutil.copytree(reference.home, home)
     monkeypatch.setenv("UNDERSTUDY_HOME", str(home))
     assert verify(reference.run)["files"] > 20
-    weights = sorted((home / "steps").glob("*/model/model.safetensors"))
-    assert len(weights) == 2
-    flip(weights[0])
-    with pytest.raises(UnderstudyError, match="model.safetensors"):
-        verify(reference.run)
+    files = [path for path in sorted((home / "steps").rglob("*")) if path.is_file() and path.name != "manifest.json"]
+    assert {"model.safetensors", "predictions.safetensors", "done.json", "metrics.jsonl"} <= {path.name for path in files}
+    for path in files:
+        before = path.read_bytes()
+        flip(path)
+        with pytest.raises(UnderstudyError, match=str(path)):
+            verify(reference.run)
+        path.write_bytes(before)
+
+
+def test_damaged_predictions_of_the_teacher_are_made_again(reference, train, tmp_path):
+    shutil.copytree(reference.home, tmp_path / "home")
+    flip(next((tmp_path / "home" / "steps").glob("*/predictions.safetensors")))
+    ended = train()
+    assert ended.code == 0 and "predict-teacher-test is damaged" in ended.err
+    assert runs.outcome(tmp_path / "run", tmp_path / "home") == reference.outcome

@@ -37,6 +37,15 @@ def test_a_signal_while_the_teacher_speaks_keeps_what_it_said(reference, train, 
     assert runs.outcome(tmp_path / "run", tmp_path / "home") == reference.outcome
 
 
+def test_a_signal_while_evaluating_ends_before_the_next_step(reference, train, tmp_path: Path):
+    shutil.copytree(reference.home, tmp_path / "home")
+    ended = train(fault={"do": "term", "match": "before-write .*/run/steps/predict-baseline-test/"})
+    assert ended.code == 143 and "all finished steps are saved" in ended.err and not ended.traceback
+    assert not (tmp_path / "run" / "student").exists()
+    assert train().code == 0
+    assert runs.outcome(tmp_path / "run", tmp_path / "home") == reference.outcome
+
+
 def test_a_second_signal_ends_at_once_and_costs_one_interval_at_most(reference, launcher, recipe_file, tmp_path: Path):
     shutil.copytree(reference.home, tmp_path / "home")
     command = ("train", recipe_file, "--out", tmp_path / "run")

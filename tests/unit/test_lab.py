@@ -12,7 +12,7 @@ import torch
 import toys
 
 from understudy.base import disk
-from understudy.base.errors import RecipeError, UnderstudyError, VerifyError
+from understudy.base.errors import Interrupted, RecipeError, VerifyError
 from understudy.lab import Lab, copy_of, difference, home, step_folder, tokenizer_digest
 from understudy.lab.replay import newest_before
 from understudy.methods.finetune import labels_only
@@ -66,12 +66,41 @@ def test_a_step_name_cannot_leave_its_folder(lab: Lab):
     assert [path.parent for path in lab.folder.parent.rglob("done.json")] == [lab.folder / "steps" / "------outside"]
 
 
-def test_a_damaged_choice_is_named(lab: Lab):
+def test_a_damaged_choice_is_made_again_and_that_is_said(lab: Lab, capsys):
     lab.keep("choice", {}, lambda: 1)
     path = lab.folder / "steps" / "choice" / "done.json"
-    path.write_text(path.read_text()[:-4])
-    with pytest.raises(UnderstudyError, match=r"done\.json is damaged"):
-        another(lab).keep("choice", {}, fail)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"1")] ^= 3  # 2 instead of 1: still readable
+    path.write_bytes(data)
+    assert another(lab).keep("choice", {}, lambda: 1) == 1
+    assert f"choice is damaged ({path}" in capsys.readouterr().err
+    assert another(lab).keep("choice", {}, fail) == 1
+
+
+@pytest.mark.parametrize("what", ["key", "shared", "about", "name of a key"])
+def test_a_flipped_bit_in_the_record_of_a_step_is_named_with_the_remedy(what: str, lab: Lab):
+    lab.keep("choice", {"of": "layers"}, lambda: 1)
+    path = lab.folder / "steps" / "choice" / "step.json"
+    mark = json.loads(path.read_text())
+    place = {"key": mark["key"], "shared": "shared", "about": "layers", "name of a key": "about"}[what]
+    data = bytearray(path.read_bytes())
+    data[data.index(place.encode())] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(VerifyError, match=r"step\.json is damaged: .*Delete it and repeat the command"):
+        another(lab).keep("choice", {"of": "layers"}, fail)
+    with pytest.raises(VerifyError, match=r"step\.json is damaged"):
+        step_folder(lab.folder, "choice")
+    path.unlink()
+    assert another(lab).keep("choice", {"of": "layers"}, fail) == 1
+
+
+def test_a_signal_between_two_steps_is_obeyed(lab: Lab):
+    lab.keep("one", {}, lambda: 1)
+    lab.stop.received = 15
+    with pytest.raises(Interrupted, match="all finished steps are saved") as caught:
+        lab.keep("two", {}, fail)
+    assert caught.value.exit_code == 143
+    assert another(lab).keep("one", {}, fail) == 1
 
 
 def fitted(lab: Lab, name: str = "student", *, shared: bool = False):
@@ -120,14 +149,34 @@ def test_what_does_not_change_the_result_does_not(override: str, lab: Lab, monke
     assert digest(fitted(another(lab, overrides=[override])).net) == digest(model.net)
 
 
-def test_a_damaged_finished_model_is_not_loaded(lab: Lab):
-    fitted(lab)
+def test_a_damaged_finished_fit_is_done_again_with_the_same_bits(lab: Lab, capsys):
+    expected = digest(fitted(lab).net)
     path = lab.folder / "steps" / "student" / "model" / "model.safetensors"
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
-    with pytest.raises(VerifyError, match=r"student is damaged: .*model\.safetensors"):
-        fitted(another(lab))
+    assert digest(fitted(another(lab)).net) == expected
+    assert "student is damaged" in capsys.readouterr().err
+    data[-3] ^= 1
+    assert path.read_bytes() == data
+
+
+def test_a_damaged_checkpoint_of_a_finished_fit_costs_no_training(lab: Lab, monkeypatch):
+    model = fitted(lab)
+    path = next((lab.folder / "steps" / "student").glob("step-*/model.safetensors"))
+    path.write_bytes(path.read_bytes()[:-1])
+    monkeypatch.setattr("understudy.lab.lab.fit", lambda *a, **k: pytest.fail("trained again"))
+    assert digest(fitted(another(lab)).net) == digest(model.net)
+
+
+def test_a_shared_step_made_with_other_threads_is_used_and_that_is_said(lab: Lab, tmp_path: Path, capsys, monkeypatch):
+    model = fitted(lab, "baseline", shared=True)
+    fitted(another(lab, tmp_path / "other"), "baseline", shared=True)
+    assert "another run" not in capsys.readouterr().err
+    threads = torch.get_num_threads() + 1
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert digest(fitted(another(lab, tmp_path / "third"), "baseline", shared=True).net) == digest(model.net)
+    assert f"baseline: made by another run with threads {threads - 1}, here {threads}" in capsys.readouterr().err
 
 
 def test_training_leaves_what_it_started_from_alone(lab: Lab):

@@ -118,7 +118,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_bytes(path, _json_bytes(value))
+
+
+def _json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -163,18 +167,30 @@ def checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _files(folder: Path) -> list[Path]:
-    """Every file in a folder but its own manifest, locks and what a killed process left unfinished."""
+def _files(folder: Path, without: tuple[str, ...] = ()) -> list[Path]:
+    """Every file in a folder but its own manifest, locks, what a killed process left unfinished, and `without`."""
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     ours = (".tmp-", ".lock")
-    return [path for path in found if not any(part.startswith(ours) for part in path.relative_to(folder).parts)]
+    kept = [path for path in found if not any(part.startswith(ours) for part in path.relative_to(folder).parts)]
+    return [path for path in kept if not path.relative_to(folder).as_posix().startswith(without)] if without else kept
 
 
-def manifest(folder: Path) -> dict[str, dict[str, Any]]:
+def manifest(folder: Path, *, without: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
+    """Size and checksum of each file, by its path in the folder."""
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "xxh3": checksum(path)}
-        for path in _files(folder)
+        for path in _files(folder, without)
     }
+
+
+def seal(folder: Path, mark: str, value: Any, *, without: tuple[str, ...] = ()) -> None:
+    """Finish a folder that was filled over time: a manifest of what is in it, then the JSON file `mark`, whose presence
+    says that it is complete. `problems` finds any later change, but for what begins with one of `without`."""
+    data = _json_bytes(value)
+    files = manifest(folder, without=without)
+    files[mark] = {"bytes": len(data), "xxh3": xxhash.xxh3_128_hexdigest(data)}
+    write_json(folder / MANIFEST, {"files": files, "without": list(without)})
+    write_bytes(folder / mark, data)
 
 
 @contextmanager
@@ -229,14 +245,15 @@ def problems(folder: Path) -> list[str]:
     """What is wrong with a committed directory: missing, extra or changed files. Empty when it is intact."""
     folder = Path(folder)
     try:
-        recorded = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        recorded = {str(name): dict(entry) for name, entry in recorded.items()}
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        recorded = {str(name): dict(entry) for name, entry in content["files"].items()}
+        without = tuple(str(prefix) for prefix in content.get("without", ()))
     except FileNotFoundError:
         return [f"{folder / MANIFEST} is missing: the folder was never completed"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"{folder / MANIFEST} cannot be read ({error})"]
     found = []
-    present = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+    present = {path.relative_to(folder).as_posix(): path for path in _files(folder, without)}
     for name, entry in recorded.items():
         if name not in present:
             found.append(f"{folder / name} is missing")

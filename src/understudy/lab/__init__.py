@@ -7,9 +7,12 @@ fine-tuned teacher, its outputs, what it predicts) are shared between runs: they
     lab.py         Lab: the doors a method uses
     models.py      the checkpoint, the teacher, the student before training
     encodings.py   examples in the tokens of a model
+    fits.py        one fit: its parts, its key, how its weights are judged
+    teaching.py    what a teacher says, from disk or live
     steps.py       opening, finishing and loading a step
     keys.py        what names a step and where it lies
     saved.py       predictions on disk
+    bare.py        models without outputs: what they can learn, how they are scored
     replay.py      repeating the end of a fit as a proof
 """
 

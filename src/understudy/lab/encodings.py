@@ -11,7 +11,7 @@ from understudy.base.errors import RecipeError
 from understudy.cache import content_digest
 from understudy.data.encode import Encoded, encode
 from understudy.data.masking import mask_inputs
-from understudy.data.types import Example, TaskData
+from understudy.data.types import Example, Task, TaskData
 from understudy.lab.keys import tokenizer_digest
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
@@ -79,3 +79,16 @@ def require_same_masks(theirs: Sequence[Encoded], ours: Sequence[Encoded]) -> No
             "On plain text the teacher and the student must see the same masked tokens: give both the same tokenizer "
             "and the same longest input (task.max_length, student.max_length, and what the models can take)."
         )
+
+
+def same_task(one: Task, other: Task) -> bool:
+    """Whether two tasks ask the same of a model, whatever it is chosen by."""
+    return (one.name, one.kind, one.labels) == (other.name, other.kind, other.labels)
+
+
+def scale_of(rows: TaskData) -> tuple[float, float]:
+    """Mean and deviation of the training labels of a regression task; 0 and 1 elsewhere."""
+    if rows.task.kind != "regression":
+        return 0.0, 1.0
+    labels = np.array([example.label for example in rows.train], dtype=np.float64)
+    return float(labels.mean()), float(labels.std()) or 1.0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.base import disk
+from understudy.base.errors import VerifyError
 from understudy.objective import Objective
 from understudy.recipe.settings import TrainSettings
 
@@ -51,8 +52,24 @@ def safe(name: str) -> str:
 def step_folder(run: Path, name: str) -> Path:
     """Where the content of a run's step is: in the run, or in the shared store."""
     own = run / "steps" / safe(name)
-    mark = disk.read_json(own / "step.json")
+    mark = read_mark(own / "step.json")
     return home() / "steps" / mark["key"] if mark["shared"] else own
+
+
+def read_mark(path: Path) -> dict[str, Any]:
+    """The step.json of a run's step: name, key, shared, about.
+
+    Raises:
+        VerifyError: it is not what was written; the key is the digest of the rest.
+    """
+    mark = disk.read_json(path)
+    try:
+        intact = key_of(mark["about"]) == mark["key"] and isinstance(mark["shared"], bool)
+    except (KeyError, TypeError):
+        intact = False
+    if not intact:
+        raise VerifyError(f"{path} is damaged: it is not what was written. Delete it and repeat the command.")
+    return mark
 
 
 def difference(before: Any, now: Any, path: str = "") -> str:

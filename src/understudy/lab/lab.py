@@ -4,56 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-
-from understudy.base import disk
-from understudy.base.errors import Interrupted
 from understudy.base.lock import lock
-from understudy.base.progress import say
-from understudy.cache import CachedTeacher, LiveTeacher, SignalCache, Teacher, content_digest
+from understudy.cache import Teacher, content_digest
 from understudy.data.encode import Encoded
 from understudy.data.tasks import load_task
 from understudy.data.types import Example, TaskData
-from understudy.evaluate.metrics import Predictions, compute
+from understudy.evaluate.metrics import Predictions
 from understudy.evaluate.predict import predict
 from understudy.lab import models
-from understudy.lab.encodings import Encodings, require_same_masks
-from understudy.lab.keys import VERSIONS, describe, home, safe, settings_key
+from understudy.lab.bare import held_out_name, require_outputs
+from understudy.lab.encodings import Encodings, same_task, scale_of
+from understudy.lab.fits import Job, fit_key, prepared, score_bare
+from understudy.lab.keys import VERSIONS, safe
 from understudy.lab.models import Source
 from understudy.lab.replay import Replay
 from understudy.lab.saved import read_predictions, write_predictions
-from understudy.lab.steps import finish_fit, is_finished, load_fit, open_step
+from understudy.lab.steps import finish, finish_fit, is_finished, load_fit, open_step, read_done
+from understudy.lab.teaching import DAY, signals_of
 from understudy.models.model import Model, digest
 from understudy.models.needs import Needs
 from understudy.objective import Objective
 from understudy.recipe.settings import Recipe, TrainSettings
-from understudy.train.devices import accelerator, any_process, resolve_precision
+from understudy.train.devices import accelerator, any_process
 from understudy.train.guard import StopSignals
-from understudy.train.learner import held_out_loss
-from understudy.train.loop import Fit, fit
-
-DAY = 24 * 3600
-"""How long to wait, in seconds, for another process that makes what is shared."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One fit: who learns what from whom, on which rows."""
-
-    name: str
-    model: Model
-    objective: Objective
-    teacher: Source | None
-    settings: TrainSettings
-    rows: TaskData
-    train: list[Encoded]
-    select: Encoded
-    seed: int
+from understudy.train.loop import fit
 
 
 class Lab:
@@ -66,11 +44,14 @@ class Lab:
         """How long each step took, those before an interruption included."""
         self.teacher_examples = 0
         """On how many examples this process ran a teacher: 0 when everything was known already."""
+        self.notes: list[str] = []
+        """Sentences for the report: what was decided, left out or could not be learnt."""
         self._encodings = Encodings(recipe)
-        self._made: dict[str, Any] = {}
+        self._made: dict[Any, Any] = {}
+        self._bare: dict[str, Path] = {}
         self._replay: Replay | None = None
 
-    def once(self, name: str, make: Callable[[], Any]) -> Any:
+    def once(self, name: Any, make: Callable[[], Any]) -> Any:
         """What `make` gives, made at the first call and kept in memory."""
         if name not in self._made:
             self._made[name] = make()
@@ -91,14 +72,26 @@ class Lab:
     @cached_property
     def scale(self) -> tuple[float, float]:
         """Mean and deviation of the training labels of a regression task: the units models train in."""
-        if self.data.task.kind != "regression":
-            return 0.0, 1.0
-        labels = np.array([example.label for example in self.data.train], dtype=np.float64)
-        return float(labels.mean()), float(labels.std()) or 1.0
+        return scale_of(self.data)
 
-    def encoded(self, model: Model, examples: Sequence[Example], *, max_length: int | None = None) -> list[Encoded]:
-        """Examples in a model's own tokens. One encoding, or one for each masking of plain text."""
-        return self._encodings.of(model, self.data, examples, scale=self.scale, max_length=max_length)
+    def scale_of(self, rows: TaskData) -> tuple[float, float]:
+        """The units of other rows: those of the run for the same task, so that models can be compared; else their own."""
+        return self.scale if same_task(rows.task, self.data.task) else scale_of(rows)
+
+    def encoded(
+        self,
+        model: Model,
+        examples: Sequence[Example],
+        *,
+        rows: TaskData | None = None,
+        max_length: int | None = None,
+    ) -> list[Encoded]:
+        """Examples in a model's own tokens. One encoding, or one for each masking of plain text.
+
+        `rows`: what the examples belong to, if not to the run's task; its own task decides on labels, pairs and words.
+        """
+        rows = rows or self.data
+        return self._encodings.of(model, rows, examples, scale=self.scale_of(rows), max_length=max_length)
 
     def same_tokens(self, one: Model, other: Model) -> bool:
         """Whether two models cut every text of this task into the same tokens."""
@@ -131,6 +124,7 @@ class Lab:
         about: dict[str, Any] | None = None,
         seed: int | None = None,
         rows: TaskData | None = None,
+        max_length: int | None = None,
         shared: bool = False,
     ) -> Model:
         """Train a model in a durable step and return it with its best weights.
@@ -140,142 +134,96 @@ class Lab:
             objective: what it learns. Terms that need a teacher get the signals of `teacher`, from disk if possible.
             about: the settings the objective was made from: part of the step's key.
             seed: of the order of rows and of dropout; the recipe's by default.
-            rows: what it is trained and selected on; the task's by default.
+            rows: what it is trained and selected on; the task's by default. Its task may be another one than the run's:
+                the model then has that task's outputs, is scored by its metric, and saved and loaded with its labels.
+            max_length: of the inputs, in tokens; `student.max_length` by default, or else `task.max_length`.
             shared: keep the step where other runs find it (for steps that do not depend on the method).
-        """
-        job = self._job(name, model, objective, teacher, settings, seed, rows)
-        if self._replay is not None and self._replay.name == name:
-            return self._repeat(self._replay, job)
-        folder, finished = open_step(self.folder, name, self._key(job, about), shared=shared)
-        if not finished:
-            wait = DAY if shared else 0
-            with lock(folder, wait_seconds=wait) if accelerator().is_main_process else nullcontext():
-                if not is_finished(folder):
-                    outcome = fit(self._prepared(job, folder), self.stop)
-                    if accelerator().is_main_process:
-                        finish_fit(folder, model, outcome, scale=self.scale, shared=shared)
-                    accelerator().wait_for_everyone()
-        self.seconds[name] = disk.read_json(folder / "done.json")["seconds"]
-        return load_fit(name, folder, self.data.task, scale=self.scale)
 
-    def _job(
-        self,
-        name: str,
-        model: Model,
-        objective: Objective,
-        teacher: Source | None,
-        settings: TrainSettings | None,
-        seed: int | None,
-        rows: TaskData | None,
-    ) -> _Job:
+        Raises:
+            RecipeError: a term needs outputs that model or teacher do not have; or the name is taken.
+        """
+        require_outputs(name, model, objective, teacher.model if teacher else None)
         rows = rows or self.data
-        length = self.recipe.student.max_length if rows is self.data else None
-        return _Job(
+        length = max_length or self.recipe.student.max_length
+        job = Job(
             name=name,
             model=model,
             objective=objective,
             teacher=teacher,
             settings=settings or self.recipe.train,
             rows=rows,
-            train=self._encodings.of(model, rows, rows.train, scale=self.scale, max_length=length),
-            select=self._encodings.of(model, rows, rows.select, scale=self.scale, max_length=length)[0],
+            train=self.encoded(model, rows.train, rows=rows, max_length=length),
+            select=self.encoded(model, rows.select, rows=rows, max_length=length)[0],
             seed=self.recipe.seed if seed is None else seed,
         )
+        if self._replay is not None and self._replay.name == name:
+            return self._repeat(self._replay, job)
+        folder, finished = self._open(name, fit_key(self, job, about), shared=shared)
+        if not finished:
+            wait = DAY if shared else 0
+            with lock(folder, wait_seconds=wait) if accelerator().is_main_process else nullcontext():
+                if not is_finished(folder):
+                    outcome = fit(prepared(self, job, folder), self.stop)
+                    if accelerator().is_main_process:
+                        score_bare(self, job, folder)
+                        scale, notes = self.scale_of(job.rows), [f"{name}: {note}" for note in objective.notes()]
+                        finish_fit(folder, model, outcome, notes=notes, scale=scale, shared=shared)
+                    accelerator().wait_for_everyone()
+        done = read_done(folder)
+        self.seconds[name] = done["seconds"]
+        self.notes += done.get("notes", [])
+        model = load_fit(name, folder, job.rows.task, scale=self.scale_of(job.rows))
+        if model.bare:
+            self._bare[digest(model.net)] = folder
+        return model
 
-    def _key(self, job: _Job, about: dict[str, Any] | None) -> dict[str, Any]:
-        """Everything that decides the result of a fit."""
-        return {
-            "kind": "fit",
-            "version": VERSIONS["fit"],
-            "name": job.name,
-            "model": digest(job.model.net),
-            "objective": describe(job.objective),
-            "about": about or {},
-            "teacher": job.teacher.digest if job.teacher else None,
-            "train": [content_digest(part) for part in job.train],
-            "select": [content_digest(job.select), self.data.task.select],
-            "settings": settings_key(job.settings),
-            "precision": resolve_precision(job.settings.precision, self.device),
-            "device": self.device.type,
-            "ranks": accelerator().num_processes,
-            "seed": job.seed,
-        }
+    def _open(self, name: str, about: dict[str, Any], *, shared: bool) -> tuple[Path, bool]:
+        """`open_step`, unless somebody wants the process to end before another step begins."""
+        if any_process(self.stop.received is not None):
+            raise self.stop.interruption("all finished steps are saved.")
+        return open_step(self.folder, name, about, shared=shared)
 
-    def _prepared(self, job: _Job, folder: Path) -> Fit:
-        """A job with its teacher's signals at hand."""
-        teachers = None
-        if job.teacher is not None and job.objective.needs_teacher:
-            if self.data.task.kind == "text":
-                require_same_masks(self.encoded(job.teacher.model, self.data.train), job.train)
-            teachers = [self.signals(job.teacher, job.objective.needs_teacher, part) for part in range(len(job.train))]
-        return Fit(
-            folder=folder,
-            name=job.name,
-            model=job.model,
-            data=job.train,
-            objective=job.objective,
-            settings=job.settings,
-            seed=job.seed,
-            teachers=teachers,
-            score=lambda: self._select_scores(job),
-            select=self.data.task.select,
-            trackers=self.trackers,
-        )
-
-    def _repeat(self, replay: Replay, job: _Job) -> Model:
+    def _repeat(self, replay: Replay, job: Job) -> Model:
         """Train the end of a finished step again, in a scratch folder, and compare."""
         scratch = self.folder / "replay"
-        fit(self._prepared(job, scratch), self.stop, start=replay.start())
+        fit(prepared(self, job, scratch), self.stop, start=replay.start())
         replay.compare(scratch)
         return job.model
 
-    def _select_scores(self, job: _Job) -> dict[str, float]:
-        """Selection metrics of the current weights. Plain text has no labels: the objective itself, held out."""
-        if self.data.task.kind == "text":
-            says = None
-            if job.teacher is not None:
-                says = self.signals(job.teacher, job.objective.needs_teacher, 0, split="select")
-            return {"loss": held_out_loss(job.model, job.select, job.objective, says, job.settings)}
-        precision = resolve_precision(job.settings.precision, self.device)
-        predictions = predict(job.model, job.rows.select, job.select, precision=precision, scale=self.scale)
-        return compute(self.data.task, predictions)
+    def signals(
+        self,
+        teacher: Source,
+        needs: Needs,
+        part: int = 0,
+        *,
+        split: Literal["train", "select"] = "train",
+        rows: TaskData | None = None,
+    ) -> Teacher:
+        """What the teacher says about the training (or selection) rows, by row number.
 
-    def signals(self, teacher: Source, needs: Needs, part: int = 0, *, split: str = "train") -> Teacher:
-        """What the teacher says about the training (or selection) rows: from disk, or live above the disk budget."""
-        settings, train = self.recipe.cache, self.recipe.train
-        examples = self.data.train if split == "train" else self.data.select
-        encoded = self.encoded(teacher.model, examples)[part]
-        precision = resolve_precision(train.precision, self.device)
-        teacher.model.net.to(self.device).eval().requires_grad_(False)
-        live = LiveTeacher(teacher.model, encoded, needs, precision, self._count)
-        if settings.mode != "auto":
-            return live
-        cache = SignalCache(
-            home() / "signals", model=teacher.model, digest=teacher.digest, encoded=encoded, precision=precision
-        )
-        needed = cache.bytes_needed(needs)
-        if needed > settings.budget_gb * 1e9:
-            say(
-                f"The teacher's outputs would take {needed / 1e9:.1f} GB, more than cache.budget_gb allows "
-                f"({settings.budget_gb:g}): the teacher is run in every epoch instead."
-            )
-            return live
-        interrupted = None
-        if accelerator().is_main_process:
-            try:
-                with lock(cache.folder, wait_seconds=DAY):
-                    cache.fill(needs, self._count, self.stop)
-            except Interrupted as error:
-                interrupted = error
-        if any_process(interrupted is not None):
-            raise interrupted or self.stop.interruption("the teacher's outputs so far are saved.")
-        return CachedTeacher(cache, needs)
+        From disk, or live above the disk budget. `rows`, the run's by default, may have labels of another task: what is
+        stored is named by what the teacher reads, so rows with the same texts share it.
+        """
+        rows = rows or self.data
+        examples = rows.train if split == "train" else rows.select
+        encoded = self.encoded(teacher.model, examples, rows=rows)[part]
+        # Examples are kept by the encodings, so that their id names them for as long as this lab lives.
+        about = (teacher.digest, needs, part, id(encoded))
+        return self.once(about, lambda: signals_of(self, teacher, needs, encoded))
 
-    def _count(self, examples: int) -> None:
+    def count(self, examples: int) -> None:
+        """A teacher was run on so many examples."""
         self.teacher_examples += examples
 
     def predictions(self, name: str, source: Source, *, is_teacher: bool = False) -> dict[str, Predictions]:
-        """What a finished model predicts on each test set, in fp32; durable, and shared for a teacher."""
+        """What a finished model predicts on each test set, in fp32; durable, and shared for a teacher.
+
+        A model without outputs has the value of its own objective for each row, written down at the end of its fit.
+        """
+        if source.model.bare:
+            folder = self._bare[source.digest]
+            tests = self.data.tests.items()
+            return {test: read_predictions(folder / held_out_name(test), rows, "text") for test, rows in tests}
         found = {}
         for test, examples in self.data.tests.items():
             own_length = None if is_teacher else self.recipe.student.max_length
@@ -288,13 +236,14 @@ class Lab:
                 "scale": list(self.scale),
                 "device": self.device.type,
             }
-            folder, finished = open_step(self.folder, f"predict-{name}-{safe(test)}", about, shared=is_teacher)
+            folder, finished = self._open(f"predict-{name}-{safe(test)}", about, shared=is_teacher)
             if not finished and accelerator().is_main_process:
                 source.model.net.to(self.device)
                 if is_teacher:
-                    self._count(len(examples))
+                    self.count(len(examples))
                 made = predict(source.model, examples, encoded, scale=self.scale)
                 write_predictions(folder, made)
+                finish(folder, {"rows": len(made)})
             accelerator().wait_for_everyone()
             found[test] = read_predictions(folder, examples, self.data.task.kind)
         return found
@@ -302,9 +251,9 @@ class Lab:
     def keep(self, name: str, about: dict[str, Any], make: Callable[[], Any]) -> Any:
         """A choice or a measurement, made once: a resumed run cannot decide otherwise. JSON in, JSON out."""
         about = {"kind": "keep", "version": VERSIONS["keep"], **about}
-        folder, finished = open_step(self.folder, name, about, shared=False)
+        folder, finished = self._open(name, about, shared=False)
         if not finished:
             if accelerator().is_main_process:
-                disk.write_json(folder / "done.json", {"value": make()})
+                finish(folder, {"value": make()})
             accelerator().wait_for_everyone()
-        return disk.read_json(folder / "done.json")["value"]
+        return read_done(folder)["value"]

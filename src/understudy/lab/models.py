@@ -51,11 +51,6 @@ def checkpoint(lab: Lab, key: str) -> Source:
     model = load_model(
         ref, task=task, key=key, revision=revision, trust_remote_code=trust, seed=seeds.derive(seed, "head")
     )
-    if task.kind == "text" and model.fresh_head:
-        raise RecipeError(
-            f"{key}: {ref} has no head on the vocabulary, which learning from plain text needs. Give a masked "
-            "language model (a checkpoint saved as …ForMaskedLM)."
-        )
     if task.kind == "regression" and not model.fresh_head:
         to_standard_units(model.net, *lab.scale)
     return Source(model, digest(model.net))
@@ -67,7 +62,7 @@ def teacher(lab: Lab) -> Source:
     start = lab.pretrained()
     assert settings is not None
     if settings.finetune is None:
-        if start.model.fresh_head:
+        if start.model.fresh_head and not start.model.bare:  # plain text: hidden states are there to be learnt
             raise RecipeError(
                 f"teacher.model: {settings.model} has no trained head for {lab.data.task.name}. Give a checkpoint "
                 "that was fine-tuned for it, or add `teacher: {finetune: {epochs: 3}}` to fine-tune it here first."
@@ -80,6 +75,7 @@ def teacher(lab: Lab) -> Source:
         settings=settings.finetune,
         seed=settings.seed,
         rows=_teacher_rows(lab),
+        max_length=lab.recipe.task.max_length,
         shared=True,
     )
     return Source(model, digest(model.net))

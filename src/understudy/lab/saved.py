@@ -14,7 +14,7 @@ from understudy.evaluate.predict import gold_labels
 
 
 def write_predictions(folder: Path, made: Predictions) -> None:
-    """Scores as one safetensors file; `done.json` says that they are complete."""
+    """Scores as one safetensors file."""
     from safetensors.numpy import save
 
     if isinstance(made.scores, list):
@@ -25,7 +25,6 @@ def write_predictions(folder: Path, made: Predictions) -> None:
         if made.gold is not None and made.gold.ndim == 1:
             arrays["gold"] = np.ascontiguousarray(made.gold)
     disk.write_bytes(folder / "predictions.safetensors", save(arrays))
-    disk.write_json(folder / "done.json", {"rows": len(made)})
 
 
 def read_predictions(folder: Path, examples: Sequence[Example], kind: str) -> Predictions:

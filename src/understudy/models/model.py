@@ -42,6 +42,11 @@ class Model:
     notes: tuple[str, ...] = ()
     fresh_head: bool = False  # the head was not in the checkpoint: random, and worth nothing before training
 
+    @property
+    def bare(self) -> bool:
+        """Whether it is a backbone without outputs: for plain text, a checkpoint without a head on the vocabulary."""
+        return self.net.base_model is self.net
+
 
 def digest(net: nn.Module) -> str:
     """32 hex digits that name what a network computes: its weights, their dtypes, and the configuration around them.
