@@ -16,11 +16,13 @@ from understudy.base.errors import RecipeError
 from understudy.base.suggest import did_you_mean
 from understudy.recipe.methods import METHODS
 from understudy.recipe.settings import (
+    BudgetSettings,
     CacheSettings,
     ColumnSettings,
     EvaluateSettings,
     FileSettings,
     LatencySettings,
+    PruneSettings,
     Recipe,
     Schedule,
     StudentConfig,
@@ -74,6 +76,7 @@ def reference() -> str:
     sections: list[tuple[str, type[BaseModel]]] = [
         ("task", TaskSettings), ("task.files", FileSettings), ("task.columns", ColumnSettings),
         ("teacher", TeacherSettings), ("student", StudentSettings), ("student.config", StudentConfig),
+        ("student.prune", PruneSettings), ("student.prune.budget", BudgetSettings),
         *(section for name, model in METHODS.items() for section in _method_sections(name, model)),
         ("train", TrainSettings), ("evaluate", EvaluateSettings), ("evaluate.latency", LatencySettings),
         ("cache", CacheSettings), ("schedules", Schedule),

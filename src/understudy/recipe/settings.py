@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from understudy.recipe.methods import METHODS, AutoMM, FineTune, Method, PeaKD
+from understudy.recipe.prune import BudgetSettings, PruneSettings
 from understudy.recipe.types import (
     Count,
     Flag,
@@ -28,9 +29,10 @@ from understudy.recipe.types import (
 )
 
 __all__ = [
-    "AutoMM", "CacheSettings", "ColumnSettings", "EvaluateSettings", "FileSettings", "FineTune", "LatencySettings",
-    "Method", "PeaKD", "PositiveSchedule", "Recipe", "Schedule", "Settings", "StudentConfig", "StudentSettings", "TaskSettings",
-    "TeacherSettings", "TrainSettings",
+    "AutoMM", "BudgetSettings", "CacheSettings", "ColumnSettings", "EvaluateSettings", "FileSettings",
+    "FineTune", "LatencySettings", "Method", "PeaKD", "PositiveSchedule", "PruneSettings", "Recipe",
+    "Schedule", "Settings", "StudentConfig", "StudentSettings", "TaskSettings", "TeacherSettings",
+    "TrainSettings",
 ]  # fmt: skip
 
 GLUE = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli")
@@ -259,7 +261,7 @@ class StudentConfig(Settings):
 
 class StudentSettings(Settings):
     """Who learns. Exactly one of: a checkpoint (`model`), layers of the teacher (`keep`, `num_layers`), a fresh
-    architecture (`config`)."""
+    architecture (`config`), or the fine-tuned teacher pruned (`sparsity`), perhaps of layers too (`num_layers`)."""
 
     model: Text | None = Field(
         default=None, description="a smaller checkpoint: Hub name, folder, or package:NAME/FOLDER"
@@ -274,6 +276,11 @@ class StudentSettings(Settings):
     )
     num_layers: PositiveCount | None = Field(default=None, description="how many layers to keep")
     config: StudentConfig | None = Field(default=None, description="a fresh architecture")
+    sparsity: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = Field(
+        default=None,
+        description="the share of heads and of FFN neurons that is cut from the fine-tuned teacher, or from its kept layers",
+    )
+    prune: PruneSettings = Field(default=PruneSettings(), description="which of them are cut")
     max_length: Annotated[int, Field(strict=True, ge=8)] | None = Field(
         default=None, description="longest input of the student, in its own tokens; by default the task's"
     )
@@ -288,16 +295,36 @@ class StudentSettings(Settings):
                 f"{' and '.join(f'`{name}`' for name in given)} exclude each other: give a checkpoint (`model`), or "
                 "layers of the teacher (`keep`, `num_layers`), or a fresh architecture (`config`)."
             )
-        if not given:
-            raise ValueError("say who learns: `model: NAME`, `num_layers: 3`, `keep: [0, 2, 4]` or `config: {…}`.")
+        self._check_pruning()
+        if not given and not self.prunes:
+            raise ValueError(
+                "say who learns: `model: NAME`, `num_layers: 3`, `keep: [0, 2, 4]`, `sparsity: 0.9` or `config: {…}`."
+            )
         if isinstance(self.keep, str):
-            if keeps and self.num_layers is None:
+            if keeps and self.num_layers is None and not self.prunes:
                 raise ValueError(f"`keep: {self.keep}` needs `num_layers`, the number of layers to keep.")
         elif list(self.keep) != sorted(set(self.keep)):
             raise ValueError(f"`keep: {list(self.keep)}` must list each layer once, in rising order.")
         elif self.num_layers not in (None, len(self.keep)):
             raise ValueError(f"`keep` lists {len(self.keep)} layers, `num_layers` says {self.num_layers}; drop one.")
         return self
+
+    def _check_pruning(self) -> None:
+        if self.prunes and not self.keeps_layers:
+            other = "model" if self.model is not None else "config"
+            raise ValueError(
+                f"`{other}` and pruning exclude each other: importance is known of the fine-tuned teacher. Drop one, or give the "
+                "checkpoint as `teacher.model`."
+            )
+        if self.sparsity is not None and self.prune.budget is not None:
+            raise ValueError("`sparsity` and `prune.budget` both say how much to cut; drop one.")
+        if not self.prunes and self.prune != PruneSettings():
+            raise ValueError("`prune` says how to cut; say how much: `sparsity: 0.9`, or `budget: {parameters: 10000000}` in it.")
+
+    @property
+    def prunes(self) -> bool:
+        """Whether heads and neurons are cut."""
+        return self.sparsity is not None or self.prune.budget is not None
 
     @property
     def keeps_layers(self) -> bool:
