@@ -8,6 +8,7 @@ shapes, and in place of the number of layers stands a sentence where layers are 
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -145,17 +146,9 @@ def _physical_depth(config: Any, structure: Structure) -> Iterator[None]:
 
 
 def stock_config(net: Net) -> Any:
-    """A copy of a network's configuration as its stock class wants it, `num_hidden_layers` those of its physical layers."""
-    import copy
-
+    """A copy of a network's configuration as its stock class wants it: as many layers as there are virtual ones."""
     config = copy.deepcopy(net.config)
-    structure = structure_of(net)
-    if structure is None:
-        return config
-    if structure.schedule is not None:
-        config.num_hidden_layers = structure.num_physical
-        if getattr(config, "layer_types", None):
-            config.layer_types = [config.layer_types[use] for use in structure.first_uses()]
-    object.__setattr__(config, "__class__", type(config).__mro__[1])
-    del config.understudy
+    if structure_of(net) is not None:
+        object.__setattr__(config, "__class__", type(config).__mro__[1])
+        del config.understudy
     return config

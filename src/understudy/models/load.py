@@ -16,6 +16,7 @@ from understudy.models.anatomy import anatomy_of
 from understudy.models.heads import TaskLabels, has_head, kind_of, set_outputs, settle
 from understudy.models.model import Model
 from understudy.models.source import Source, resolve
+from understudy.models.structure_file import check_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,6 +71,7 @@ def load_model(
     source = resolve(ref, key=key, revision=revision, trust_remote_code=trust_remote_code)
     anatomy_of(str(source.config.get("model_type", "")))  # families without a row are refused here
     config = _read_config(source, trust_remote_code=trust_remote_code)
+    check_file(source.folder, config, ref)
     kind = task.kind if task is not None else kind_of(config)
     own_head = has_head(config, kind) and not fresh_head
     if not own_head and kind != "text":
@@ -188,6 +190,11 @@ def _judge(report: dict[str, Any], net: Any, source: Source, key: str, *, own_he
             f"{key}: '{source.ref}' has no head on the vocabulary; only hidden states and relations can be learnt."
         )
     left = sorted(report["unexpected_keys"])
+    if left and getattr(net.config, "understudy", None) is not None:
+        raise DataError(
+            f"{key}: '{source.ref}' holds weights that its structure has no place for: {_some(left)}. The structure in its "
+            "config.json is not the one it was saved with."
+        )
     if left:
         notes.append(f"{key}: {len(left)} weights of '{source.ref}' were not used ({_some(left)}).")
     return notes

@@ -1,4 +1,5 @@
-"""A model as a Hugging Face folder: anything that reads transformers checkpoints reads it without this package."""
+"""A model as a Hugging Face folder: anything that reads transformers checkpoints reads it without this package, but for
+students that no stock class can hold."""
 
 from __future__ import annotations
 
@@ -10,10 +11,14 @@ from understudy.base import disk
 from understudy.models.heads import PROBLEM_TYPES
 from understudy.models.load import quiet
 from understudy.models.model import Model
+from understudy.models.structure_file import FILE, content_of
 
 
 def save_model(model: Model, folder: Path | str, *, card: str = "", eval_results: str | None = None) -> Path:
     """Write config.json, model.safetensors, the tokenizer and README.md, and make the folder appear by one rename.
+
+    A network with a structure is written in its compact form, with structure.json: each tensor once, narrow layers narrow.
+    Only `import understudy` can read it; stock classes refuse it.
 
     The same model gives the same bytes: nothing written depends on time, place, or what was done with the tokenizer.
 
@@ -48,6 +53,8 @@ def _save_net(model: Model, folder: Path) -> None:
     finally:
         config.id2label, config.label2id, config.problem_type = before
     _strip(folder / "config.json", ("_name_or_path", "name_or_path"))
+    if (content := content_of(model.net)) is not None:
+        disk.write_json(folder / FILE, content)
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:

@@ -5,6 +5,7 @@ A `Structure` (shape.py) says which units of each layer were kept and in which o
 
     restructure   a stock network becomes that structure, its weights kept where the structure keeps them
     cut           fewer heads and neurons, by their numbers in the uncut model
+    reuse         layers that are used again
     structure_of  what a network is; None for a stock one
 
 The network's class becomes that of compact.py, which knows how to save and load itself.
@@ -20,9 +21,11 @@ from understudy.models.anatomy import Layer, Net, anatomy
 from understudy.models.compact import become, follow
 from understudy.models.narrow import count_heads, narrow
 from understudy.models.shape import Schedule, Structure, Units, structure_of
+from understudy.models.virtual import repeat
 
 __all__ = [
-    "Schedule", "Structure", "Units", "cut", "num_units", "physical_layers", "restructure", "schedule_of", "structure_of",
+    "Schedule", "Structure", "Units", "cut", "num_units", "physical_layers", "restructure", "reuse", "schedule_of",
+    "structure_of",
 ]  # fmt: skip
 
 
@@ -33,8 +36,21 @@ def restructure(net: Net, structure: Structure) -> None:
     """
     if structure_of(net) is not None:
         raise RecipeError("This network has a structure already; cut it further, or start from a stock network.")
-    become(net, structure)
     follow(net, structure)
+    become(net, structure)
+
+
+def reuse(net: Net, schedule: Schedule, *, own_norms: bool = False) -> None:
+    """Let a network, stock or cut, use its layers in the order of a schedule, in place.
+
+    Raises RecipeError where the schedule does not fit, or queries and keys cannot be exchanged.
+    """
+    before = structure_of(net) or Structure()
+    if before.schedule is not None:
+        raise RecipeError("This network uses its layers by a schedule already.")
+    wanted = replace(before, schedule=schedule, own_norms=own_norms)
+    repeat(net, wanted)
+    become(net, wanted)
 
 
 def cut(

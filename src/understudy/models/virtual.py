@@ -49,6 +49,9 @@ class VirtualLayers(nn.ModuleList):
 class Exchanged(nn.Module):
     """A fused projection (ModernBERT's Wqkv) whose queries are its keys and whose keys are its queries."""
 
+    INNER = "inner"
+    """Between the module's name and that of its tensors."""
+
     def __init__(self, inner: nn.Linear) -> None:
         super().__init__()
         self.inner = inner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from understudy.base.errors import RecipeError
 from understudy.base.suggest import did_you_mean
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
+from understudy.models.structure import structure_of
 
 CHOICES = ("uniform", "first", "last", "skip")
 
@@ -84,8 +86,19 @@ def keep_layers(model: Model, keep: str | Sequence[int] = "uniform", *, num_laye
             "ALBERT applies one shared layer several times, so keeping some of its layers makes it no smaller; give "
             "student.model (a smaller checkpoint) or student.config (a fresh architecture) instead."
         )
+    structure = structure_of(model.net)
+    if structure is not None and structure.schedule is not None:
+        raise RecipeError(
+            f"'{model.source}' uses its layers several times, so some of them cannot be taken out; `unroll` it first, or "
+            "give student.model (a smaller checkpoint)."
+        )
     layers = chosen_layers(keep, num_layers, row.num_layers(model.net))
     config = copy.deepcopy(model.net.config)
+    if structure is not None:  # pruned layers stay as they are
+        heads, neurons = (
+            None if units is None else tuple(units[i] for i in layers) for units in (structure.heads, structure.neurons)
+        )
+        config.understudy = dataclasses.replace(structure, heads=heads, neurons=neurons).to_json()
     config.num_hidden_layers = len(layers)
     if getattr(config, "layer_types", None):  # ModernBERT: each layer keeps its own reach, local or global
         config.layer_types = [config.layer_types[i] for i in layers]
