@@ -1,4 +1,5 @@
-"""The flag names of the original scripts, read as keys of a recipe: AutoMM's, and those of Pea-KD (`peakd_flags.py`).
+"""The flag names of the original scripts, read as keys of a recipe: AutoMM's, and those of Pea-KD
+(`peakd_flags.py`) and MiniDisc (`minidisc_flags.py`).
 
 People come with commands such as `--glue_task mrpc --max_epochs 12 --hard_label_weight 0.5`; they should not have to
 translate them. A few flags have no key here, and the error says what does their work.
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from understudy.base.errors import RecipeError
-from understudy.recipe import peakd_flags
+from understudy.recipe import minidisc_flags, peakd_flags
 
 _PRECISIONS = {"16": "fp16", "16-mixed": "fp16", "bf16-mixed": "bf16", "32": "fp32", "32-true": "fp32"}
 _LOSS_KEYS = (
@@ -30,6 +31,7 @@ ALIASES = {
     "pawsx_teacher_tasks": "teacher.languages",
     "pawsx_student_tasks": "task.languages",
     **{key: f"method.{key}" for key in _LOSS_KEYS},
+    **minidisc_flags.KEYS,
     **peakd_flags.KEYS,
 }
 OUTPUT_FLAGS = ("save_path", "finetuned_model_cache_folder", "output_dir")
@@ -53,14 +55,14 @@ def translate(key: str, value: Any, *, source: str) -> tuple[str, Any]:
     Raises `RecipeError` for a flag whose work is done in another way here.
     """
     bare = key.removeprefix("distiller.")
+    if minidisc_flags.means(bare, value):
+        return minidisc_flags.translate(bare, value, source=source)
     if bare in _INSTEAD:
         raise RecipeError(f"{source}: {key}: not a key of a recipe; {_INSTEAD[bare]}.")
     if bare == "task" and isinstance(value, str) and value in peakd_flags.TASKS:  # any other value is the section of that name
         return "task.name", f"glue/{peakd_flags.TASKS[value]}"
     if bare not in ALIASES:
         return key, value
-    if bare in minidisc_flags.ALIASES:
-        return minidisc_flags.translate(bare, value, source=source)
     if bare == "glue_task":
         value = "mnli" if value in ("mnlim", "mnlimm") else value
         value = f"glue/{value}"

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from understudy.recipe.methods import METHODS, AutoMM, FineTune, Method, PeaKD
+from understudy.recipe.methods.staged import student_of_method
 from understudy.recipe.prune import BudgetSettings, PruneSettings
 from understudy.recipe.types import (
     Count,
@@ -413,6 +414,7 @@ def complete(data: Any) -> Any:
             for key, value in data.items()}  # fmt: skip
     if isinstance(data.get("track"), str):
         data["track"] = [data["track"]]
+    data = student_of_method(data)
     method, train = data.get("method"), data.get("train", {})
     if isinstance(method, dict) and method.get("parity") is True and isinstance(train, dict):
         implied = getattr(METHODS.get(str(method.get("name"))), "parity_train", {})

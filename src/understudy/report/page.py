@@ -19,6 +19,7 @@ from typing import Any
 
 from understudy.evaluate.result import MODELS
 from understudy.report import sections
+from understudy.report.assistants import assistants
 from understudy.report.behaviour import behaviour
 from understudy.report.svg import clean
 from understudy.report.training import training
@@ -33,6 +34,7 @@ class ReportInput:
     history   step name -> rows of its metrics.jsonl: {"step", "epoch", "loss", "lr", "terms": {name: {"value",
               "weight", "share"}}, "select": {metric: value}}; keys may be missing from a row
     details   test set -> what `evaluate.details.details` found there
+    kept      step name -> what was decided there (`choice-1`, `trials`, `cost`; see report/assistants.py)
     notes     what was decided or dropped while reading the data, in sentences
     title     heading of the page; the task and the method when None
     """
@@ -41,6 +43,7 @@ class ReportInput:
     recipe: str = ""
     history: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    kept: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     title: str | None = None
 
@@ -66,6 +69,7 @@ def render(run: ReportInput) -> str:
         table=sections.score_table(result),
         reasons=sections.reasons(result),
         sizes=sections.sizes(result),
+        assistants=assistants(run.kept),
         training=[training(name, rows) for name, rows in run.history.items() if rows],
         time=sections.time_spent(result),
         tests=[behaviour(name, found, result) for name, found in run.details.items() if found],

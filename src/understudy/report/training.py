@@ -16,6 +16,7 @@ def training(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     total = _series(rows, "loss")
     terms: dict[str, dict[str, list[tuple[float, float]]]] = {}
     select: dict[str, list[tuple[float, float]]] = {}
+    views: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for row in rows:
         for term, part in row.get("terms", {}).items():
             for key in ("value", "weight", "share"):
@@ -24,6 +25,10 @@ def training(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for metric, value in (row.get("select") or {}).items():
             if _finite(value):
                 select.setdefault(metric, []).append((float(row["step"]), float(value)))
+        for view, values in (row.get("views") or {}).items():
+            for metric, value in values.items():
+                if _finite(value):
+                    views.setdefault(metric, {}).setdefault(view, []).append((float(row["step"]), float(value)))
     classes = {term: f"s{place % 8}" for place, term in enumerate(terms)}
     panels = []
     if total:
@@ -33,6 +38,9 @@ def training(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         best = choose(values, key=lambda point: point[1])
         note = f"best {score(best[1])} at step {best[0]:g}"
         panels.append(_panel(f"Validation: {name}", note, {name: values}, {name: "student"}, marks_on=True))
+    for metric, series in views.items():
+        colours = {view: f"s{place % 8}" for place, view in enumerate(series)}
+        panels.append(_panel(f"Validation: {DISPLAY.get(metric, metric)}", "of each sub-network", series, colours))
     if len(terms) > 1:
         for term, parts in terms.items():
             note = _weight_words(parts)

@@ -38,7 +38,7 @@ class MiniDisc(Staged):
     name: Literal["minidisc"] = Field(default="minidisc", description="this method")
     selector: Literal["tradeoff", "capacity-gap", "none"] = Field(
         default="tradeoff",
-        description="how the assistant is found: tradeoff = the highest score + lam · sparsity; capacity-gap = 2.5 times as large "
+        description="how the assistant is found: tradeoff = highest score + lam · sparsity; capacity-gap = 2.5 times as large "
         "as the student, without trials; none = no assistant",
     )  # fmt: skip
     lam: NonNegative = Field(
@@ -60,5 +60,5 @@ class MiniDisc(Staged):
     )  # fmt: skip
     include_target: Flag = Field(
         default=False,
-        description="let the student's own sparsity be a candidate; if it is chosen, there is no assistant and the student is done",
+        description="let the student's own sparsity be a candidate; if it is chosen, the student is done and has no assistant",
     )

@@ -98,6 +98,26 @@ class Staged(Settings):
     )
     hidden_map: Literal["even"] | Annotated[tuple[tuple[Count, Count], ...], Field(min_length=1)] = Field(
         default="even",
-        description="pairs of [student layer, teacher layer], 0 being the embeddings; even = the embeddings and up to six layers, "
-        "evenly spread over both depths, the last ones included",
+        description="pairs of [student layer, teacher layer], 0 being the embeddings; even = the embeddings and up to six "
+        "layers, evenly spread over both depths, the last ones included",
     )  # fmt: skip
+
+
+def student_of_method(data: dict[str, Any]) -> dict[str, Any]:
+    """A recipe in which the student is said under `method` only, with it where it belongs: `method.sparsity`, and the last
+    stage of `method.path`. Anything malformed is left for validation."""
+    method, student = data.get("method"), data.get("student") or {}
+    if not isinstance(method, dict) or method.get("name") not in ("minidisc", "maxidisc") or not isinstance(student, dict):
+        return data
+    if "sparsity" in method and student.get("sparsity", method["sparsity"]) == method["sparsity"]:
+        rest = {key: value for key, value in method.items() if key != "sparsity"}
+        return {**data, "method": rest, "student": {**student, "sparsity": method["sparsity"]}}
+    path = _several(method.get("path"))
+    if isinstance(path, list | tuple) and path and not student:
+        try:
+            last = Stage.parse(str(_one(path[-1])))
+        except ValueError:
+            return data
+        made = {"num_layers": last.layers} if last.sparsity is None else {"sparsity": last.sparsity}
+        return {**data, "student": made}
+    return data
