@@ -47,6 +47,16 @@ def predicted(task: Task, predictions: Predictions) -> Any:
     return np.asarray(scores, dtype=np.float64).reshape(-1)
 
 
+def one_answer(task: Task, predictions: Predictions) -> bool:
+    """Whether a model gives every row the same answer: it has learnt nothing, whatever its accuracy."""
+    if task.kind not in ("classification", "multilabel", "tokens") or len(predictions) < 2:
+        return False
+    answers = predicted(task, predictions)
+    if task.kind == "tokens":
+        answers = np.concatenate(answers)
+    return bool((answers == answers[:1]).all())
+
+
 def entities(tags: tuple[str, ...]) -> frozenset[tuple[str, int, int]]:
     """The (type, start, end) spans of one sentence's tags in strict IOB2, end exclusive; an I- without B- is nothing.
 

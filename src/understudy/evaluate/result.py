@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from understudy.base.errors import DataError
 from understudy.data.types import Task
 from understudy.evaluate.compare import Resampled, gap_recovered, resample, retained
-from understudy.evaluate.predictions import Predictions
+from understudy.evaluate.predictions import Predictions, one_answer
 from understudy.evaluate.verdict import verdict
 
 VERSION = 1
@@ -60,6 +60,7 @@ class ModelResult(_Part):
 
     name: str
     metrics: dict[str, dict[str, Interval]]
+    one_answer: bool = False
     num_parameters: int
     num_parameters_nonembedding: int
     size_mb: float
@@ -150,13 +151,15 @@ def assemble(
         "method": dict(method),
         "seed": seed,
     }
+    first = next(iter(predictions.values()))
     for model in MODELS:
         metrics = {
             test: {metric: one.interval() for metric, one in by_model[model].items()}
             for test, by_model in scores.items()
             if model in by_model
         }
-        result[model] = {"metrics": metrics, **costs[model]} if metrics else None
+        same = model in first and one_answer(task, first[model])
+        result[model] = {"metrics": metrics, "one_answer": same, **costs[model]} if metrics else None
     result["gap_recovered"] = _each(scores, MODELS, lambda metric, t, b, s: gap_recovered(s, b, t, metric=metric))
     result["retained"] = _each(scores, ("teacher", "student"), lambda metric, t, s: retained(s, t, metric=metric))
     result["gain"] = _each(scores, ("baseline", "student"), lambda metric, b, s: (s - b).interval())

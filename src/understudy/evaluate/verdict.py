@@ -30,6 +30,14 @@ def verdict(result: Mapping[str, Any]) -> str:
     1.2 points over plain fine-tuning (95 % interval 0.2 to 2.3)."
     """
     test, metric = headline(result)
+    silent = [name for name in ("teacher", "student") if (result.get(name) or {}).get("one_answer")]
+    if silent:
+        who = " and ".join(f"the {name}" for name in silent)
+        return (
+            f"{who[0].upper()}{who[1:]} {'give' if len(silent) > 1 else 'gives'} every row the same answer: nothing was "
+            "learnt here, and the other numbers say nothing about distillation. Train longer, with another learning "
+            "rate, or on more rows."
+        )
     return f"The student {_kept(result, test, metric)}{_cost(result)}{_added(result, test, metric)}."
 
 

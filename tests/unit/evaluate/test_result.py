@@ -103,6 +103,26 @@ def test_verdict_of_a_tie_and_of_a_loss():
     assert "reaches 11" in build({"teacher": 0.7, "baseline": 0.70, "student": 0.80})["verdict"]
 
 
+def test_models_that_give_one_answer_are_not_praised():
+    gold = np.array([0, 1] * 20)
+    rows = [str(row) for row in range(40)]
+    same = Predictions(rows, np.tile([0.9, 0.1], (40, 1)), gold)
+    told = Predictions(rows, np.eye(2)[gold], gold)
+    costs = {"teacher": cost(100, 10.0), "baseline": cost(53, 5.0), "student": cost(53, 5.0)}
+
+    def judge(**models: Predictions) -> dict:
+        return assemble(
+            TASK, {"dev": models}, costs=costs, method={"name": "automm"}, seed=0, resamples=50,
+            train_seconds={}, teacher_forwards=0, versions={}, machine={},
+        )  # fmt: skip
+
+    nothing = judge(teacher=same, baseline=same, student=same)
+    assert nothing["teacher"]["one_answer"] and nothing["student"]["one_answer"]
+    assert nothing["verdict"].startswith("The teacher and the student give every row the same answer: nothing was learnt")
+    assert judge(teacher=told, student=same)["verdict"].startswith("The student gives every row the same answer")
+    assert "same answer" not in judge(teacher=told, student=told)["verdict"]
+
+
 def test_verdict_of_a_student_that_is_slower_and_larger():
     said = build({"teacher": 0.9, "baseline": 0.8, "student": 0.85}, median=20.0, parameters=150)["verdict"]
     assert "is 2.0 times slower and 50 % larger" in said
