@@ -21,6 +21,7 @@ from understudy.evaluate.result import MODELS
 from understudy.report import sections
 from understudy.report.assistants import assistants
 from understudy.report.behaviour import behaviour
+from understudy.report.ptp import ptp_classes
 from understudy.report.svg import clean
 from understudy.report.training import training
 
@@ -34,7 +35,7 @@ class ReportInput:
     history   step name -> rows of its metrics.jsonl: {"step", "epoch", "loss", "lr", "terms": {name: {"value",
               "weight", "share"}}, "select": {metric: value}}; keys may be missing from a row
     details   test set -> what `evaluate.details.details` found there
-    kept      step name -> what was decided there (`choice-1`, `trials`, `cost`; see report/assistants.py)
+    kept      step name -> what was decided there (`choice-1`, `trials`, `cost`: report/assistants.py; `ptp-classes`: ptp.py)
     notes     what was decided or dropped while reading the data, in sentences
     title     heading of the page; the task and the method when None
     """
@@ -70,6 +71,7 @@ def render(run: ReportInput) -> str:
         reasons=sections.reasons(result),
         sizes=sections.sizes(result),
         assistants=assistants(run.kept),
+        ptp=ptp_classes(run.kept),
         training=[training(name, rows) for name, rows in run.history.items() if rows],
         time=sections.time_spent(result),
         tests=[behaviour(name, found, result) for name, found in run.details.items() if found],

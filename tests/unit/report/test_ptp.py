@@ -1,0 +1,24 @@
+"""The classes of PTP on the page."""
+
+from __future__ import annotations
+
+from understudy.objective.ptp import CLASSES
+from understudy.report.ptp import ptp_classes
+
+MADE = {
+    "names": list(CLASSES), "thresholds": [0.9876, 0.6], "counts": {"train": [60, 30, 10, 0], "select": [1, 1, 1, 1]},
+}  # fmt: skip
+
+
+def test_counts_shares_and_thresholds_are_shown():
+    section = ptp_classes({"ptp-classes": MADE})
+    assert section is not None
+    train, select = section["bars"]
+    assert [(part["words"], part["count"]) for part in train["parts"]] == list(zip(CLASSES, [60, 30, 10, 0], strict=True))
+    assert [part["share"] for part in select["parts"]] == ["25 %"] * 4
+    assert train["title"] == "The 100 training rows" and str(train["chart"]).count("<rect") == 4
+    assert "above 0.988 where it is right, above 0.6 where it is wrong" in section["note"]
+
+
+def test_a_run_without_ptp_has_no_section():
+    assert ptp_classes({}) is None
