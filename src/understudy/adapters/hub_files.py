@@ -36,6 +36,7 @@ _PLAIN: dict[str, Any] = {
     "use_dora": False, "vera_d": None, "vera_b": None,
 }  # fmt: skip
 """Settings of AdapterHub that ask for something else than a plain bottleneck or LoRA, and their harmless values."""
+_OLD_NAMES = {"gelu": "gelu_new", "gelu_orig": "gelu"}
 _ROLES = {"q": "query", "k": "key", "v": "value"}
 
 
@@ -106,6 +107,8 @@ def _settings(config: dict[str, Any], found: dict[Address, Tensor], depth: int, 
         ours = {"r": inner["r"], "alpha": float(inner["alpha"]), "dropout": float(inner.get("dropout") or 0.0)}
         return LoraAdapter.model_validate({**ours, "targets": roles, "layers": layers})
     ours = {key: inner[key] for key in BottleneckAdapter.model_fields if key in inner and key != "kind"}
+    if "version" not in config:  # before versions were noted, gelu meant its approximation
+        ours["non_linearity"] = _OLD_NAMES.get(ours.get("non_linearity"), ours.get("non_linearity", "relu"))
     for key in ("reduction_factor", "scaling", "dropout"):
         if isinstance(ours.get(key), int):
             ours[key] = float(ours[key])
@@ -164,7 +167,7 @@ def _lora(config: LoraAdapter, depth: int) -> dict[str, Any]:
 def _about(net: Net, base: str) -> dict[str, Any]:
     return {
         "hidden_size": anatomy(net).width(net), "model_class": type(net).__name__, "model_name": base,
-        "model_type": anatomy(net).family,
+        "model_type": anatomy(net).family, "version": "understudy",
     }  # fmt: skip
 
 
