@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.base.errors import RecipeError, ResourceError, UnderstudyError
 from understudy.recipe.load import load_recipe, recipe_hash
-from understudy.recipe.settings import AutoMM, Recipe, TeacherSettings
+from understudy.recipe.settings import AutoMM, PeaKD, Recipe, TeacherSettings
 
 if TYPE_CHECKING:
     from understudy.data.types import TaskData
@@ -136,7 +136,7 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
         wanted = recipe.student
         if wanted.model is not None:
             own = _source(wanted.model, "student", None, False, found)
-            student = _sizes(own.config) if own else None
+            student = _sizes(own.config, recipe) if own else None
         elif source is not None and teacher is not None:
             student = _made_from(source.config, teacher, recipe)
         if student:
@@ -158,12 +158,13 @@ def _source(ref: str, key: str, revision: str | None, trust: bool, found: _Findi
         return None
 
 
-def _sizes(config: dict[str, Any]) -> Sizes:
-    """Build the architecture without memory for its weights, and count."""
+def _sizes(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
+    """Build the architecture without memory for its weights, its layers used again as a recipe's student's, and count."""
     import torch
     from transformers import AutoConfig, AutoModel
 
     from understudy.models.anatomy import anatomy, anatomy_of
+    from understudy.students.share import share_net
 
     name = str(config.get("model_type", ""))
     anatomy_of(name)
@@ -173,6 +174,8 @@ def _sizes(config: dict[str, Any]) -> Sizes:
             net = AutoModel.from_config(settings)
     except Exception as error:  # every architecture has its own way of refusing
         raise RecipeError(f"no {name} model can be built with these sizes: {str(error).splitlines()[0]}") from None
+    if shares is not None:
+        share_net(net, shares.share, own_norms=shares.student.own_norms, again=shares.student.share != "auto")
     row = anatomy(net)
     return Sizes(row.num_layers(net), row.width(net), sum(parameter.numel() for parameter in net.parameters()))
 
@@ -180,18 +183,21 @@ def _sizes(config: dict[str, Any]) -> Sizes:
 def _made_from(config: dict[str, Any], teacher: Sizes, recipe: Recipe) -> Sizes:
     wanted = recipe.student
     if wanted.config is not None:
-        return _sizes(config | wanted.config.model_dump(exclude_none=True))
+        return _sizes(config | wanted.config.model_dump(exclude_none=True), recipe)
     kept = (wanted.num_layers or 0) if isinstance(wanted.keep, str) else len(wanted.keep)
     highest = kept - 1 if isinstance(wanted.keep, str) else max(wanted.keep)
     if highest >= teacher.layers:
         what = f"num_layers: {kept}" if isinstance(wanted.keep, str) else f"keep: {list(wanted.keep)}"
         raise RecipeError(f"student.{what}: the teacher's layers are numbered from 0 to {teacher.layers - 1}.")
-    shallow = _sizes(config | {_depth_key(config): kept}) if config.get("model_type") != "albert" else teacher
-    return Sizes(kept, teacher.width, shallow.parameters)
+    return _sizes(config | _depth(config, kept), recipe) if config.get("model_type") != "albert" else teacher
 
 
-def _depth_key(config: dict[str, Any]) -> str:
-    return "n_layers" if config.get("model_type") == "distilbert" else "num_hidden_layers"
+def _depth(config: dict[str, Any], layers: int) -> dict[str, Any]:
+    """The configuration's keys that say how deep a model is."""
+    depth: dict[str, Any] = {"n_layers" if config.get("model_type") == "distilbert" else "num_hidden_layers": layers}
+    if config.get("layer_types"):  # ModernBERT
+        depth["layer_types"] = config["layer_types"][:layers]
+    return depth
 
 
 def _teaches_as_it_is(settings: TeacherSettings, source: Source, recipe: Recipe, data: TaskData | None) -> None:
@@ -212,6 +218,8 @@ def _teaches_as_it_is(settings: TeacherSettings, source: Source, recipe: Recipe,
 
 def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Sizes) -> None:
     """Build the objective for these sizes: layer maps, projections and combinations of settings are judged there."""
+    if isinstance(recipe.method, PeaKD) and data is not None:
+        _peakd(recipe.method, recipe, data, teacher, student)
     if not isinstance(recipe.method, AutoMM) or data is None:
         return
     import torch
@@ -230,6 +238,22 @@ def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Size
         teacher_head=(torch.zeros(outputs, teacher.width), torch.zeros(outputs)),
         seed=recipe.seed,
         same_tokens=recipe.student.model is None,
+    )
+
+
+def _peakd(method: PeaKD, recipe: Recipe, data: TaskData, teacher: Sizes, student: Sizes) -> None:
+    from understudy.methods.peakd import require
+    from understudy.objective.peakd import peakd_objective
+
+    require(method, recipe, data.task)
+    peakd_objective(
+        method,
+        task_kind=data.task.kind,
+        student_width=student.width,
+        teacher_width=teacher.width,
+        student_layers=student.layers,
+        teacher_layers=teacher.layers,
+        seed=recipe.seed,
     )
 
 

@@ -11,6 +11,7 @@ from understudy.base import seeds
 from understudy.base.errors import RecipeError
 from understudy.data.tasks import load_task
 from understudy.data.types import TaskData
+from understudy.lab.pruning import pruned
 from understudy.models.load import load_model
 from understudy.models.model import Model, digest
 from understudy.models.scale import to_standard_units
@@ -18,6 +19,7 @@ from understudy.objective import Objective
 from understudy.objective.terms import hard_labels
 from understudy.students.fresh import fresh
 from understudy.students.keep_layers import keep_layers
+from understudy.students.share import share, shares
 
 if TYPE_CHECKING:
     from understudy.lab.lab import Lab
@@ -91,12 +93,23 @@ def _teacher_rows(lab: Lab) -> TaskData:
 
 
 def student(lab: Lab) -> Model:
-    """The student before training: a checkpoint, some of the teacher's layers, or a fresh architecture."""
+    """The student before training: a checkpoint, some of the teacher's layers, or a fresh architecture; then its layers
+    are used again, if they are to be."""
+    model, settings = _built(lab), lab.recipe.student
+    if lab.recipe.share == "none" or (settings.share == "auto" and shares(model.net)):
+        return model
+    return share(model, lab.recipe.share, own_norms=settings.own_norms)
+
+
+def _built(lab: Lab) -> Model:
     settings = lab.recipe.student
     if settings.model is not None:
         return copy_of(lab.once("student.model", lambda: checkpoint(lab, "student.model")).model)
     if settings.config is not None:
         sizes = settings.config.model_dump(exclude_none=True)
         return fresh(lab.pretrained().model, sizes, seed=lab.recipe.seed)
-    start = lab.pretrained() if settings.init == "pretrained" else lab.teacher()
-    return keep_layers(start.model, settings.keep, num_layers=settings.num_layers)
+    start = lab.pretrained() if settings.init == "pretrained" and not settings.prunes else lab.teacher()
+    if settings.prunes and settings.num_layers is None and isinstance(settings.keep, str):
+        return pruned(lab, start.model)
+    kept = keep_layers(start.model, settings.keep, num_layers=settings.num_layers)
+    return pruned(lab, kept) if settings.prunes else kept

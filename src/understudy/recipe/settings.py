@@ -10,13 +10,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from understudy.recipe.methods import METHODS, AutoMM, FineTune, Method, PeaKD
+from understudy.recipe.methods import METHODS, AutoMM, FineTune, MaxiDisc, Method, MiniDisc, PeaKD
 from understudy.recipe.methods.staged import student_of_method
 from understudy.recipe.prune import BudgetSettings, PruneSettings
 from understudy.recipe.types import (
     Count,
     Flag,
     LayerMap,
+    LayerUses,
     Name,
     Names,
     NonNegative,
@@ -26,12 +27,13 @@ from understudy.recipe.types import (
     Schedule,
     Settings,
     Share,
+    ShareKind,
     Text,
 )
 
 __all__ = [
     "AutoMM", "BudgetSettings", "CacheSettings", "ColumnSettings", "EvaluateSettings", "FileSettings",
-    "FineTune", "LatencySettings", "Method", "PeaKD", "PositiveSchedule", "PruneSettings", "Recipe",
+    "FineTune", "LatencySettings", "MaxiDisc", "Method", "MiniDisc", "PeaKD", "PositiveSchedule", "PruneSettings", "Recipe",
     "Schedule", "Settings", "StudentConfig", "StudentSettings", "TaskSettings", "TeacherSettings",
     "TrainSettings",
 ]  # fmt: skip
@@ -282,6 +284,13 @@ class StudentSettings(Settings):
         description="the share of heads and of FFN neurons that is cut from the fine-tuned teacher, or from its kept layers",
     )
     prune: PruneSettings = Field(default=PruneSettings(), description="which of them are cut")
+    share: Literal["auto", "none"] | ShareKind | LayerUses = Field(
+        default="auto",
+        description="use layers again, queries and keys exchanged (sps, cyclic, top, mirrored; unchanged with _no_shuffle), or a "
+        "list of [layer, exchanged]; twice the depth and time at the same size. auto = what the method asks for: sps for "
+        "peakd, else none",
+    )
+    own_norms: Flag = Field(default=False, description="layers that are used again have norms of their own each time")
     max_length: Annotated[int, Field(strict=True, ge=8)] | None = Field(
         default=None, description="longest input of the student, in its own tokens; by default the task's"
     )
@@ -393,11 +402,19 @@ class Recipe(Settings):
         if self.teacher is None and (self.method.needs_teacher or self.student.model is None):
             why = f"method {self.method.name}" if self.method.needs_teacher else "a student without its own checkpoint"
             raise ValueError(f"{why} needs a teacher: add `teacher: {{model: …}}`.")
+        if self.student.own_norms and self.share == "none":
+            raise ValueError("`student.own_norms` is for layers that are used again; add `student: {share: sps}`, or drop it.")
         if self.determinism == "exact":
             fits = [self.train, self.teacher.finetune if self.teacher else None]
             if any(fit and fit.compile for fit in fits):
                 raise ValueError("`compile` cannot promise the same bits; set `determinism: fast` with it.")
         return self
+
+    @property
+    def share(self) -> str | tuple[tuple[int, bool], ...]:
+        """How the student's layers are shared, `auto` replaced by what the method asks for: `none`, a kind, or a schedule."""
+        wanted = self.student.share
+        return getattr(self.method, "share", "none") if wanted == "auto" else wanted
 
 
 _SHORT_FORMS = {"task": "name", "method": "name", "teacher": "model", "student": "model"}

@@ -59,3 +59,7 @@ class PositiveSchedule(Schedule):
 Weight = NonNegative | Schedule
 Temperature = Positive | PositiveSchedule
 LayerMap = Literal["uniform", "first", "last", "skip"] | Annotated[tuple[Count, ...], Field(min_length=1)]
+ShareKind = Literal[
+    "sps", "sps_no_shuffle", "cyclic", "cyclic_no_shuffle", "top", "top_no_shuffle", "mirrored", "mirrored_no_shuffle"
+]
+LayerUses = Annotated[tuple[tuple[Count, Flag], ...], Field(min_length=1)]

@@ -78,26 +78,16 @@ def share(model: Model, kind: str | Sequence[tuple[int, bool]], *, own_norms: bo
     used again, a copy of the embeddings' norm stands before it, which that layer needs in any place but the first.
 
     Args:
-        kind: a name of `KINDS`, or a list of (layer, exchanged).
+        kind: a name of `KINDS`, or a list of (layer, exchanged); "none" gives a copy.
         own_norms: later uses get norms of their own, copies of the first's to begin with: 4 · width parameters each.
 
     Raises:
         RecipeError: an unknown kind, a schedule that leaves out a layer, a model that shares its layers already, or one
             whose queries and keys cannot be exchanged.
     """
-    before = structure_of(model.net)
-    if before is not None and before.schedule is not None:
-        raise RecipeError(f"student.share: '{model.source}' shares its layers already; use student.share: none.")
-    schedule = schedule_for(kind, [layer for layer, _ in schedule_of(model.net)])
-    held = len(physical_layers(model.net))
-    used = {layer for layer, _ in schedule}
-    if used != set(range(held)):
-        raise RecipeError(
-            f"student.share: the schedule uses layers {sorted(used)}, but the student has layers 0 to {held - 1}, and "
-            "each must be used."
-        )
     net = copy.deepcopy(model.net)
-    reuse(net, schedule, own_norms=own_norms)
+    share_net(net, kind, own_norms=own_norms)
+    schedule = schedule_of(net)
     shown = " ".join(f"{layer}{'~' if exchanged else ''}" for layer, exchanged in schedule)
     return dataclasses.replace(
         model,
@@ -106,6 +96,32 @@ def share(model: Model, kind: str | Sequence[tuple[int, bool]], *, own_norms: bo
         source=f"{model.source}, layers {shown}",
         notes=(*model.notes, f"student: layers are used in the order {shown} (~ with query and key exchanged)."),
     )
+
+
+def shares(net: Net) -> bool:
+    """Whether a network uses layers by a schedule."""
+    structure = structure_of(net)
+    return structure is not None and structure.schedule is not None
+
+
+def share_net(net: Net, kind: str | Sequence[tuple[int, bool]], *, own_norms: bool = False, again: bool = True) -> None:
+    """`share` on a network, in place.
+
+    Args:
+        again: refuse a network that shares its layers already; otherwise leave it as it is.
+    """
+    if kind == "none" or (not again and shares(net)):
+        return
+    if shares(net):
+        raise RecipeError("student.share: this student shares its layers already; use student.share: none.")
+    schedule = schedule_for(kind, [layer for layer, _ in schedule_of(net)])
+    held, used = len(physical_layers(net)), {layer for layer, _ in schedule}
+    if used != set(range(held)):
+        raise RecipeError(
+            f"student.share: the schedule uses layers {sorted(used)}, but the student has layers 0 to {held - 1}, and "
+            "each must be used."
+        )
+    reuse(net, schedule, own_norms=own_norms)
 
 
 def unroll(model: Model) -> Model:
