@@ -1,0 +1,237 @@
+"""A student in the form somebody needs: written aside, compared with the student on real rows, and only then named.
+
+    hf      stock transformers model, where its configuration can say exactly what the student is
+    padded  stock transformers model with zeros where parts were cut: equal, loads anywhere, only partly smaller
+    exact   the small student itself; needs `import understudy` to load if its shape is not a stock one
+    onnx    a graph for onnxruntime: exact and small; with int8 also a rounded second file
+
+An export that does not say what the student says leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from understudy.base import disk
+from understudy.base.errors import RecipeError
+from understudy.evaluate import measure
+from understudy.export import compare, describe, graph
+from understudy.export.compare import Rows
+from understudy.export.stock import needs_understudy, shape_of, to_hf, to_padded
+from understudy.models.anatomy import anatomy
+from understudy.models.load import load_model
+from understudy.models.model import Model
+from understudy.models.save import save_model, save_tokenizer
+from understudy.recipe.load import load_recipe
+from understudy.recipe.settings import LatencySettings
+
+FORMS = ("hf", "padded", "exact", "onnx")
+FACTS = "structure.json"
+_EVAL = Path(".eval_results") / "understudy.yaml"
+
+
+def export_folder(
+    path: Path | str,
+    to: str,
+    *,
+    out: Path | str | None = None,
+    int8: bool = False,
+    recipe: Path | str | None = None,
+) -> dict[str, Any]:
+    """Export the student of a run, or a model folder.
+
+    Args:
+        path: folder of a run, its `student/`, or any folder `load_model` reads.
+        to: hf, padded, exact or onnx.
+        out: where; left out, beside the run or folder under its name with the form behind it.
+        int8: onnx only: also write the graph with 8-bit weights.
+        recipe: its task's rows are compared on; left out, those of the run, or the built-in texts.
+
+    Returns:
+        What structure.json holds, and "folder".
+
+    Raises:
+        RecipeError: the form cannot hold this student, a package is missing, or `out` holds something else.
+        VerifyError: the export does not say what the student says; nothing was written.
+    """
+    source = Path(path)
+    run = source.parent if source.name == "student" and _is_run(source.parent) else source
+    folder = run / "student" if _is_run(run) else source
+    if _is_run(run) and not folder.is_dir():
+        raise RecipeError(f"{run} has no student yet; `understudy train` finishes it.")
+    config = Path(recipe) if recipe else run / "config.yaml" if _is_run(run) else None
+    out = Path(out) if out else run.resolve().with_name(f"{run.resolve().name}-{to}")
+    _check(to, out, folder, int8=int8)
+    model = load_model(str(folder), key="DIR")
+    settings = load_recipe(config) if config else None
+    card, scores = (
+        (folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else ""
+        for name in ("README.md", _EVAL)
+    )
+    return export_model(
+        model,
+        to,
+        out=out,
+        int8=int8,
+        rows=compare.rows_of(settings, model) if settings else None,
+        card=card,
+        eval_results=scores or None,
+        latency=settings.evaluate.latency if settings else None,
+    )
+
+
+def export_model(
+    model: Model,
+    to: str,
+    *,
+    out: Path | str,
+    int8: bool = False,
+    rows: Rows | None = None,
+    card: str = "",
+    eval_results: str | None = None,
+    latency: LatencySettings | None = None,
+) -> dict[str, Any]:
+    """Export a student in memory; see `export_folder`.
+
+    Args:
+        rows: to compare on; left out, the built-in texts.
+        card: README.md to keep, before the section on this form.
+        eval_results: content of `.eval_results/understudy.yaml`.
+        latency: how speed is measured.
+    """
+    out = Path(out)
+    _check(to, out, None, int8=int8)
+    rows = rows or compare.built_in_rows(model)
+    latency = latency or LatencySettings()
+    model.net.to("cpu")  # where exports are compared and measured
+    with disk.commit_dir(out) as folder:
+        fill = _fill_onnx if to == "onnx" else _fill_torch
+        facts = fill(model, to, folder, rows, latency, int8=int8, eval_results=eval_results)
+        disk.write_json(folder / FACTS, facts)
+        disk.write_text(folder / "README.md", describe.readme(card, facts))
+    return {"folder": str(out), **facts}
+
+
+def _fill_torch(
+    model: Model, to: str, folder: Path, rows: Rows, latency: LatencySettings, *, int8: bool, eval_results: str | None
+) -> dict[str, Any]:
+    made = {"hf": to_hf, "padded": to_padded}.get(to, lambda same: same)(model)
+    save_model(made, folder, eval_results=eval_results)
+    back = load_model(str(folder), key="export")  # what a reader of the folder gets, not what we meant to write
+    compared = compare.require_equal(model, compare.torch_call(model.net), compare.torch_call(back.net), rows, form=to)
+    calls = {
+        name: measure.forward_pass(net, batch_size=latency.batch_size, length=_length(model, latency))
+        for name, net in (("student", model.net), (to, back.net))
+    }
+    sizes = {"student": measure.size_mb(model.net), to: measure.size_mb(folder)}
+    return {
+        **_about(model, to, back.net, latency),
+        "needs_understudy": needs_understudy(back.net),
+        "compared": compared,
+        "size_mb": sizes,
+        "latency_ms": _latency(model, calls, latency),
+    }
+
+
+def _fill_onnx(
+    model: Model, to: str, folder: Path, rows: Rows, latency: LatencySettings, *, int8: bool, eval_results: str | None
+) -> dict[str, Any]:
+    graph.write_graph(model, folder / graph.GRAPH)
+    student = compare.torch_call(model.net)
+    compared = compare.require_equal(model, student, graph.graph_call(folder / graph.GRAPH), rows, form=to)
+    facts: dict[str, Any] = {
+        **_about(model, to, model.net, latency),
+        "needs_understudy": False,
+        "inputs": graph.input_names(model),
+        "compared": compared,
+    }
+    save_tokenizer(model.tokenizer, folder)
+    disk.write_json(folder / "config.json", graph.settings(model))
+    if eval_results:
+        disk.write_text(folder / _EVAL, eval_results)
+    files = {to: graph.GRAPH}
+    if int8:
+        files["int8"] = graph.GRAPH_INT8
+        graph.write_int8(folder / graph.GRAPH, folder / graph.GRAPH_INT8)
+        rounded = graph.graph_call(folder / graph.GRAPH_INT8)
+        facts["int8"] = {"agreement": compare.agreement(model, student, rounded, rows)}
+    length = _length(model, latency)
+    inputs = {
+        name: value.numpy()
+        for name, value in measure.inputs_for(model.net, batch_size=latency.batch_size, length=length).items()
+    }
+    calls: dict[str, Callable[[], Any]] = {
+        "student": measure.forward_pass(model.net, batch_size=latency.batch_size, length=length)
+    }
+    for name, file in files.items():
+        run = graph.graph_call(folder / file, threads=_threads(latency))
+        calls[name] = lambda run=run: run(inputs)
+    facts["size_mb"] = {"student": measure.size_mb(model.net)} | {
+        name: sum(part.stat().st_size for part in folder.glob(f"{file}*")) / 1e6 for name, file in files.items()
+    }
+    facts["latency_ms"] = _latency(model, calls, latency)
+    return facts
+
+
+def _about(model: Model, to: str, net: Any, latency: LatencySettings) -> dict[str, Any]:
+    """What structure.json says of every form: the shape is the student's, counts are those of the exported network."""
+    length = _length(model, latency)
+    return {
+        "form": to,
+        "kind": model.kind,
+        "decides": compare.decides(model),
+        **shape_of(model.net),
+        "num_parameters": measure.num_parameters(net),
+        "num_parameters_nonembedding": measure.num_parameters_nonembedding(net),
+        "flops": measure.flops(net, batch_size=latency.batch_size, length=length),
+    }
+
+
+def _latency(model: Model, calls: dict[str, Callable[[], Any]], latency: LatencySettings) -> dict[str, Any]:
+    return measure.latency(
+        calls,
+        batch_size=latency.batch_size,
+        length=_length(model, latency),
+        repeats=latency.repeats,
+        threads=_threads(latency),
+    )
+
+
+def _threads(latency: LatencySettings) -> int:
+    import torch
+
+    return latency.threads or torch.get_num_threads()
+
+
+def _length(model: Model, latency: LatencySettings) -> int:
+    return min(latency.length, anatomy(model.net).max_tokens(model.net))
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file() and (folder / "steps").is_dir()
+
+
+def _check(to: str, out: Path, source: Path | None, *, int8: bool) -> None:
+    """Everything that can be refused before a model is opened."""
+    if to not in FORMS:
+        raise RecipeError(f"--to {to}: there is no such form; choose one of {', '.join(FORMS)}.")
+    if int8 and to != "onnx":
+        raise RecipeError(f"--int8 goes with --to onnx; the {to} form is exact.")
+    if to == "onnx":
+        graph.require_onnx()
+    place = out.resolve()
+    if source is not None and place == source.resolve():
+        raise RecipeError(f"--out {out} is the folder that is exported; name another one.")
+    inside = next((parent for parent in (place, *place.parents) if _is_run(parent)), None)
+    if inside is not None:
+        raise RecipeError(
+            f"--out {out} lies in the run {inside}, whose files are sealed by checksums; name a folder beside it."
+        )
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or _is_export(out))):
+        raise RecipeError(f"--out {out} exists and is not an earlier export; name another folder, or delete it.")
+
+
+def _is_export(folder: Path) -> bool:
+    return (folder / FACTS).is_file() and "form" in disk.read_json(folder / FACTS)

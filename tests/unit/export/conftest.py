@@ -1,0 +1,12 @@
+"""Exports in tests say nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from understudy.base import progress
+
+
+@pytest.fixture(autouse=True)
+def silent(monkeypatch):
+    monkeypatch.setattr(progress, "quiet", True)
