@@ -193,6 +193,38 @@ def predict(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a model folder.", show_default=False)],
+    to: Annotated[str, typer.Option("--to", metavar="FORM", help="hf, padded, exact or onnx.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Where; else beside DIR, as DIR-FORM.", show_default=False),
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="With onnx: also a second file with 8-bit weights.")] = False,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", metavar="RECIPE", help="The rows to compare on; else those of the run.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a student in the form others need.
+
+    hf and padded load with transformers alone, onnx runs with onnxruntime alone, exact is the smallest for PyTorch. Each
+    is compared with the student on real rows before it appears; what was kept, sizes and times are in structure.json.
+
+    Example: understudy export runs/first --to onnx --int8
+    """
+    with _guard():
+        from understudy.export import export_folder
+        from understudy.export.describe import lines
+
+        made = export_folder(model, to, out=out, int8=int8, recipe=recipe)
+        if as_json:
+            _print_json(made)
+        else:
+            _print("\n".join(lines(made)))
+
+
+@app.command()
 def report(run: Run) -> None:
     """Write the report of a finished run again.
 

@@ -56,7 +56,7 @@ def raising(error: BaseException) -> Any:
     return raise_it
 
 
-COMMANDS = ["demo", "methods", "init", "check", "train", "eval", "predict", "report", "verify", "doctor"]
+COMMANDS = ["demo", "methods", "init", "check", "train", "eval", "predict", "export", "report", "verify", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
