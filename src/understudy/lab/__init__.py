@@ -11,7 +11,8 @@ fine-tuned teacher, its outputs, what it predicts) are shared between runs: they
     teaching.py    what a teacher says, from disk or live
     steps.py       opening, finishing and loading a step
     keys.py        what names a step and where it lies
-    saved.py       predictions on disk
+    pruning.py     the pruned student: importance, sparsity or budget, the cut
+    saved.py       arrays and predictions on disk
     bare.py        models without outputs: what they can learn, how they are scored
     replay.py      repeating the end of a fit as a proof
 """

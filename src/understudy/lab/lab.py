@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal
+
+import numpy as np
 
 from understudy.base.lock import lock
 from understudy.cache import Teacher, content_digest
@@ -21,14 +24,16 @@ from understudy.lab.encodings import Encodings, same_task, scale_of
 from understudy.lab.fits import Job, fit_key, prepared, score_bare
 from understudy.lab.keys import VERSIONS, safe
 from understudy.lab.models import Source
+from understudy.lab.pruning import allocation
 from understudy.lab.replay import Replay
-from understudy.lab.saved import read_predictions, write_predictions
+from understudy.lab.saved import read_arrays, read_predictions, write_arrays, write_predictions
 from understudy.lab.steps import finish, finish_fit, is_finished, load_fit, open_step, read_done
 from understudy.lab.teaching import DAY, signals_of
 from understudy.models.model import Model, digest
 from understudy.models.needs import Needs
 from understudy.objective import Objective
 from understudy.recipe.settings import Recipe, TrainSettings
+from understudy.students.allocation import Allocation
 from understudy.train.devices import accelerator, any_process
 from understudy.train.guard import StopSignals
 from understudy.train.loop import fit
@@ -110,6 +115,10 @@ class Lab:
     def student(self) -> Model:
         """The student before training: a checkpoint, some of the teacher's layers, or a fresh architecture."""
         return models.student(self)
+
+    def allocation(self, sparsity: float) -> Allocation:
+        """What stays of the teacher at a sparsity, cut as `student.prune` says. The larger contains the smaller."""
+        return self.once(("allocation", sparsity), lambda: allocation(self, self.teacher().model, sparsity))
 
     # -- durable steps -------------------------------------------------------------------------------------------------
 
@@ -257,3 +266,20 @@ class Lab:
                 finish(folder, {"value": make()})
             accelerator().wait_for_everyone()
         return read_done(folder)["value"]
+
+    def keep_arrays(
+        self, name: str, about: dict[str, Any], make: Callable[[], dict[str, np.ndarray]]
+    ) -> dict[str, np.ndarray]:
+        """What was found out about a model, as arrays by name: made once, and shared between runs."""
+        about = {"kind": "arrays", "version": VERSIONS["arrays"], **about}
+        folder, finished = self._open(name, about, shared=True)
+        if not finished:
+            with lock(folder, wait_seconds=DAY) if accelerator().is_main_process else nullcontext():
+                if not is_finished(folder):
+                    if accelerator().is_main_process:
+                        start = perf_counter()
+                        write_arrays(folder, make())
+                        finish(folder, {"seconds": perf_counter() - start})
+                    accelerator().wait_for_everyone()
+        self.seconds[name] = read_done(folder)["seconds"]
+        return read_arrays(folder)

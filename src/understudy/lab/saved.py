@@ -1,8 +1,8 @@
-"""Predictions on disk: what a finished model said about a test set, beside the truth that stays in the data."""
+"""Arrays on disk; among them predictions, what a finished model said about a test set. The truth stays in the data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,21 @@ from understudy.base import disk
 from understudy.data.types import Example
 from understudy.evaluate.metrics import Predictions
 from understudy.evaluate.predict import gold_labels
+
+
+def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Arrays by name as one safetensors file."""
+    from safetensors.numpy import save
+
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    disk.write_bytes(folder / "arrays.safetensors", save(whole))
+
+
+def read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """What `write_arrays` wrote."""
+    from safetensors.numpy import load_file
+
+    return load_file(folder / "arrays.safetensors")
 
 
 def write_predictions(folder: Path, made: Predictions) -> None:

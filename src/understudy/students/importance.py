@@ -55,8 +55,10 @@ def importance(
 
     Raises:
         DataError: rows without labels.
-        RecipeError: a model that was pruned already.
+        RecipeError: a model without outputs, or one that was pruned already.
     """
+    if model.bare:
+        raise RecipeError(f"'{model.source}' has no outputs and so no loss to measure importance by; give one with a head.")
     structure = structure_of(model.net)
     if structure is not None and (structure.heads is not None or structure.neurons is not None):
         raise RecipeError(

@@ -1,0 +1,148 @@
+"""The pruned student: importance as a durable step, how much is cut to reach a sparsity or a budget, and the cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from understudy.base import seeds
+from understudy.cache import content_digest
+from understudy.evaluate import measure
+from understudy.models.model import Model, digest
+from understudy.models.structure import num_units
+from understudy.recipe.methods.staged import Staged
+from understudy.recipe.prune import BudgetSettings
+from understudy.students.allocation import Allocation, Scores, allocate, fit_budget
+from understudy.students.importance import importance
+from understudy.students.sparsify import parameters_of, sparsify
+
+if TYPE_CHECKING:
+    from understudy.lab.lab import Lab
+
+EXACT, MEASURED = 14, 7
+"""Halvings of the interval of sparsities: for costs that are counted on a network made for it, and for noisy times."""
+
+
+def pruned(lab: Lab, model: Model) -> Model:
+    """The recipe's student, cut from the fine-tuned teacher or from what was made of it, with the recipe's sparsity or budget."""
+    found = allocation(lab, model, lab.recipe.student.sparsity)
+    note = describe(model, found)
+    if note not in lab.notes:
+        lab.notes.append(note)
+    return sparsify(model, found)
+
+
+def allocation(lab: Lab, model: Model, sparsity: float | None) -> Allocation:
+    """What stays of a model at a sparsity; None: at the recipe's budget. The larger contains the smaller."""
+    settings = lab.recipe.student.prune
+    at = partial(
+        allocate,
+        scores_of(lab, model),
+        min_heads=settings.min_heads,
+        min_neurons=settings.min_neurons,
+        uniform=settings.uniform,
+        multiple=settings.multiple,
+        parity=_parity(lab),
+    )
+    if sparsity is None:
+        assert settings.budget is not None
+        return at(_within(lab, model, at, settings.budget))
+    if settings.count == "encoder":
+        return at(sparsity)
+    cost = parameters_of(model.net, count="total")
+    limit = (1 - sparsity) * cost(at(0.0))
+    return fit_budget(at, cost, limit, what=f"student.sparsity {sparsity:g} of all parameters: the limit")
+
+
+def scores_of(lab: Lab, model: Model) -> Scores:
+    """Importance of a model's heads and neurons, measured once: it does not depend on the method, so runs share it."""
+    settings, parity = lab.recipe.student.prune, _parity(lab)
+    name = "importance" if model is lab.teacher().model else "importance-student"
+    if parity:
+        rows = lab.data.select
+    else:
+        seed = lab.recipe.seed if lab.recipe.task.split_seed is None else lab.recipe.task.split_seed
+        drawn = seeds.permutation(len(lab.data.train), seed, "importance")[: settings.importance_rows]
+        rows = lab.once("importance rows", lambda: [lab.data.train[i] for i in sorted(drawn)])
+    encoded = lab.encoded(model, rows)[0]
+    granularity = settings.granularity or ("batch" if parity else "example")
+    about = {
+        "what": "importance",
+        "model": digest(model.net),
+        "examples": content_digest(encoded),
+        "granularity": granularity,
+        "device": lab.device.type,
+    }
+
+    def make() -> dict[str, np.ndarray]:
+        model.net.to(lab.device)
+        scores = importance(model, encoded, granularity=granularity)
+        kinds = {"heads": scores.heads, "neurons": scores.neurons}
+        return {f"{kind}.{layer}": array for kind, arrays in kinds.items() for layer, array in enumerate(arrays)}
+
+    arrays = lab.keep_arrays(name, about, make)
+    layers = range(len(arrays) // 2)
+    return Scores(tuple(arrays[f"heads.{i}"] for i in layers), tuple(arrays[f"neurons.{i}"] for i in layers))
+
+
+def describe(model: Model, kept: Allocation) -> str:
+    """What is kept of a model, in numbers of the encoder and of the whole, so that nobody takes one for the other."""
+    all_heads, all_neurons = (tuple(tuple(range(number)) for number in each) for each in num_units(model.net))
+    whole = Allocation(0.0, all_heads, all_neurons)
+    heads, neurons = (
+        f"{sum(map(len, some)):,} of {sum(map(len, each)):,}"
+        for some, each in ((kept.heads, whole.heads), (kept.neurons, whole.neurons))
+    )
+    shares = []
+    for count in ("encoder", "total"):
+        cost = parameters_of(model.net, count=count)
+        shares.append(f"{cost(kept) / 1e6:,.2f} of {cost(whole) / 1e6:,.2f} million ({cost(kept) / cost(whole):.1%})")
+    return (
+        f"student: {heads} heads and {neurons} neurons are kept. That is {shares[0]} parameters of its "
+        f"layers, and {shares[1]} of all, embeddings included, which are not cut."
+    )
+
+
+def _within(lab: Lab, model: Model, at: Callable[[float], Allocation], budget: BudgetSettings) -> float:
+    """The least sparsity within a budget; decided once, since a clock does not say the same twice."""
+    run = lab.recipe.evaluate.latency
+
+    def milliseconds(allocation: Allocation) -> float:
+        call = measure.forward_pass(sparsify(model, allocation).net, batch_size=run.batch_size, length=run.length)
+        times = measure.latency(
+            {"student": call},
+            batch_size=run.batch_size,
+            length=run.length,
+            repeats=run.repeats,
+            threads=run.threads,
+            device=str(lab.device),
+        )
+        return times["student"]["median"]
+
+    def operations(allocation: Allocation) -> float:
+        return measure.flops(sparsify(model, allocation).net, batch_size=run.batch_size, length=run.length)
+
+    def search() -> float:
+        if budget.parameters is not None:
+            cost = parameters_of(model.net, count=lab.recipe.student.prune.count)
+            return fit_budget(at, cost, budget.parameters, what=f"{_KEY}.parameters").sparsity
+        if budget.flops is not None:
+            return fit_budget(at, operations, budget.flops, what=f"{_KEY}.flops", steps=EXACT).sparsity
+        assert budget.latency_ms is not None
+        return fit_budget(at, milliseconds, budget.latency_ms, what=f"{_KEY}.latency_ms", steps=MEASURED).sparsity
+
+    model.net.to(lab.device)
+    about = {"model": digest(model.net), "prune": lab.recipe.student.prune.model_dump(mode="json"), **run.model_dump()}
+    return lab.keep("sparsity", about, search)
+
+
+_KEY = "student.prune.budget"
+
+
+def _parity(lab: Lab) -> bool:
+    """Whether to prune as MiniDisc was released: said by itself, or with the method."""
+    own, method = lab.recipe.student.prune.parity, lab.recipe.method
+    return own if own is not None else isinstance(method, Staged) and method.parity
