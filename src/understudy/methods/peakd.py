@@ -18,6 +18,7 @@ import numpy as np
 
 from understudy.base import seeds
 from understudy.base.progress import say
+from understudy.cache import Teacher
 from understudy.data.types import Example, Task, TaskData
 from understudy.evaluate.predict import gold_labels, predict
 from understudy.lab import Lab, Source, copy_of
@@ -28,7 +29,7 @@ from understudy.objective import Objective, ptp
 from understudy.objective.peakd import peakd_objective, ptp_objective
 from understudy.objective.terms import hard_labels
 from understudy.recipe.methods.peakd import PTP
-from understudy.recipe.settings import PeaKD, TrainSettings
+from understudy.recipe.settings import PeaKD, Recipe, TrainSettings
 from understudy.students.head import with_encoder, with_labels
 
 PARITY_PLANNED = 6
@@ -37,8 +38,7 @@ PARITY_PLANNED = 6
 
 def distil(cfg: PeaKD, lab: Lab) -> Model:
     """All four stages, each a durable step."""
-    if cfg.ptp is not None:
-        ptp.refuse(lab.data.task.kind)
+    require(cfg, lab.recipe, lab.data.task)
     teacher, student = lab.teacher(), lab.student()
     notes: list[str] = []
     if cfg.ptp is not None:
@@ -55,6 +55,20 @@ def distil(cfg: PeaKD, lab: Lab) -> Model:
     )
     trained = lab.fit("student", student, objective, teacher=teacher, about=cfg.model_dump(mode="json"))
     return dataclasses.replace(trained, notes=(*trained.notes, *notes))
+
+
+def require(cfg: PeaKD, recipe: Recipe, task: Task) -> None:
+    """Raise RecipeError for what could only fail after the teacher was trained."""
+    if cfg.ptp is None:
+        return
+    ptp.refuse(task.kind)
+    ptp.require_rule(_rule(cfg), task.name)
+    if cfg.ptp.folds and recipe.teacher is not None and recipe.teacher.finetune is None:
+        raise ptp.unknown_past(recipe.teacher.model)
+
+
+def _rule(cfg: PeaKD) -> str | tuple[float, float]:
+    return cfg.thresholds or ("published" if cfg.parity else "median")
 
 
 def pretrained_on_predictions(
@@ -107,9 +121,10 @@ def classes_of_rows(cfg: PeaKD, stage: PTP, lab: Lab, teacher: Source) -> dict[s
     Thresholds are taken from the training rows and hold for both. With `folds` a training row is judged by the teacher
     that has not seen it; the teacher itself has seen none of the selection rows.
     """
-    rule = cfg.thresholds or ("published" if cfg.parity else "median")
+    rule = _rule(cfg)
     data, kind = lab.data, lab.data.task.kind
     folds = _fold_teachers(stage.folds, lab) if stage.folds else []
+    says = {"train": lab.signals(teacher, Needs(logits=True)), "select": lab.signals(teacher, Needs(logits=True), split="select")}
     about = {
         "teacher": teacher.digest,
         "folds": [source.digest for source, _ in folds],
@@ -119,14 +134,12 @@ def classes_of_rows(cfg: PeaKD, stage: PTP, lab: Lab, teacher: Source) -> dict[s
     }
 
     def make() -> dict[str, Any]:
-        judged = {}
-        for split, examples in (("train", data.train), ("select", data.select)):
-            logits = _logits(lab, teacher, split, len(examples))
-            if split == "train":
-                for source, rows in folds:
-                    logits[rows] = _unseen_logits(lab, source, [examples[row] for row in rows])
-            judged[split] = ptp.judge(logits, gold_labels(kind, examples), kind)
-        confidence, right = judged["train"]
+        logits = _logits(says["train"], len(data.train))
+        for source, rows in folds:
+            logits[rows] = _unseen_logits(lab, source, [data.train[row] for row in rows])
+        confidence, right = ptp.judge(logits, gold_labels(kind, data.train), kind)
+        held_out = _logits(says["select"], len(data.select))
+        judged = {"train": (confidence, right), "select": ptp.judge(held_out, gold_labels(kind, data.select), kind)}
         pair = ptp.thresholds(rule, confidence, right, quantile=cfg.quantile, task=data.task.name)
         classes = {split: ptp.classify(sure, good, pair).tolist() for split, (sure, good) in judged.items()}
         counts = {split: ptp.counts_of(found) for split, found in classes.items()}
@@ -135,11 +148,10 @@ def classes_of_rows(cfg: PeaKD, stage: PTP, lab: Lab, teacher: Source) -> dict[s
     return lab.keep("ptp-classes", about, make)
 
 
-def _logits(lab: Lab, teacher: Source, split: str, rows: int) -> np.ndarray:
-    """(N, C): what the teacher says about the rows of a split, from its stored signals."""
-    signals = lab.signals(teacher, Needs(logits=True), split=split).signals(np.arange(rows))
-    assert signals.logits is not None
-    return signals.logits.cpu().double().numpy()
+def _logits(teacher: Teacher, rows: int) -> np.ndarray:
+    """(N, C): what the teacher says about all rows of a split; in parts, for it may have to run."""
+    parts = [teacher.signals(np.arange(start, min(start + 256, rows))).logits for start in range(0, rows, 256)]
+    return np.concatenate([part.cpu().double().numpy() for part in parts if part is not None])
 
 
 def _fold_teachers(folds: int, lab: Lab) -> list[tuple[Source, np.ndarray]]:
@@ -149,8 +161,6 @@ def _fold_teachers(folds: int, lab: Lab) -> list[tuple[Source, np.ndarray]]:
     """
     settings = lab.recipe.teacher
     assert settings is not None
-    if settings.finetune is None:
-        raise ptp.unknown_past(settings.model)
     data = lab.data
     groups = {name: place for place, name in enumerate(dict.fromkeys(row.group or row.id for row in data.train))}
     seed = lab.recipe.seed if settings.seed is None else settings.seed

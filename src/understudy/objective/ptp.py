@@ -72,6 +72,15 @@ def judge(logits: np.ndarray, gold: np.ndarray, kind: str) -> tuple[np.ndarray, 
     return 1 / np.exp(logits - top).sum(axis=1), logits.argmax(axis=1) == np.asarray(gold)
 
 
+def require_rule(rule: str | tuple[float, float], task: str) -> None:
+    """Raise RecipeError for published thresholds of a task that has none."""
+    if rule == "published" and task not in PUBLISHED:
+        raise RecipeError(
+            f"method.thresholds: published: there are none for {task}, only for {', '.join(PUBLISHED)}. Use median, or two "
+            "numbers."
+        )
+
+
 def thresholds(
     rule: str | tuple[float, float], confidence: np.ndarray, right: np.ndarray, *, quantile: float = 0.5, task: str = ""
 ) -> tuple[float, float]:
@@ -87,11 +96,7 @@ def thresholds(
     if not isinstance(rule, str):
         return rule
     if rule == "published":
-        if task not in PUBLISHED:
-            raise RecipeError(
-                f"method.thresholds: published: there are none for {task}, only for {', '.join(PUBLISHED)}. Use median, or "
-                "two numbers."
-            )
+        require_rule(rule, task)
         return PUBLISHED[task]
     if not len(confidence):
         raise DataError("There are no rows to take the teacher's confidence from.")
