@@ -11,6 +11,7 @@ from __future__ import annotations
 import json as json_module
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from understudy.evaluate.predict import predict as predict_examples
 from understudy.evaluate.result import assemble
 from understudy.evaluate.verdict import verdict
 from understudy.lab import Lab, Source, difference, step_folder
-from understudy.methods import automm, finetune, peakd
+from understudy.methods import automm, finetune, maxidisc, minidisc, peakd
 from understudy.models.card import card_text, eval_results_text
 from understudy.models.load import load_model
 from understudy.models.model import Model, digest
@@ -38,12 +39,15 @@ from understudy.models.scale import to_label_units
 from understudy.recipe.load import load_recipe, recipe_hash, to_yaml
 from understudy.recipe.settings import Recipe
 from understudy.report.page import ReportInput, render
+from understudy.report.structure import facts
 from understudy.train.devices import accelerator, set_determinism, start_trackers
 from understudy.train.guard import StopSignals
 
 METHODS: dict[str, Callable[[Any, Lab], Model]] = {
     "automm": automm.distil,
     "finetune": finetune.distil,
+    "maxidisc": maxidisc.distil,
+    "minidisc": minidisc.distil,
     "peakd": peakd.distil,
 }
 
@@ -118,6 +122,8 @@ def _train_models(recipe: Recipe, lab: Lab) -> dict[str, Source]:
 def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path) -> dict[str, Any]:
     """Score, measure, compare, write down."""
     task = lab.data.task
+    if models["student"].model.bare:  # it says nothing about words: its score is its objective on the test rows
+        task = replace(task, metrics=("loss",), select="loss")
     predictions: dict[str, dict] = {test: {} for test in lab.data.tests}
     for name, source in models.items():
         if task.kind == "text" and name != "student":
@@ -158,6 +164,7 @@ def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path) ->
                 for test, by_model in predictions.items()
             },
             "notes": [*lab.data.notes, *models["student"].model.notes, *lab.notes],
+            "structure": facts(models["student"].model.net),
         }
         disk.write_json(folder / "details.json", extra)
         _note_state(recipe, folder, "finished")
@@ -207,6 +214,7 @@ def write_report(folder: Path | str) -> Path:
             kept=_kept(folder),
             details=extra["details"],
             notes=extra["notes"],
+            structure=extra.get("structure"),
         )
     )
     disk.write_text(folder / "report.html", page)

@@ -24,6 +24,7 @@ from understudy.recipe.settings import TrainSettings
 from understudy.train.devices import accelerator, resolve_precision
 from understudy.train.learner import held_out_loss
 from understudy.train.loop import Fit
+from understudy.train.views import Views
 
 if TYPE_CHECKING:
     from understudy.lab.lab import Lab
@@ -42,6 +43,7 @@ class Job:
     train: list[Encoded]
     select: Encoded
     seed: int
+    views: Views | None = None
 
 
 def fit_key(lab: Lab, job: Job, about: dict[str, Any] | None) -> dict[str, Any]:
@@ -87,6 +89,7 @@ def prepared(lab: Lab, job: Job, folder: Path) -> Fit:
         score=lambda: _select_scores(lab, job),
         select="loss" if job.rows.task.kind == "text" else job.rows.task.select,
         trackers=lab.trackers,
+        views=job.views,
     )
 
 

@@ -29,6 +29,7 @@ from understudy.lab.replay import Replay
 from understudy.lab.saved import read_arrays, read_predictions, write_arrays, write_predictions
 from understudy.lab.steps import finish, finish_fit, is_finished, load_fit, open_step, read_done
 from understudy.lab.teaching import DAY, signals_of
+from understudy.lab.together import best_models
 from understudy.models.model import Model, digest
 from understudy.models.needs import Needs
 from understudy.objective import Objective
@@ -37,6 +38,7 @@ from understudy.students.allocation import Allocation
 from understudy.train.devices import accelerator, any_process
 from understudy.train.guard import StopSignals
 from understudy.train.loop import fit
+from understudy.train.views import Views
 
 
 class Lab:
@@ -66,6 +68,11 @@ class Lab:
         """Make the step `name` repeat the last steps of the finished step in `folder` instead of training."""
         self._replay = Replay(name, folder, steps)
         return self._replay
+
+    @property
+    def repeating(self) -> str | None:
+        """The step that is only repeated to be compared, if there is one: nothing of it will be found on disk."""
+        return None if self._replay is None else self._replay.name
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
@@ -134,6 +141,7 @@ class Lab:
         seed: int | None = None,
         rows: TaskData | None = None,
         max_length: int | None = None,
+        views: Views | None = None,
         shared: bool = False,
     ) -> Model:
         """Train a model in a durable step and return it with its best weights.
@@ -146,6 +154,8 @@ class Lab:
             rows: what it is trained and selected on; the task's by default. Its task may be another one than the run's:
                 the model then has that task's outputs, is scored by its metric, and saved and loaded with its labels.
             max_length: of the inputs, in tokens; `student.max_length` by default, or else `task.max_length`.
+            views: sub-networks of the model to train together. The best of each are what is saved (`fit_together` loads
+                them); the model itself is given back as it is.
             shared: keep the step where other runs find it (for steps that do not depend on the method).
 
         Raises:
@@ -164,6 +174,7 @@ class Lab:
             train=self.encoded(model, rows.train, rows=rows, max_length=length),
             select=self.encoded(model, rows.select, rows=rows, max_length=length)[0],
             seed=self.recipe.seed if seed is None else seed,
+            views=views,
         )
         if self._replay is not None and self._replay.name == name:
             return self._repeat(self._replay, job)
@@ -176,11 +187,14 @@ class Lab:
                     if accelerator().is_main_process:
                         score_bare(self, job, folder)
                         scale, notes = self.scale_of(job.rows), [f"{name}: {note}" for note in objective.notes()]
-                        finish_fit(folder, model, outcome, notes=notes, scale=scale, shared=shared)
+                        made = {"model": model} if views is None else best_models(folder, model, views)
+                        finish_fit(folder, made, outcome, notes=notes, scale=scale, shared=shared)
                     accelerator().wait_for_everyone()
         done = read_done(folder)
         self.seconds[name] = done["seconds"]
         self.notes += done.get("notes", [])
+        if views is not None:
+            return model
         model = load_fit(name, folder, job.rows.task, scale=self.scale_of(job.rows))
         if model.bare:
             self._bare[digest(model.net)] = folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,31 +91,33 @@ def finish(folder: Path, content: dict[str, Any]) -> None:
 
 def finish_fit(
     folder: Path,
-    model: Model,
+    models: Mapping[str, Model],
     outcome: FitResult,
     *,
     notes: Sequence[str],
     scale: tuple[float, float],
     shared: bool,
 ) -> None:
-    """Commit the trained model; only then is the step done. A run keeps its last checkpoints, for `verify --replay`."""
-    _in_label_units(model, scale, lambda: save_model(model, folder / "model", card=""))
+    """Commit what was trained, by the names of folders; only then is the step done. A run keeps its last checkpoints, for
+    `verify --replay`."""
+    for part, model in models.items():
+        _in_label_units(model, scale, lambda model=model, part=part: save_model(model, folder / part, card=""))
     finish(folder, {**dataclasses.asdict(outcome), "notes": list(notes)})
     disk.remove(folder / BEST)
     for old in folder.glob(f"{PREFIX}*") if shared else ():
         disk.remove(old)
 
 
-def load_fit(name: str, folder: Path, task: Task, *, scale: tuple[float, float]) -> Model:
-    """The model of a finished fit.
+def load_fit(name: str, folder: Path, task: Task, *, scale: tuple[float, float], part: str = "model") -> Model:
+    """The model of a finished fit, or one of the several it left.
 
     Raises:
         VerifyError: a bit of it has changed.
     """
-    wrong = disk.problems(folder / "model")
+    wrong = disk.problems(folder / part)
     if wrong:
         raise VerifyError(f"The finished step {name} is damaged: {wrong[0]}. Delete {folder} and repeat the command.")
-    model = load_model(str(folder / "model"), task=task)
+    model = load_model(str(folder / part), task=task)
     if task.kind == "regression":
         to_standard_units(model.net, *scale)
     model.net.to(accelerator().device)

@@ -28,6 +28,7 @@ def become(net: Net, structure: Structure) -> None:
     if not net.config.model_type.startswith(PREFIX):
         model_class = model_class_of(type(net))
         object.__setattr__(net.config, "__class__", model_class.config_class)
+        vars(net.config).pop("model_type", None)  # what a config.json said: the class says it now
         net.__class__ = model_class
         _introduce(model_class, net)
     if structure.schedule is not None:

@@ -39,8 +39,9 @@ _EXAMPLE: dict[str, Any] = {
     "task.name": "demo/intent",
     "teacher.model": "google-bert/bert-base-uncased",
     "teacher.finetune": {"epochs": 3, "lr": 2e-5},
-    "student.num_layers": 3,
 }
+# Who learns, where the method does not say otherwise (`student_example`).
+_STUDENT = {"num_layers": 3}
 
 
 def template(method: str) -> str:
@@ -187,13 +188,15 @@ def _bounds(metadata: list[Any] | tuple[Any, ...]) -> str:
 def _lines(model: type[BaseModel], method: type[BaseModel], path: str, depth: int) -> Iterator[str]:
     """The lines of one section of the template, a comment behind or above each."""
     indent = "  " * depth
+    student = getattr(method, "student_example", _STUDENT)
+    examples = _EXAMPLE | {f"student.{key}": value for key, value in student.items()}
     for name, field in model.model_fields.items():
         here = f"{path}{name}"
         comment = field.description or ""
         section = method if here == "method" else _section_of(field)
-        if here in _EXAMPLE and isinstance(_EXAMPLE[here], dict):
+        if here in examples and isinstance(examples[here], dict):
             yield _line(f"{indent}{name}:", comment, indent)
-            for key, value in _EXAMPLE[here].items():
+            for key, value in examples[here].items():
                 yield f"{indent}  {key}: {_yaml(value)}"
         elif section is not None and (field.default is not None or here == "teacher"):
             if depth == 0:
@@ -202,8 +205,8 @@ def _lines(model: type[BaseModel], method: type[BaseModel], path: str, depth: in
                 continue
             yield _line(f"{indent}{name}:", comment, indent)
             yield from _lines(section, method, f"{here}.", depth + 1)
-        elif here in _EXAMPLE:
-            yield _line(f"{indent}{name}: {_yaml(_EXAMPLE[here])}", comment, indent)
+        elif here in examples:
+            yield _line(f"{indent}{name}: {_yaml(examples[here])}", comment, indent)
         elif field.default is None or field.default is PydanticUndefined:
             hint = " {train: train.csv, dev: dev.csv, test: test.csv}" if here == "task.files" else " null"
             yield _line(f"{indent}# {name}:{hint}", comment, indent)

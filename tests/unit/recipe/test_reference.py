@@ -47,7 +47,7 @@ def test_the_template_loads_as_the_defaults(method, tmp_path):
         {
             "task": "demo/intent",
             "teacher": {"model": "google-bert/bert-base-uncased", "finetune": {"epochs": 3, "lr": 2e-5}},
-            "student": {"num_layers": 3},
+            "student": getattr(METHODS[method], "student_example", {"num_layers": 3}),
             "method": method,
         }
     )

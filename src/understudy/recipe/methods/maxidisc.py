@@ -19,6 +19,8 @@ class MaxiDisc(Staged):
     )
     needs: ClassVar[str] = "a fine-tuned teacher, and a student that is part of it (`student.sparsity` or `student.num_layers`)"
     needs_teacher: ClassVar[bool] = True
+    student_example: ClassVar[dict[str, float]] = {"sparsity": 0.9}
+    """What `understudy init` says under `student`."""
 
     name: Literal["maxidisc"] = Field(default="maxidisc", description="this method")
     path: Stages | None = Field(
