@@ -22,6 +22,7 @@ from understudy.report import sections
 from understudy.report.assistants import assistants
 from understudy.report.behaviour import behaviour
 from understudy.report.ptp import ptp_classes
+from understudy.report.structure import structure
 from understudy.report.svg import clean
 from understudy.report.training import training
 
@@ -36,6 +37,7 @@ class ReportInput:
               "weight", "share"}}, "select": {metric: value}}; keys may be missing from a row
     details   test set -> what `evaluate.details.details` found there
     kept      step name -> what was decided there (`choice-1`, `trials`, `cost`: report/assistants.py; `ptp-classes`: ptp.py)
+    structure what the student's network is where no stock class has it (`report.structure.facts`)
     notes     what was decided or dropped while reading the data, in sentences
     title     heading of the page; the task and the method when None
     """
@@ -45,6 +47,7 @@ class ReportInput:
     history: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     kept: Mapping[str, Any] = field(default_factory=dict)
+    structure: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()
     title: str | None = None
 
@@ -70,6 +73,7 @@ def render(run: ReportInput) -> str:
         table=sections.score_table(result),
         reasons=sections.reasons(result),
         sizes=sections.sizes(result),
+        structure=structure(run.structure),
         assistants=assistants(run.kept),
         ptp=ptp_classes(run.kept),
         training=[training(name, rows) for name, rows in run.history.items() if rows],
