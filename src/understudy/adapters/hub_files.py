@@ -108,7 +108,8 @@ def _settings(config: dict[str, Any], found: dict[Address, Tensor], depth: int, 
         return LoraAdapter.model_validate({**ours, "targets": roles, "layers": layers})
     ours = {key: inner[key] for key in BottleneckAdapter.model_fields if key in inner and key != "kind"}
     if "version" not in config:  # before versions were noted, gelu meant its approximation
-        ours["non_linearity"] = _OLD_NAMES.get(ours.get("non_linearity"), ours.get("non_linearity", "relu"))
+        name = str(ours.get("non_linearity"))
+        ours["non_linearity"] = _OLD_NAMES.get(name, name)
     for key in ("reduction_factor", "scaling", "dropout"):
         if isinstance(ours.get(key), int):
             ours[key] = float(ours[key])
