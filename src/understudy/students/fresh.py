@@ -35,8 +35,29 @@ def fresh(teacher: Model, sizes: Mapping[str, Any], *, seed: int) -> Model:
         RecipeError: an unknown size, or sizes that cannot be built, with the rule they break.
     """
     row = anatomy(teacher.net)
-    config = copy.deepcopy(teacher.net.config)
     sizes = {name: value for name, value in sizes.items() if value is not None}
+    config = resized(teacher, sizes)
+    try:
+        with seeds.torch_seed(seed, "fresh", *sorted(sizes.items())):
+            net = type(teacher.net)(config)
+    except (ValueError, TypeError, KeyError) as error:
+        raise RecipeError(f"student.config: a {row.family} of these sizes cannot be built: {error}") from None
+    return Model(
+        net=net.to(dtype=teacher.net.dtype).eval(),
+        tokenizer=copy.deepcopy(teacher.tokenizer),
+        labels=teacher.labels,
+        kind=teacher.kind,
+        source=f"a fresh {row.family}",
+        revision=None,
+        notes=(f"student: a fresh {row.family} with {', '.join(f'{k} {v}' for k, v in sorted(sizes.items()))}.",),
+        fresh_head=True,
+    )
+
+
+def resized(teacher: Model, sizes: Mapping[str, Any]) -> Any:
+    """The teacher's configuration with other sizes. Raises RecipeError as `fresh` does."""
+    row = anatomy(teacher.net)
+    config = copy.deepcopy(teacher.net.config)
     own_names = OWN_NAMES.get(row.family, {})
     allowed = [
         *SIZES,
@@ -54,21 +75,7 @@ def fresh(teacher: Model, sizes: Mapping[str, Any], *, seed: int) -> Model:
         setattr(config, own_names.get(name, name), value)
     _check(config, row.position_start(teacher.net), row.family)
     _follow(config, sizes)
-    try:
-        with seeds.torch_seed(seed, "fresh", *sorted(sizes.items())):
-            net = type(teacher.net)(config)
-    except (ValueError, TypeError, KeyError) as error:
-        raise RecipeError(f"student.config: a {row.family} of these sizes cannot be built: {error}") from None
-    return Model(
-        net=net.to(dtype=teacher.net.dtype).eval(),
-        tokenizer=copy.deepcopy(teacher.tokenizer),
-        labels=teacher.labels,
-        kind=teacher.kind,
-        source=f"a fresh {row.family}",
-        revision=None,
-        notes=(f"student: a fresh {row.family} with {', '.join(f'{k} {v}' for k, v in sorted(sizes.items()))}.",),
-        fresh_head=True,
-    )
+    return config
 
 
 def _check(config: Any, position_start: int, family: str) -> None:

@@ -1,0 +1,74 @@
+"""What an architecture costs before anything is trained: parameters and operations, from networks without weights.
+
+Both are straight lines in the depth once the widths are given, and the number of heads and the activation do not enter
+them; so two depths for each pair of widths tell all points of a space. A shared layer (ALBERT) makes the line of the
+parameters flat.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from understudy.search.space import Architecture, as_config
+
+if TYPE_CHECKING:
+    from understudy.models.model import Model
+
+
+class Costs:
+    """Parameters and operations of students of a teacher's family, with the teacher's vocabulary and head.
+
+    Args:
+        teacher: gives family, vocabulary and head; not changed.
+        length: tokens of the one row whose operations are counted.
+    """
+
+    def __init__(self, teacher: Model, *, length: int = 128) -> None:
+        self.teacher, self.length = teacher, length
+        self._measured: dict[tuple[int, int, int], tuple[int, int]] = {}
+
+    def parameters(self, architecture: Architecture) -> int:
+        """All parameters, each counted once."""
+        return self._line(architecture)[0]
+
+    def flops(self, architecture: Architecture) -> int:
+        """Operations of a forward pass over one row, two per multiply-add (see `evaluate.measure.flops`)."""
+        return self._line(architecture)[1]
+
+    def _line(self, one: Architecture) -> tuple[int, int]:
+        first, second = (self._measure(one.hidden, one.intermediate, layers) for layers in (2, 4))
+        return (
+            first[0] + (second[0] - first[0]) * (one.layers - 2) // 2,
+            first[1] + (second[1] - first[1]) * (one.layers - 2) // 2,
+        )
+
+    def _measure(self, hidden: int, intermediate: int, layers: int) -> tuple[int, int]:
+        key = (hidden, intermediate, layers)
+        if key not in self._measured:
+            net = self._empty(Architecture(layers, 1, hidden, intermediate, "gelu"))
+            self._measured[key] = _count(net, self.length)
+        return self._measured[key]
+
+    def _empty(self, one: Architecture) -> Any:
+        import torch
+
+        from understudy.students.fresh import resized
+
+        with torch.device("meta"):
+            return type(self.teacher.net)(resized(self.teacher, as_config(one, self.teacher.net.config)))
+
+
+def _count(net: Any, length: int) -> tuple[int, int]:
+    """Parameters, and operations as `evaluate.measure.flops` counts them; a network without weights has no values a mask
+    could be read off, so it goes without one."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from understudy.evaluate.measure import num_parameters
+
+    ids = torch.ones(1, length, dtype=torch.int64, device="meta")
+    net.eval()
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        net(input_ids=ids)
+    return num_parameters(net), int(counter.get_total_flops())
