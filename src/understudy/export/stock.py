@@ -19,6 +19,7 @@ from understudy.models.compact import stock_class_of, stock_config
 from understudy.models.model import Model
 from understudy.models.structure import num_units, physical_layers, structure_of
 from understudy.models.structure_file import content_of
+from understudy.students.share import unroll
 
 
 def needs_understudy(net: Any) -> bool:
@@ -71,12 +72,8 @@ def to_hf(model: Model) -> Model:
 
 def to_padded(model: Model) -> Model:
     """The stock network that computes what this student does: FFN as wide as the widest layer, all heads, own weights."""
+    model = unroll(model)
     structure = structure_of(model.net)
-    if structure is not None and structure.schedule is not None:
-        from understudy.students.share import unroll
-
-        model = unroll(model)
-        structure = structure_of(model.net)
     if structure is None:
         return model
     row, narrow = anatomy(model.net), model.net

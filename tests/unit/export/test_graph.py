@@ -15,7 +15,9 @@ from tiny_models import FAMILIES
 from understudy.base.errors import RecipeError
 from understudy.export import export_model, graph
 from understudy.export.graph import graph_call, write_graph
+from understudy.models.structure import physical_layers
 from understudy.recipe.settings import LatencySettings
+from understudy.students.share import share
 
 pytest.importorskip("onnxruntime")
 QUICK = LatencySettings(length=8, repeats=3)
@@ -93,6 +95,19 @@ def test_every_family_pruned(family, kind, tmp_path: Path):
     model = pruned(student(family, kind))
     write_graph(model, tmp_path / "model.onnx")
     assert difference(model, tmp_path / "model.onnx", types=False) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shared_layers_are_stored_once(family, tmp_path: Path):
+    model = student(family)
+    write_graph(model, tmp_path / "once.onnx")
+    twice = share(model, "cyclic")
+    write_graph(twice, tmp_path / "twice.onnx")
+    assert difference(twice, tmp_path / "twice.onnx", types=False) < 1e-5
+    once, again = ((tmp_path / f"{name}.onnx").stat().st_size for name in ("once", "twice"))
+    layers = 4 * sum(p.numel() for p in physical_layers(model.net)[1].parameters()) * len(physical_layers(model.net))
+    assert again < once + layers / 2
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from understudy.base.errors import RecipeError
 from understudy.export.stock import needs_understudy, shape_of, to_hf, to_padded
 from understudy.models.anatomy import anatomy
 from understudy.models.structure import cut, num_units, physical_layers, structure_of
+from understudy.students.share import share
 
 
 def silenced(model, heads, neurons):
@@ -92,3 +93,16 @@ def test_the_shape_has_the_numbers_of_the_uncut_model():
     cut(model.net, heads=[[3, 0], [1], []], neurons=[[5, 40], [1], [47, 0, 2]])
     cut(model.net, heads=[[3], [1], []])
     assert shape_of(model.net)["structure"] == {"heads": [[3], [1], []], "neurons": [[5, 40], [1], [47, 0, 2]]}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_shared_layers_get_weights_of_their_own(family):
+    model = share(student(family), "cyclic")
+    made = to_hf(model)
+    torch.testing.assert_close(made.net(**inputs()).logits, model.net(**inputs()).logits, atol=2e-6, rtol=1e-5)
+    assert type(made.net) is type(student(family).net) and made.net.config.num_hidden_layers == 6
+    small = pruned(model)
+    wide = to_padded(small)
+    torch.testing.assert_close(wide.net(**inputs()).logits, small.net(**inputs()).logits, atol=2e-6, rtol=1e-5)
+    assert type(wide.net) is type(made.net)
