@@ -40,9 +40,6 @@ def distil(cfg: PeaKD, lab: Lab) -> Model:
     """All four stages, each a durable step."""
     require(cfg, lab.recipe, lab.data.task)
     teacher, student = lab.teacher(), lab.student()
-    notes: list[str] = []
-    if cfg.ptp is not None:
-        student, notes = pretrained_on_predictions(cfg, cfg.ptp, lab, teacher, student)
     theirs, ours = anatomy(teacher.model.net), anatomy(student.net)
     objective = peakd_objective(
         cfg,
@@ -53,6 +50,10 @@ def distil(cfg: PeaKD, lab: Lab) -> Model:
         teacher_layers=theirs.num_layers(teacher.model.net),
         seed=lab.recipe.seed,
     )
+    notes: list[str] = []
+    if cfg.ptp is not None:
+        needs = Needs(logits=True) | objective.needs_teacher  # all that is asked of the teacher, in one pass over the rows
+        student, notes = pretrained_on_predictions(cfg, cfg.ptp, lab, teacher, student, needs)
     trained = lab.fit("student", student, objective, teacher=teacher, about=cfg.model_dump(mode="json"))
     return dataclasses.replace(trained, notes=(*trained.notes, *notes))
 
@@ -72,10 +73,10 @@ def _rule(cfg: PeaKD) -> str | tuple[float, float]:
 
 
 def pretrained_on_predictions(
-    cfg: PeaKD, stage: PTP, lab: Lab, teacher: Source, student: Model
+    cfg: PeaKD, stage: PTP, lab: Lab, teacher: Source, student: Model, needs: Needs
 ) -> tuple[Model, list[str]]:
     """The student after it learnt the four classes, with the head it had before; and what is to be said about them."""
-    found = classes_of_rows(cfg, stage, lab, teacher)
+    found = classes_of_rows(cfg, stage, lab, teacher, needs)
     counts = found["counts"]["train"]
     notes = ptp.warnings_of(counts, stage.few)
     for note in notes:
@@ -115,7 +116,7 @@ def _ptp_settings(cfg: PeaKD, stage: PTP, train: TrainSettings) -> TrainSettings
     return TrainSettings.model_validate(train.model_dump() | changes)
 
 
-def classes_of_rows(cfg: PeaKD, stage: PTP, lab: Lab, teacher: Source) -> dict[str, Any]:
+def classes_of_rows(cfg: PeaKD, stage: PTP, lab: Lab, teacher: Source, needs: Needs) -> dict[str, Any]:
     """The class of each training and selection row, decided once: {"train", "select", "thresholds", "counts"}.
 
     Thresholds are taken from the training rows and hold for both. With `folds` a training row is judged by the teacher
@@ -124,7 +125,7 @@ def classes_of_rows(cfg: PeaKD, stage: PTP, lab: Lab, teacher: Source) -> dict[s
     rule = _rule(cfg)
     data, kind = lab.data, lab.data.task.kind
     folds = _fold_teachers(stage.folds, lab) if stage.folds else []
-    says = {"train": lab.signals(teacher, Needs(logits=True)), "select": lab.signals(teacher, Needs(logits=True), split="select")}
+    says = {"train": lab.signals(teacher, needs), "select": lab.signals(teacher, Needs(logits=True), split="select")}
     about = {
         "teacher": teacher.digest,
         "folds": [source.digest for source, _ in folds],
