@@ -101,8 +101,8 @@ def write_graph(model: Model, path: Path) -> None:
 def write_int8(graph: Path, path: Path) -> None:
     """The same graph with the weights of embeddings and Linears as 8-bit integers.
 
-    Seven bits are used for weights (`reduce_range`): on processors without VNNI two 8-bit products overflow the 16 bits
-    they are summed in, and the file should give the same answers everywhere.
+    Seven bits are used for weights (`reduce_range`): on processors without VNNI two 8-bit products can overflow the 16
+    bits they are summed in.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
