@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from understudy.base.errors import DataError
@@ -20,6 +21,10 @@ from understudy.models.anatomy import PREFIX, Net, anatomy, anatomy_of
 from understudy.models.narrow import narrow
 from understudy.models.shape import Structure, structure_of
 from understudy.models.virtual import repeat
+
+
+EXTRAS = {"understudy_adapters": ("understudy.adapters.inject", "restore")}
+"""Keys of a configuration, and who builds what they ask for into a network: rooms above this one, called by name."""
 
 
 def become(net: Net, structure: Structure) -> None:
@@ -33,6 +38,13 @@ def become(net: Net, structure: Structure) -> None:
         _introduce(model_class, net)
     if structure.schedule is not None:
         _set_depth(net.config, structure)
+
+
+def become_stock(net: Net) -> None:
+    """Undo `become` for a network whose structure leaves everything as it was."""
+    object.__setattr__(net.config, "__class__", type(net.config).__mro__[1])
+    net.__class__ = stock_class_of(type(net))
+    del net.config.understudy
 
 
 def follow(net: Net, structure: Structure) -> None:
@@ -97,6 +109,9 @@ def model_class_of(stock: Any) -> Any:
         with _physical_depth(config, structure):
             stock.__init__(self, config, *args, **kwargs)
         follow(self, structure)
+        for key, (module, function) in EXTRAS.items():
+            if getattr(config, key, None):
+                getattr(import_module(module), function)(self)
 
     body = {
         "__init__": __init__,
