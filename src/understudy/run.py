@@ -29,8 +29,9 @@ from understudy.evaluate.metrics import compute
 from understudy.evaluate.predict import predict as predict_examples
 from understudy.evaluate.result import assemble
 from understudy.evaluate.verdict import verdict
+from understudy.lab.adapting import deliver
 from understudy.lab import Lab, Source, difference, step_folder
-from understudy.methods import automm, finetune, maxidisc, minidisc, peakd
+from understudy.methods import automm, finetune, maxidisc, minidisc, mkd, peakd
 from understudy.models.card import card_text, eval_results_text
 from understudy.models.load import load_model
 from understudy.models.model import Model, digest
@@ -48,7 +49,7 @@ METHODS: dict[str, Callable[[Any, Lab], Model]] = {
     "automm": automm.distil,
     "finetune": finetune.distil,
     "maxidisc": maxidisc.distil,
-    "minidisc": minidisc.distil,
+    "minidisc": minidisc.distil, "mkd": mkd.distil,
     "peakd": peakd.distil,
 }
 
@@ -189,6 +190,7 @@ def _save_student(recipe: Recipe, lab: Lab, model: Model, result: dict[str, Any]
     if lab.data.task.kind == "regression":
         to_label_units(model.net, *lab.scale)
     scored = _without_times(result)
+    model = deliver(model, folder, base=recipe.student.model or (recipe.teacher.model if recipe.teacher else ""))
     save_model(model, target, card=card_text(scored), eval_results=eval_results_text(scored))
 
 
