@@ -49,6 +49,10 @@ class Sizes:
     layers: int
     width: int
     parameters: int
+    on_vocabulary: bool
+    """Whether the checkpoint was saved with a head on the vocabulary."""
+    cut: str = ""
+    """What pruning will leave, in a sentence."""
 
 
 def check(recipe: Recipe, *, out: Path | None = None) -> list[Finding]:
@@ -130,7 +134,12 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
             teacher = _sizes(source.config) if source else None
             if source and teacher:
                 found.ok("teacher", f"{settings.model}: {_describe(teacher)}.")
-                if settings.finetune is None and recipe.method.needs_teacher:
+                if recipe.task.kind == "text" and not teacher.on_vocabulary and settings.finetune is not None:
+                    raise RecipeError(
+                        f"teacher.finetune: {settings.model} has no head on the vocabulary to fine-tune on plain text; leave "
+                        "teacher.finetune out, or give a checkpoint saved as …ForMaskedLM."
+                    )
+                if settings.finetune is None and (recipe.method.needs_teacher or recipe.student.prunes):
                     _teaches_as_it_is(settings, source, recipe, data)
     with found.catching("student"):
         wanted = recipe.student
@@ -141,6 +150,8 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
             student = _made_from(source.config, teacher, recipe)
         if student:
             found.ok("student", f"{wanted.model or 'made from the teacher'}: {_describe(student)}.")
+            if student.cut:
+                found.note("student", student.cut)
     return teacher, student
 
 
@@ -164,6 +175,7 @@ def _sizes(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
     from transformers import AutoConfig, AutoModel
 
     from understudy.models.anatomy import anatomy, anatomy_of
+    from understudy.models.heads import has_head
     from understudy.students.share import share_net
 
     name = str(config.get("model_type", ""))
@@ -174,22 +186,43 @@ def _sizes(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
             net = AutoModel.from_config(settings)
     except Exception as error:  # every architecture has its own way of refusing
         raise RecipeError(f"no {name} model can be built with these sizes: {str(error).splitlines()[0]}") from None
+    cut = _cut(net, shares) if shares is not None and shares.student.prunes else ""
     if shares is not None:
         share_net(net, shares.share, own_norms=shares.student.own_norms, again=shares.student.share != "auto")
     row = anatomy(net)
-    return Sizes(row.num_layers(net), row.width(net), sum(parameter.numel() for parameter in net.parameters()))
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    return Sizes(row.num_layers(net), row.width(net), parameters, has_head(settings, "text"), cut)
 
 
 def _made_from(config: dict[str, Any], teacher: Sizes, recipe: Recipe) -> Sizes:
     wanted = recipe.student
     if wanted.config is not None:
         return _sizes(config | wanted.config.model_dump(exclude_none=True), recipe)
+    if wanted.prunes and wanted.num_layers is None and isinstance(wanted.keep, str):
+        return _sizes(config, recipe)
     kept = (wanted.num_layers or 0) if isinstance(wanted.keep, str) else len(wanted.keep)
     highest = kept - 1 if isinstance(wanted.keep, str) else max(wanted.keep)
     if highest >= teacher.layers:
         what = f"num_layers: {kept}" if isinstance(wanted.keep, str) else f"keep: {list(wanted.keep)}"
         raise RecipeError(f"student.{what}: the teacher's layers are numbered from 0 to {teacher.layers - 1}.")
     return _sizes(config | _depth(config, kept), recipe) if config.get("model_type") != "albert" else teacher
+
+
+def _cut(net: Any, recipe: Recipe) -> str:
+    """Cut a network as the recipe's student will be, except that all units matter alike, and say how much stays."""
+    import numpy as np
+
+    from understudy.lab.pruning import counted, describe, rule
+    from understudy.models.structure import cut, num_units
+    from understudy.students.allocation import Scores
+
+    heads, neurons = (tuple(np.ones(number) for number in each) for each in num_units(net))
+    kept = counted(recipe, net, rule(recipe, Scores(heads, neurons)), recipe.student.sparsity)
+    if kept is None:
+        return "heads and neurons are cut until the budget is met; how many that takes is measured during the run."
+    said = describe(net, kept)
+    cut(net, heads=kept.heads, neurons=kept.neurons)
+    return said
 
 
 def _depth(config: dict[str, Any], layers: int) -> dict[str, Any]:
@@ -224,7 +257,7 @@ def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Size
         return
     import torch
 
-    from understudy.objective.automm import automm_objective
+    from understudy.objective.automm import automm_objective, impossible_terms
 
     outputs = max(1, len(data.task.labels))
     automm_objective(
@@ -238,6 +271,9 @@ def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Size
         teacher_head=(torch.zeros(outputs, teacher.width), torch.zeros(outputs)),
         seed=recipe.seed,
         same_tokens=recipe.student.model is None,
+        without=[] if data.task.kind != "text" else impossible_terms(
+            recipe.method, student_outputs=student.on_vocabulary, teacher_outputs=teacher.on_vocabulary
+        ),
     )
 
 

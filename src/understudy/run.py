@@ -41,7 +41,6 @@ from understudy.recipe.load import load_recipe, recipe_hash, to_yaml
 from understudy.recipe.settings import Recipe
 from understudy.report.page import ReportInput, render
 from understudy.report.structure import facts
-from understudy.report.structure import facts
 from understudy.train.devices import accelerator, set_determinism, start_trackers
 from understudy.train.guard import StopSignals
 
@@ -167,7 +166,6 @@ def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path) ->
             },
             "notes": [*lab.data.notes, *models["student"].model.notes, *lab.notes],
             "structure": facts(models["student"].model.net),
-            "structure": facts(models["student"].model.net),
         }
         disk.write_json(folder / "details.json", extra)
         _note_state(recipe, folder, "finished")
@@ -218,7 +216,6 @@ def write_report(folder: Path | str) -> Path:
             kept=_kept(folder),
             details=extra["details"],
             notes=extra["notes"],
-            structure=extra.get("structure"),
             structure=extra.get("structure"),
         )
     )

@@ -9,7 +9,7 @@ from understudy.base.schedule import extremes
 from understudy.lab import Lab
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
-from understudy.objective.automm import automm_objective
+from understudy.objective.automm import automm_objective, impossible_terms
 from understudy.recipe.settings import AutoMM
 
 
@@ -18,9 +18,12 @@ def distil(cfg: AutoMM, lab: Lab) -> Model:
     teacher, student = lab.teacher(), lab.student()
     theirs, ours = anatomy(teacher.model.net), anatomy(student.net)
     head = None
-    if extremes(cfg.softmax_regression_weight)[1] > 0:
+    if extremes(cfg.softmax_regression_weight)[1] > 0 and not teacher.model.bare:
         linear = theirs.final_linear(teacher.model.net)
         head = (linear.weight, linear.bias)
+    without = impossible_terms(cfg, student_outputs=not student.bare, teacher_outputs=not teacher.model.bare)
+    if without:
+        lab.notes.append(f"There is no head on the vocabulary, so these terms are left out: {', '.join(without)}.")
     objective = automm_objective(
         cfg,
         task_kind=lab.data.task.kind,
@@ -32,5 +35,6 @@ def distil(cfg: AutoMM, lab: Lab) -> Model:
         teacher_head=head,
         seed=lab.recipe.seed,
         same_tokens=lab.same_tokens(teacher.model, student),
+        without=without,
     )
     return lab.fit("student", student, objective, teacher=teacher, about=cfg.model_dump(mode="json"))

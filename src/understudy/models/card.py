@@ -53,6 +53,8 @@ def _front_matter(result: Mapping[str, Any]) -> str:
 
     task = result["task"]
     pipeline = PIPELINES.get(task["kind"], "text-classification")
+    if task["kind"] == "text" and "perplexity" not in task["metrics"]:  # no head on the vocabulary
+        pipeline = "feature-extraction"
     scores = []
     for test, metrics in result["student"]["metrics"].items():
         dataset = _dataset(task["name"], test) or (_plain(task["name"]), _plain(test))

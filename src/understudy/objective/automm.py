@@ -8,7 +8,7 @@ are in docs/automm.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from torch import Tensor
 
@@ -39,6 +39,7 @@ def automm_objective(
     label_order: Tensor | None = None,
     label_scale: tuple[float, float] = (1.0, 0.0),
     same_tokens: bool = False,
+    without: Collection[str] = (),
 ) -> Objective:
     """The objective of a recipe's `method: {name: automm, ...}`.
 
@@ -51,6 +52,7 @@ def automm_objective(
         seed: initialises the projections.
         label_order: (C,), the teacher's row for each of the student's labels; None when the orders agree.
         same_tokens: whether both models cut every text into the same tokens; then hidden states are matched by default.
+        without: terms to leave out whatever their weight (see `impossible_terms`).
         label_scale: (a, b) with student scale = a * teacher scale + b, for regression.
 
     Raises RecipeError for combinations that make no sense and DataError for a head that does not fit.
@@ -150,7 +152,26 @@ def automm_objective(
             ),
         ),
     }
-    return Objective(**{name: weight * build() for name, (weight, build) in wanted.items() if extremes(weight)[1] > 0})
+    weighted = {name: term for name, term in wanted.items() if extremes(term[0])[1] > 0 and name not in without}
+    terms = {name: weight * build() for name, (weight, build) in weighted.items()}
+    if not terms and without:
+        raise RecipeError(
+            f"Without a head on the vocabulary there is no {' and no '.join(without)} to learn, and nothing else has a weight: "
+            "set method.hidden_weight, method.relation_weight or method.output_feature_loss_weight above 0."
+        )
+    return Objective(**terms)
+
+
+def impossible_terms(settings: AutoMM, *, student_outputs: bool, teacher_outputs: bool) -> list[str]:
+    """The weighted terms on outputs that a bare backbone does not have (plain text without a head on the vocabulary)."""
+    both = student_outputs and teacher_outputs
+    there = {
+        "hard": (settings.hard_label_weight, student_outputs),
+        "soft": (settings.soft_label_weight, both),
+        "logit_kl": (settings.logit_kl_weight, both),
+        "logit_mse": (settings.logit_mse_weight, both),
+    }
+    return [name for name, (weight, possible) in there.items() if extremes(weight)[1] > 0 and not possible]
 
 
 def _frozen(
