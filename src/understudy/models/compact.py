@@ -64,13 +64,17 @@ def _introduce(model_class: Any, net: Net) -> None:
     output_capturing._CAN_RECORD_REGISTRY[net] = model_class._can_record_outputs  # pyright: ignore[reportPrivateUsage]
 
 
+def read_structure(content: Any) -> Structure | None:
+    """The structure in a configuration's key `understudy`."""
+    return None if content is None else Structure.from_json(content, where="config.json: understudy")
+
+
 @cache
 def config_class_of(stock: Any) -> Any:
     """The configuration class of a family's structured networks."""
 
     def __init__(self: Any, **settings: Any) -> None:
-        content = settings.get("understudy")
-        structure = None if content is None else Structure.from_json(content, where="config.json: understudy")
+        structure = read_structure(settings.get("understudy"))
         if structure is not None and structure.schedule is not None:
             settings[depth_name(stock.model_type)] = len(structure.schedule)  # on disk it is a sentence
         stock.__init__(self, **settings)
@@ -81,8 +85,8 @@ def config_class_of(stock: Any) -> Any:
 
     def to_json_string(self: Any, use_diff: bool = True) -> str:
         content = json.loads(stock.to_json_string(self, use_diff=use_diff))
-        structure = Structure.from_json(self.understudy)
-        if structure.schedule is not None:
+        structure = read_structure(getattr(self, "understudy", None))
+        if structure is not None and structure.schedule is not None:
             uses = f"{len(structure.schedule)} uses of {structure.num_physical} layers"
             content[depth_name(stock.model_type)] = f"{uses}; import understudy before loading"
         return json.dumps(content, indent=2, sort_keys=True) + "\n"
@@ -102,10 +106,9 @@ def model_class_of(stock: Any) -> Any:
     """The class of a stock class's networks with a structure."""
 
     def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
-        content = getattr(config, "understudy", None)
-        if content is None:
+        structure = read_structure(getattr(config, "understudy", None))
+        if structure is None:
             raise DataError(f"config.json: a model of type {config.model_type} needs the key `understudy`.")
-        structure = Structure.from_json(content, where="config.json: understudy")
         with _physical_depth(config, structure):
             stock.__init__(self, config, *args, **kwargs)
         follow(self, structure)

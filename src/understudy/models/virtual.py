@@ -2,7 +2,8 @@
 
 A later use is a container of its own around the same sub-modules. Gradients sum over the uses, hooks tell them apart, and
 the stock forward just goes through the list. With query and key exchanged the scores before the mask are the transpose of
-what the first use would compute (Pea-KD's "shuffle"; it costs nothing and has no parameters).
+what the first use would compute (Pea-KD's "shuffle"; it costs nothing and has no parameters). Rotary positions turn with
+it; DeBERTa's relative positions exchange their projections too, but count distances from the query as before.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def use_again(net: Net, stored: Any, exchanged: bool, *, own_norms: bool = False
                 instead[id(norm)] = copy.deepcopy(row.embeddings(net).norm)  # type: ignore[arg-type]
             elif own_norms:
                 instead[id(norm)] = copy.deepcopy(norm)
-    return rebuilt(stored, instead) if instead else shallow(stored)
+    return rebuilt(stored, instead)
 
 
 def _exchange(row: Anatomy, layer: Layer) -> dict[int, nn.Module]:
@@ -141,14 +142,19 @@ def _exchange(row: Anatomy, layer: Layer) -> dict[int, nn.Module]:
 
 
 def rebuilt(module: nn.Module, instead: dict[int, nn.Module]) -> nn.Module:
-    """The module with some of its parts replaced: new containers on the way to them, everything else the same objects."""
+    """New containers around the same parts, but for those that something stands in for.
+
+    All containers are new: a recorder of transformers hooks each one it meets, and one that stood in two places would be
+    recorded twice.
+    """
     if id(module) in instead:
         return instead[id(module)]
-    children = {name: None if child is None else rebuilt(child, instead) for name, child in module._modules.items()}
-    if all(child is module._modules[name] for name, child in children.items()):
+    if not module._modules:
         return module
     clone = shallow(module)
-    clone._modules = children
+    clone._modules = {
+        name: None if child is None else rebuilt(child, instead) for name, child in module._modules.items()
+    }
     return clone
 
 
@@ -156,7 +162,6 @@ def shallow(module: Any) -> Any:
     """Another container around the same parts. It has no hooks; parameters of its own it shares."""
     clone = module.__class__.__new__(module.__class__)
     clone.__dict__ = dict(module.__dict__)
-    clone._modules = dict(module._modules)
     blank = nn.Module()
     for name in vars(blank):
         if "hook" in name:
