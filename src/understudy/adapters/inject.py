@@ -23,6 +23,8 @@ from understudy.adapters.lora import Ia3, Lora
 from understudy.base import seeds
 from understudy.base.errors import RecipeError
 from understudy.models.anatomy import Net, anatomy
+from understudy.models.compact import become, become_stock
+from understudy.models.shape import Structure, structure_of
 from understudy.recipe.adapter import KINDS, AdapterSettings, BottleneckAdapter, Ia3Adapter, LoraAdapter
 
 CONFIG = "understudy_adapters"
@@ -126,6 +128,24 @@ def inject(net: Net, config: AdapterSettings, *, name: str = NAME, seed: int = 0
     width = anatomy(net).width(net)
     pre_norm = anatomy(net).pre_norm
     chosen = places(net, config)
+    if structure_of(net) is None:
+        become(net, Structure())  # so that it is saved and loaded with its adapters, and no stock class loses them
+    _build(net, chosen, config, name, seed, width, pre_norm)
+    _note(net, {**installed(net), name: config})
+    activate(net, name)
+
+
+def restore(net: Net) -> None:
+    """Put in, with weights of no meaning, the adapters that a network's configuration says it has: weights follow."""
+    acting = active(net)
+    for name, config in installed(net).items():
+        _build(net, places(net, config), config, name, 0, anatomy(net).width(net), anatomy(net).pre_norm)
+    activate(net, acting)
+
+
+def _build(
+    net: Net, chosen: list[Place], config: AdapterSettings, name: str, seed: int, width: int, pre_norm: bool
+) -> None:
     for number, place in enumerate(chosen):
         with seeds.torch_seed(seed, "adapter", name, number):
             part = _part(config, place, width, pre_norm)
@@ -135,8 +155,6 @@ def inject(net: Net, config: AdapterSettings, *, name: str = NAME, seed: int = 0
         if not hasattr(place.host, "adapters"):
             place.host.adapters = nn.ModuleDict()
         place.host.adapters[name] = part
-    _note(net, {**installed(net), name: config})
-    activate(net, name)
 
 
 def _part(config: AdapterSettings, place: Place, width: int, pre_norm: bool) -> Part:
@@ -208,6 +226,8 @@ def remove(net: Net, name: str) -> None:
     _note(net, rest)
     if acting in rest:
         activate(net, acting)
+    elif not rest and structure_of(net) == Structure():
+        become_stock(net)
 
 
 def freeze(net: Net, *, adapter: str | None) -> None:

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from understudy.recipe.methods import METHODS, AutoMM, FineTune, MaxiDisc, Method, MiniDisc, PeaKD
+from understudy.recipe.adapter import Adapter
+from understudy.recipe.methods import METHODS, MKD, AutoMM, FineTune, MaxiDisc, Method, MiniDisc, PeaKD
+from understudy.recipe.methods.kdnas import searched_student
 from understudy.recipe.methods.staged import student_of_method
 from understudy.recipe.prune import BudgetSettings, PruneSettings
 from understudy.recipe.types import (
@@ -33,7 +35,7 @@ from understudy.recipe.types import (
 
 __all__ = [
     "AutoMM", "BudgetSettings", "CacheSettings", "ColumnSettings", "EvaluateSettings", "FileSettings",
-    "FineTune", "LatencySettings", "MaxiDisc", "Method", "MiniDisc", "PeaKD", "PositiveSchedule", "PruneSettings", "Recipe",
+    "FineTune", "LatencySettings", "MKD", "MaxiDisc", "Method", "MiniDisc", "PeaKD", "PositiveSchedule", "PruneSettings", "Recipe",
     "Schedule", "Settings", "StudentConfig", "StudentSettings", "TaskSettings", "TeacherSettings",
     "TrainSettings",
 ]  # fmt: skip
@@ -216,6 +218,17 @@ class TrainSettings(Settings):
         description="on a NaN or infinite loss or gradient: stop (exit code 5), or skip the step and record it",
     )
     compile: Flag = Field(default=False, description="torch.compile; not with determinism: exact")
+    only: Literal["all", "adapter", "head"] = Field(
+        default="all",
+        description="what is trained: the whole model; an adapter and the task's head, with the rest frozen; the head alone",
+    )
+    adapter: Adapter | None = Field(
+        default=None, description="with `only: adapter`: which, as in pfeiffer[reduction_factor=8], houlsby, parallel, lora[r=8], "
+        "ia3; null = pfeiffer"
+    )  # fmt: skip
+    evaluate_at: tuple[Count, ...] = Field(
+        default=(), description="score the selection rows after so many optimiser steps as well; 0 = before the first"
+    )
 
     @model_validator(mode="after")
     def _planned_at_least(self) -> Self:
@@ -279,6 +292,7 @@ class StudentSettings(Settings):
     )
     num_layers: PositiveCount | None = Field(default=None, description="how many layers to keep")
     config: StudentConfig | None = Field(default=None, description="a fresh architecture")
+    searched: Flag = Field(default=False, description="the method finds it (kdnas, which sets this by itself)")
     sparsity: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = Field(
         default=None,
         description="the share of heads and of FFN neurons that is cut from the fine-tuned teacher, or from its kept layers",
@@ -299,7 +313,8 @@ class StudentSettings(Settings):
     def _exactly_one(self) -> Self:
         keeps = self.num_layers is not None or self.keep != "uniform" or self.init != "pretrained"
         kept = "num_layers" if self.keep == "uniform" else "keep"
-        given = [name for name, there in (("model", self.model), (kept, keeps), ("config", self.config)) if there]
+        kinds = (("model", self.model), (kept, keeps), ("config", self.config), ("searched", self.searched))
+        given = [name for name, there in kinds if there]
         if len(given) > 1:
             raise ValueError(
                 f"{' and '.join(f'`{name}`' for name in given)} exclude each other: give a checkpoint (`model`), or "
@@ -321,7 +336,7 @@ class StudentSettings(Settings):
 
     def _check_pruning(self) -> None:
         if self.prunes and not self.keeps_layers:
-            other = "model" if self.model is not None else "config"
+            other = next(name for name in ("model", "config", "searched") if getattr(self, name))
             raise ValueError(
                 f"`{other}` and pruning exclude each other: importance is known of the fine-tuned teacher. Drop one, or give the "
                 "checkpoint as `teacher.model`."
@@ -339,7 +354,7 @@ class StudentSettings(Settings):
     @property
     def keeps_layers(self) -> bool:
         """Whether the student is made of some of the teacher's layers."""
-        return self.model is None and self.config is None
+        return self.model is None and self.config is None and not self.searched
 
 
 class LatencySettings(Settings):
@@ -402,6 +417,12 @@ class Recipe(Settings):
         if self.teacher is None and (self.method.needs_teacher or self.student.model is None):
             why = f"method {self.method.name}" if self.method.needs_teacher else "a student without its own checkpoint"
             raise ValueError(f"{why} needs a teacher: add `teacher: {{model: …}}`.")
+        if self.student.searched != getattr(self.method, "makes_student", False):
+            raise ValueError(
+                f"method {self.method.name} finds the student by itself; remove `student` (`student.max_length` may stay)."
+                if not self.student.searched
+                else "`student.searched` is for method kdnas; say who learns, as in `student: {num_layers: 3}`."
+            )
         if self.student.own_norms and self.share == "none":
             raise ValueError("`student.own_norms` is for layers that are used again; add `student: {share: sps}`, or drop it.")
         if self.determinism == "exact":
@@ -431,7 +452,7 @@ def complete(data: Any) -> Any:
             for key, value in data.items()}  # fmt: skip
     if isinstance(data.get("track"), str):
         data["track"] = [data["track"]]
-    data = student_of_method(data)
+    data = searched_student(student_of_method(data))
     method, train = data.get("method"), data.get("train", {})
     if isinstance(method, dict) and method.get("parity") is True and isinstance(train, dict):
         implied = getattr(METHODS.get(str(method.get("name"))), "parity_train", {})

@@ -26,10 +26,11 @@ class Best:
         self.tensors: dict[str, dict[str, Tensor]] = {}
 
     def take(self, net: nn.Module, step: int, name: str = WHOLE) -> None:
-        """Copy the current weights; tensors with two names (tied weights) are kept under the first."""
+        """Copy the current weights, frozen ones apart; tensors with two names (tied weights) are kept under the first."""
         first: dict[int, str] = {}
         for key, tensor in net.state_dict(keep_vars=True).items():
-            first.setdefault(id(tensor), key)
+            if tensor.requires_grad or not isinstance(tensor, nn.Parameter):
+                first.setdefault(id(tensor), key)
         kept = set(first.values())
         state = net.state_dict()
         self.tensors[name] = {key: tensor.detach().cpu().clone() for key, tensor in state.items() if key in kept}

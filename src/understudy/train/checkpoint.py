@@ -38,11 +38,13 @@ def named_parameters(net: nn.Module, objective: nn.Module) -> dict[str, nn.Param
 
 
 def _unshared(module: nn.Module) -> dict[str, Tensor]:
-    """The module's tensors; one that has two names (tied weights) is stored once, under its first."""
+    """The module's tensors that may change: all but frozen parameters. One that has two names (tied weights) is stored
+    once, under its first."""
     seen: set[int] = set()
     tensors = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
+        frozen = isinstance(tensor, nn.Parameter) and not tensor.requires_grad
+        if id(tensor) not in seen and not frozen:
             seen.add(id(tensor))
             tensors[name] = tensor.detach().cpu().contiguous()
     return tensors

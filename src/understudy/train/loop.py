@@ -127,6 +127,8 @@ class _Loop:
         began, saved_at = time.monotonic() - state.seconds, time.monotonic()
         self.net.train()
         order_epoch, batches = -1, []
+        if state.step == 0 and 0 in settings.evaluate_at and self.task.score is not None:
+            self.selection.evaluate(state, 0)
         with progress(self.planned, self.task.name, done=state.step) as bar:
             while state.step < (self.planned if until_step is None else min(until_step, self.planned)):
                 epoch, position = divmod(state.step, self.steps_per_epoch)
@@ -298,7 +300,8 @@ class _Loop:
     def _time_to_evaluate(self, position: int) -> bool:
         if self.task.score is None:
             return False
-        return (position + 1) % self.evaluate_every == 0 or position + 1 == self.steps_per_epoch
+        at_step = self.state.step in self.settings.evaluate_at
+        return at_step or (position + 1) % self.evaluate_every == 0 or position + 1 == self.steps_per_epoch
 
     # -- logging -------------------------------------------------------------------------------------------------------
 

@@ -8,11 +8,14 @@ from pydantic import Field
 
 from understudy.recipe.methods.automm import AutoMM
 from understudy.recipe.methods.finetune import FineTune
+from understudy.recipe.methods.kdnas import KDNAS
 from understudy.recipe.methods.maxidisc import MaxiDisc
 from understudy.recipe.methods.minidisc import MiniDisc
+from understudy.recipe.methods.mkd import MKD
 from understudy.recipe.methods.peakd import PeaKD
 
-Method = Annotated[AutoMM | FineTune | MaxiDisc | MiniDisc | PeaKD, Field(discriminator="name")]
-METHODS: dict[str, type[AutoMM | FineTune | MaxiDisc | MiniDisc | PeaKD]] = {
-    "automm": AutoMM, "finetune": FineTune, "maxidisc": MaxiDisc, "minidisc": MiniDisc, "peakd": PeaKD,
+Method = Annotated[AutoMM | FineTune | KDNAS | MaxiDisc | MiniDisc | MKD | PeaKD, Field(discriminator="name")]
+METHODS: dict[str, type[AutoMM | FineTune | KDNAS | MaxiDisc | MiniDisc | MKD | PeaKD]] = {
+    "automm": AutoMM, "finetune": FineTune, "kdnas": KDNAS, "maxidisc": MaxiDisc, "minidisc": MiniDisc, "mkd": MKD,
+    "peakd": PeaKD,
 }  # fmt: skip

@@ -1,0 +1,38 @@
+"""`train.only`: what is frozen before a fit, and what becomes of the adapted student after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from understudy.adapters import active, extract, freeze, inject, installed, merge, mergeable
+from understudy.adapters.files import write_adapter
+from understudy.lab.models import copy_of
+from understudy.models.model import Model
+from understudy.recipe.adapter import BottleneckAdapter, written_out
+from understudy.recipe.settings import TrainSettings
+
+
+def prepare(model: Model, settings: TrainSettings, *, seed: int) -> None:
+    """Freeze what is not to be trained, in place; with `only: adapter` put one in unless there is one already."""
+    if settings.only == "all":
+        return
+    if settings.only == "adapter" and active(model.net) is None:
+        adapter = settings.adapter or BottleneckAdapter.model_validate(written_out("pfeiffer"))
+        inject(model.net, adapter, seed=seed)
+    freeze(model.net, adapter=active(model.net) if settings.only == "adapter" else None)
+
+
+def deliver(model: Model, folder: Path, *, base: str) -> Model:
+    """Write the adapter of an adapted model, with its head, into `folder/adapter`; return the model as it is to be saved.
+
+    What can be merged is: the student is then a stock model. A bottleneck stays, and is loaded after `import understudy`.
+    """
+    name = active(model.net)
+    if name is None:
+        return model
+    write_adapter(folder / "adapter", extract(model.net, name, head=True), model.net, base=base)
+    if not mergeable(installed(model.net)[name]):
+        return model
+    merged = copy_of(model)
+    merge(merged.net, name)
+    return merged

@@ -1,0 +1,140 @@
+"""mKD: an adapter is trained on a large model, moved to a small one, and trained further there (Klimaszewski,
+Andruszkiewicz & Birch 2024).
+
+    1  the teacher's adapter is trained, its base frozen            lab.teacher with `teacher.finetune: {only: adapter}`
+    2  prune and align: layers chosen, dimensions by correlation    adapters/transfer, no labels, no gradients
+    3  the student's adapter and head are trained, base frozen      lab.fit with `train.only: adapter`
+
+Beyond the original the student may learn from the adapted teacher's outputs in stage 3. docs/mkd.md lists every knob.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from understudy.adapters import Adapter, active, extract, put
+from understudy.adapters.files import read_adapter
+from understudy.adapters.transfer import Plan, plan, transfer
+from understudy.base.errors import RecipeError
+from understudy.base.progress import say
+from understudy.base.schedule import extremes
+from understudy.lab import Lab, Source, copy_of
+from understudy.models.anatomy import anatomy
+from understudy.models.model import Model, digest
+from understudy.objective import Objective
+from understudy.objective.automm import automm_objective
+from understudy.objective.terms import hard_labels
+from understudy.recipe.settings import MKD, AutoMM, Recipe
+
+
+def distil(cfg: MKD, lab: Lab) -> Model:
+    """All three stages, each a durable step."""
+    require(cfg, lab.recipe)
+    teacher = adapted_teacher(cfg, lab)
+    student = lab.student()
+    adapter = extract(teacher.model.net, active(teacher.model.net) or "", head=True)
+    how = plan(lab.pretrained().model.net.config, student.net.config, adapter.config, cfg)
+    for line in how.lines():
+        say(f"Transfer: {line}.")
+    adapter, notes = moved(lab, teacher, student, adapter, how)
+    put(student.net, adapter)
+    about = cfg.model_dump(mode="json", include={"soft_label_weight", "temperature"})
+    objective, source = _objective(cfg, lab, teacher, student)
+    trained = lab.fit("student", student, objective, teacher=source, about=about)
+    return dataclasses.replace(trained, notes=(*trained.notes, *notes))
+
+
+def require(cfg: MKD, recipe: Recipe) -> None:
+    """Raise RecipeError for what could only fail after the teacher was trained."""
+    if recipe.train.only != "adapter":
+        raise RecipeError("mkd trains an adapter of the student: set `train: {only: adapter}`.")
+    finetune = recipe.teacher.finetune if recipe.teacher else None
+    if cfg.adapter is None and (finetune is None or finetune.only != "adapter"):
+        raise RecipeError(
+            "mkd needs an adapter of the teacher: let one be trained with `teacher: {finetune: {only: adapter, …}}`, or give "
+            "the folder of one as `method.adapter`."
+        )
+    if cfg.adapter is not None and finetune is not None:
+        raise RecipeError("`method.adapter` is trained already; remove `teacher.finetune`.")
+
+
+def adapted_teacher(cfg: MKD, lab: Lab) -> Source:
+    """The teacher with its adapter: trained here, or read from a folder."""
+    if cfg.adapter is None:
+        return lab.teacher()
+    model = copy_of(lab.pretrained().model)
+    for line in put(model.net, read_adapter(Path(cfg.adapter).expanduser(), model.net)):
+        say(line)
+    return Source(model, digest(model.net))
+
+
+def moved(lab: Lab, teacher: Source, student: Model, adapter: Adapter, how: Plan) -> tuple[Adapter, list[str]]:
+    """The adapter for the student, made once; and sentences for the report."""
+    bare = lab.pretrained().model
+    about = {
+        "name": "transfer", "teacher": teacher.digest, "student": digest(student.net), "plan": how.as_dict(),
+        "rows": lab.data.digest() if how.align == "lsa" else None, "seed": lab.recipe.seed,
+    }  # fmt: skip
+
+    def make() -> dict[str, np.ndarray]:
+        for model in (bare, student):
+            model.net.to(lab.device)
+        found = transfer(
+            bare, student, adapter, how, rows=lab.data.train, task=lab.data.task, seed=lab.recipe.seed,
+            max_length=lab.recipe.task.max_length,
+        )  # fmt: skip
+        arrays = {f"tensor/{layer}/{place}/{name}": value.numpy() for (layer, place, name), value in found.adapter.tensors.items()}
+        arrays |= {f"head/{name}": value.numpy() for name, value in found.adapter.head.items()}
+        return arrays | {"report": np.frombuffer(json.dumps(found.report).encode(), np.uint8)}
+
+    arrays = lab.keep_arrays("transfer", about, make)
+    report = json.loads(arrays["report"].tobytes())
+    tensors: dict[Any, torch.Tensor] = {}
+    head: dict[str, torch.Tensor] = {}
+    for key, value in arrays.items():
+        kind, _, rest = key.partition("/")
+        if kind == "tensor":
+            layer, place, name = rest.split("/")
+            tensors[int(layer), place, name] = torch.from_numpy(value.copy())
+        elif kind == "head":
+            head[rest] = torch.from_numpy(value.copy())
+    return Adapter(how.module, tensors, head), told(how, report)
+
+
+def told(how: Plan, report: dict[str, Any]) -> list[str]:
+    """What is worth knowing about a transfer, in sentences."""
+    notes = [f"transfer: {line}." for line in how.lines()]
+    if "correlation" in report:
+        share = report["matched_tokens"]
+        mean = float(np.mean([line["correlation"] for line in report["correlation"]]))
+        notes.append(
+            f"transfer: {share['tokens']:,} tokens matched ({share['share_of_student']:.0%} of the student's); mean correlation of "
+            f"the assigned dimensions {mean:.3f}."
+        )
+    return [*notes, f"transfer: head {report['head']}."]
+
+
+def _objective(cfg: MKD, lab: Lab, teacher: Source, student: Model) -> tuple[Objective, Source | None]:
+    """Labels; with soft_label_weight the adapted teacher's outputs as well."""
+    kind = lab.data.task.kind
+    if extremes(cfg.soft_label_weight)[1] == 0:
+        return Objective(hard=hard_labels(kind)), None
+    ours, theirs = anatomy(student.net), anatomy(teacher.model.net)
+    loss = AutoMM(
+        temperature=cfg.temperature, hard_label_weight=1.0, soft_label_weight=cfg.soft_label_weight,
+        output_feature_loss_weight=0.0, hidden_weight=0.0,
+    )  # fmt: skip
+    objective = automm_objective(
+        loss, task_kind=kind, num_labels=max(1, len(lab.data.task.labels)), student_width=ours.width(student.net),
+        teacher_width=theirs.width(teacher.model.net), student_layers=ours.num_layers(student.net),
+        teacher_layers=theirs.num_layers(teacher.model.net), teacher_head=None, seed=lab.recipe.seed, same_tokens=False,
+    )  # fmt: skip
+    return objective, teacher
+
+

@@ -1,0 +1,28 @@
+"""The settings of `method: {name: mkd}`."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from understudy.recipe.transfer import TransferSettings
+from understudy.recipe.types import Temperature, Text, Weight
+
+
+class MKD(TransferSettings):
+    """An adapter trained on the teacher, moved to the student, and trained further there (mKD)."""
+
+    summary: ClassVar[str] = "move an adapter (bottleneck, LoRA) that was trained on the teacher to the student, and go on from there"
+    needs: ClassVar[str] = "a teacher at least as wide as the student, in any language and with any tokenizer"
+    needs_teacher: ClassVar[bool] = True
+
+    name: Literal["mkd"] = Field(default="mkd", description="this method")
+    adapter: Text | None = Field(
+        default=None, description="the folder of an adapter that was trained on `teacher.model` already (peft or AdapterHub layout); "
+        "null = train one here, as `teacher.finetune` says"
+    )  # fmt: skip
+    soft_label_weight: Weight = Field(
+        default=0.0, description="weight of the adapted teacher's softened outputs beside the labels; the original has none"
+    )
+    temperature: Temperature = Field(default=2.0, description="softens both logits where soft_label_weight is above 0")
