@@ -19,6 +19,7 @@ from understudy.data.types import Example, TaskData
 from understudy.evaluate.metrics import Predictions
 from understudy.evaluate.predict import predict
 from understudy.lab import models
+from understudy.lab.adapting import prepare
 from understudy.lab.bare import held_out_name, require_outputs
 from understudy.lab.encodings import Encodings, same_task, scale_of
 from understudy.lab.fits import Job, fit_key, prepared, score_bare
@@ -162,6 +163,7 @@ class Lab:
             RecipeError: a term needs outputs that model or teacher do not have; or the name is taken.
         """
         require_outputs(name, model, objective, teacher.model if teacher else None)
+        prepare(model, settings or self.recipe.train, seed=self.recipe.seed if seed is None else seed)
         rows = rows or self.data
         length = max_length or self.recipe.student.max_length
         job = Job(
