@@ -11,10 +11,11 @@ import numpy as np
 from understudy.base import seeds
 from understudy.cache import content_digest
 from understudy.evaluate import measure
+from understudy.models.anatomy import Net
 from understudy.models.model import Model, digest
 from understudy.models.structure import num_units
 from understudy.recipe.methods.staged import Staged
-from understudy.recipe.prune import BudgetSettings
+from understudy.recipe.settings import Recipe
 from understudy.students.allocation import Allocation, Scores, allocate, fit_budget
 from understudy.students.importance import importance
 from understudy.students.sparsify import parameters_of, sparsify
@@ -29,7 +30,7 @@ EXACT, MEASURED = 14, 7
 def pruned(lab: Lab, model: Model) -> Model:
     """The recipe's student, cut from the fine-tuned teacher or from what was made of it, with the recipe's sparsity or budget."""
     found = allocation(lab, model, lab.recipe.student.sparsity)
-    note = describe(model, found)
+    note = f"student: {describe(model.net, found)}"
     if note not in lab.notes:
         lab.notes.append(note)
     return sparsify(model, found)
@@ -37,29 +38,47 @@ def pruned(lab: Lab, model: Model) -> Model:
 
 def allocation(lab: Lab, model: Model, sparsity: float | None) -> Allocation:
     """What stays of a model at a sparsity; None: at the recipe's budget. The larger contains the smaller."""
-    settings = lab.recipe.student.prune
-    at = partial(
+    at = rule(lab.recipe, scores_of(lab, model))
+    found = counted(lab.recipe, model.net, at, sparsity)
+    return at(_measured(lab, model, at)) if found is None else found
+
+
+def rule(recipe: Recipe, scores: Scores) -> Callable[[float], Allocation]:
+    """Sparsity -> what stays, as the recipe wants it cut."""
+    settings = recipe.student.prune
+    return partial(
         allocate,
-        scores_of(lab, model),
+        scores,
         min_heads=settings.min_heads,
         min_neurons=settings.min_neurons,
         uniform=settings.uniform,
         multiple=settings.multiple,
-        parity=_parity(lab),
+        parity=_parity(recipe),
     )
-    if sparsity is None:
-        assert settings.budget is not None
-        return at(_within(lab, model, at, settings.budget))
-    if settings.count == "encoder":
+
+
+def counted(recipe: Recipe, net: Net, at: Callable[[float], Allocation], sparsity: float | None) -> Allocation | None:
+    """What stays at a sparsity, or within a number of parameters; None for budgets that can only be measured.
+
+    Raises:
+        RecipeError: so few parameters that heads and neurons alone cannot make up for it.
+    """
+    settings = recipe.student.prune
+    if sparsity is not None and settings.count == "encoder":
         return at(sparsity)
-    cost = parameters_of(model.net, count="total")
-    limit = (1 - sparsity) * cost(at(0.0))
-    return fit_budget(at, cost, limit, what=f"student.sparsity {sparsity:g} of all parameters: the limit")
+    cost = parameters_of(net, count=settings.count)
+    if sparsity is not None:
+        limit = (1 - sparsity) * cost(at(0.0))
+        return fit_budget(at, cost, limit, what=f"student.sparsity {sparsity:g} of all parameters: the limit")
+    assert settings.budget is not None
+    if settings.budget.parameters is not None:
+        return fit_budget(at, cost, settings.budget.parameters, what=f"{_KEY}.parameters")
+    return None
 
 
 def scores_of(lab: Lab, model: Model) -> Scores:
     """Importance of a model's heads and neurons, measured once: it does not depend on the method, so runs share it."""
-    settings, parity = lab.recipe.student.prune, _parity(lab)
+    settings, parity = lab.recipe.student.prune, _parity(lab.recipe)
     name = "importance" if model is lab.teacher().model else "importance-student"
     if parity:
         rows = lab.data.select
@@ -88,9 +107,9 @@ def scores_of(lab: Lab, model: Model) -> Scores:
     return Scores(tuple(arrays[f"heads.{i}"] for i in layers), tuple(arrays[f"neurons.{i}"] for i in layers))
 
 
-def describe(model: Model, kept: Allocation) -> str:
+def describe(net: Net, kept: Allocation) -> str:
     """What is kept of a model, in numbers of the encoder and of the whole, so that nobody takes one for the other."""
-    all_heads, all_neurons = (tuple(tuple(range(number)) for number in each) for each in num_units(model.net))
+    all_heads, all_neurons = (tuple(tuple(range(number)) for number in each) for each in num_units(net))
     whole = Allocation(0.0, all_heads, all_neurons)
     heads, neurons = (
         f"{sum(map(len, some)):,} of {sum(map(len, each)):,}"
@@ -98,16 +117,18 @@ def describe(model: Model, kept: Allocation) -> str:
     )
     shares = []
     for count in ("encoder", "total"):
-        cost = parameters_of(model.net, count=count)
+        cost = parameters_of(net, count=count)
         shares.append(f"{cost(kept) / 1e6:,.2f} of {cost(whole) / 1e6:,.2f} million ({cost(kept) / cost(whole):.1%})")
     return (
-        f"student: {heads} heads and {neurons} neurons are kept. That is {shares[0]} parameters of its "
+        f"{heads} heads and {neurons} neurons are kept. That is {shares[0]} parameters of its "
         f"layers, and {shares[1]} of all, embeddings included, which are not cut."
     )
 
 
-def _within(lab: Lab, model: Model, at: Callable[[float], Allocation], budget: BudgetSettings) -> float:
-    """The least sparsity within a budget; decided once, since a clock does not say the same twice."""
+def _measured(lab: Lab, model: Model, at: Callable[[float], Allocation]) -> float:
+    """The least sparsity within a budget of operations or time; decided once, since a clock does not say the same twice."""
+    budget = lab.recipe.student.prune.budget
+    assert budget is not None
     run = lab.recipe.evaluate.latency
 
     def milliseconds(allocation: Allocation) -> float:
@@ -126,9 +147,6 @@ def _within(lab: Lab, model: Model, at: Callable[[float], Allocation], budget: B
         return measure.flops(sparsify(model, allocation).net, batch_size=run.batch_size, length=run.length)
 
     def search() -> float:
-        if budget.parameters is not None:
-            cost = parameters_of(model.net, count=lab.recipe.student.prune.count)
-            return fit_budget(at, cost, budget.parameters, what=f"{_KEY}.parameters").sparsity
         if budget.flops is not None:
             return fit_budget(at, operations, budget.flops, what=f"{_KEY}.flops", steps=EXACT).sparsity
         assert budget.latency_ms is not None
@@ -142,7 +160,7 @@ def _within(lab: Lab, model: Model, at: Callable[[float], Allocation], budget: B
 _KEY = "student.prune.budget"
 
 
-def _parity(lab: Lab) -> bool:
+def _parity(recipe: Recipe) -> bool:
     """Whether to prune as MiniDisc was released: said by itself, or with the method."""
-    own, method = lab.recipe.student.prune.parity, lab.recipe.method
+    own, method = recipe.student.prune.parity, recipe.method
     return own if own is not None else isinstance(method, Staged) and method.parity

@@ -100,12 +100,15 @@ def allocate(
             block that lost everything loses its output bias too.
 
     Raises:
-        RecipeError: a sparsity out of range.
+        RecipeError: a sparsity out of range, or more units to keep than there are.
     """
     # Deviates: as released the numbers are rounded layer by layer, which neither hits the target nor is defined for
     # heads whose size is no multiple of 8. Blocks of neurons are nested, whole heads are whole, and the total is right.
     if not 0 <= sparsity < 1:
         raise RecipeError(f"student.sparsity is {sparsity:g}; it is the share that goes, at least 0 and below 1.")
+    for name, floor, layers in (("heads", min_heads, scores.heads), ("neurons", min_neurons, scores.neurons)):
+        if floor > (most := max(map(len, layers))):
+            raise RecipeError(f"student.prune.min_{name} is {floor}, but a layer has no more than {most} {name}.")
     level = scores.normalised()
     heads = _kept(level.heads, sparsity, floor=min_heads, block=1, uniform=uniform)
     neurons = _kept(level.neurons, sparsity, floor=min_neurons, block=1 if parity else multiple, uniform=uniform)

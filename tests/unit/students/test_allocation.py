@@ -144,6 +144,13 @@ def test_a_share_is_a_share(sparsity: float):
         allocate(random_scores(), sparsity)
 
 
+def test_a_floor_cannot_be_above_what_there_is():
+    with pytest.raises(RecipeError, match=r"student\.prune\.min_heads is 20, but a layer has no more than 12 heads"):
+        allocate(random_scores(), 0.5, min_heads=20)
+    with pytest.raises(RecipeError, match=r"min_neurons is 4000, but a layer has no more than 3072 neurons"):
+        allocate(random_scores(), 0.5, min_neurons=4000)
+
+
 def test_scores_that_are_no_numbers_are_refused():
     with pytest.raises(RecipeError, match="layer 1 are not finite"):
         Scores((np.ones(2), np.array([1.0, np.nan])), (np.ones(2), np.ones(2)))
