@@ -265,6 +265,44 @@ def verify(
 
 
 @app.command()
+def transfer(
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="An adapter's folder (peft, AdapterHub).", show_default=False)],
+    source: Annotated[str, typer.Option("--from", metavar="MODEL", help="The model it was trained on.", show_default=False)],
+    target: Annotated[str, typer.Option("--to", metavar="MODEL", help="The model it is for.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The new adapter's folder.", show_default=False)],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="How, as in layer_map=last align=lsa.", show_default=False),
+    ] = None,
+    texts: Annotated[
+        Path | None, typer.Option("--texts", metavar="FILE", help="Texts to align the two models on.", show_default=False)
+    ] = None,
+    layout: Annotated[str, typer.Option(metavar="LAYOUT", help="auto, peft or adapterhub.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Which texts are drawn.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Move a trained adapter to another model.
+
+    Layers are chosen and, where the models differ, dimensions matched by correlation; nothing is trained. The plan is
+    printed before it is executed. The settings are those of method mkd (docs/mkd.md).
+
+    Example: understudy transfer runs/large/adapter --from big --to small --texts mails.txt --out small-adapter
+    """
+    with _guard():
+        from understudy.adapters.transfer.command import transfer_folder
+        from understudy.recipe.transfer import transfer_settings
+
+        report = transfer_folder(
+            adapter, teacher=source, student=target, out=out, texts=texts, settings=transfer_settings(settings or []), seed=seed,
+            layout=layout,
+        )  # fmt: skip
+        if as_json:
+            _print_json(report)
+        else:
+            _print(f"adapter  {out}")
+
+
+@app.command()
 def doctor(
     network: Annotated[bool, typer.Option("--network", help="Also try to reach the Hugging Face Hub.")] = False,
     as_json: Json = False,
