@@ -59,3 +59,23 @@ class TransferSettings(Settings):
         if "topk" in data:
             data = {"num_samples": data["topk"], **{key: value for key, value in data.items() if key != "topk"}}
         return {**_PARITY, **data} if data.get("parity") is True else data
+
+
+def transfer_settings(arguments: list[str]) -> TransferSettings:
+    """From `key=value` arguments. Raises RecipeError for one that is not known or out of bounds."""
+    from pydantic import ValidationError
+
+    from understudy.base import yaml
+    from understudy.base.errors import RecipeError
+
+    given: dict[str, Any] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise RecipeError(f"command line: '{argument}': a setting is written key=value, as in layer_map=last.")
+        given[key] = yaml.parse(value, f"command line: {key}").data
+    try:
+        return TransferSettings.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RecipeError(f"command line: {'.'.join(map(str, first['loc'])) or 'settings'}: {first['msg']}.") from None
