@@ -17,7 +17,7 @@ from understudy.base.errors import RecipeError
 from understudy.base.progress import say
 from understudy.data.types import LOWER_IS_BETTER
 from understudy.lab import Lab, Source
-from understudy.lab.stages import about, costs, objective_for, outcome, scale_of, student_of, target_of, together
+from understudy.lab.stages import about, costs, objective_for, outcome, scale_of, student_of, target_of, together, units
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model, digest
 from understudy.recipe.methods.maxidisc import MaxiDisc
@@ -34,6 +34,10 @@ def distil(cfg: MaxiDisc, lab: Lab) -> Model:
     found = ways(cfg, target, depth)
     trials = [_trial(cfg, lab, way, seed, depth) for way in found for seed in seeds]
     if len(trials) == 1:
+        about_costs = {"stages": [stage["stage"] for stage in trials[0]["stages"]]}
+        direct = units(1.0, [scale_of(target, depth)])
+        spent = {"stages": trials[0]["stages"], "total": together(trials[0]["stages"]), "direct": direct}
+        lab.keep("cost", about_costs, lambda: spent)
         return _walk(cfg, lab, found[0], seeds[0])
     made = _compared(trials, lab.data.task.select)
     kept = lab.keep("trials", {"trials": [[trial["way"], trial["seed"], trial["score"]] for trial in trials]}, lambda: made)
