@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import subprocess
@@ -31,6 +32,11 @@ class Hide(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(f"{{name}} is hidden", name=name)
 sys.meta_path.insert(0, Hide())
 """
+
+
+def no_traces(monkeypatch: Any) -> None:
+    """torch traces every step of an export for whoever listens, and pytest's capture does: that doubles the time."""
+    monkeypatch.setattr(logging.getLogger("torch.__trace"), "handlers", [])
 
 
 def student(family: str = "bert", kind: str = "classification", *, types: bool = False, **changes: Any) -> Model:

