@@ -266,7 +266,7 @@ def verify(
 
 @app.command()
 def transfer(
-    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="An adapter's folder (peft, AdapterHub).", show_default=False)],
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="An adapter's folder.", show_default=False)],
     source: Annotated[str, typer.Option("--from", metavar="MODEL", help="The model it was trained on.", show_default=False)],
     target: Annotated[str, typer.Option("--to", metavar="MODEL", help="The model it is for.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The new adapter's folder.", show_default=False)],

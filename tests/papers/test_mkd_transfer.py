@@ -269,11 +269,15 @@ def literal(teacher: Model, student: Model, adapter: Adapter, kind: str, *, ever
             for i, layer in enumerate(layers):
                 if kind == "pfeiffer":
                     spot = layer.output.dropout
-                    handles.append(spot.register_forward_hook(lambda m, a, out, i=i: caught.update({i: out[0]})))
+                    handles.append(spot.register_forward_hook(lambda m, a, out, i=i, caught=caught: caught.update({i: out[0]})))
                 else:
                     spot = layer.attention.self.query
                     last = layers[-1].attention.self.query
-                    hook = lambda m, a, out, i=i, last=last: (caught.update({i: a[0][0]}), last.forward(a[0]))[1]  # noqa: E731
+
+                    def hook(m, a, out, i=i, last=last, caught=caught):
+                        caught[i] = a[0][0]
+                        return last.forward(a[0])
+
                     handles.append(spot.register_forward_hook(hook))
             source.net(input_ids=ids)
             for handle in handles:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from understudy.adapters import active, extract, freeze, inject, installed, merge, mergeable
 from understudy.adapters.files import write_adapter
@@ -12,14 +13,15 @@ from understudy.recipe.adapter import BottleneckAdapter, written_out
 from understudy.recipe.settings import TrainSettings
 
 
-def prepare(model: Model, settings: TrainSettings, *, seed: int) -> None:
+def prepare(model: Model, settings: TrainSettings, method: Any, *, seed: int) -> None:
     """Freeze what is not to be trained, in place; with `only: adapter` put one in unless there is one already."""
-    if settings.only == "all":
+    only = getattr(method, "trains", "all") if settings.only == "auto" else settings.only
+    if only == "all":
         return
-    if settings.only == "adapter" and active(model.net) is None:
+    if only == "adapter" and active(model.net) is None:
         adapter = settings.adapter or BottleneckAdapter.model_validate(written_out("pfeiffer"))
         inject(model.net, adapter, seed=seed)
-    freeze(model.net, adapter=active(model.net) if settings.only == "adapter" else None)
+    freeze(model.net, adapter=active(model.net) if only == "adapter" else None)
 
 
 def deliver(model: Model, folder: Path, *, base: str) -> Model:

@@ -21,6 +21,7 @@ import torch
 from understudy.adapters import Adapter, active, extract, put
 from understudy.adapters.files import read_adapter
 from understudy.adapters.transfer import Plan, plan, transfer
+from understudy.adapters.transfer.plan import layer_sources
 from understudy.base.errors import RecipeError
 from understudy.base.progress import say
 from understudy.base.schedule import extremes
@@ -52,12 +53,12 @@ def distil(cfg: MKD, lab: Lab) -> Model:
 
 def require(cfg: MKD, recipe: Recipe) -> None:
     """Raise RecipeError for what could only fail after the teacher was trained."""
-    if recipe.train.only != "adapter":
-        raise RecipeError("mkd trains an adapter of the student: set `train: {only: adapter}`.")
+    if recipe.train.only not in ("auto", "adapter"):
+        raise RecipeError(f"mkd trains an adapter of the student; `train.only: {recipe.train.only}` cannot be.")
     finetune = recipe.teacher.finetune if recipe.teacher else None
-    if cfg.adapter is None and (finetune is None or finetune.only != "adapter"):
+    if cfg.adapter is None and (finetune is None or finetune.only not in ("auto", "adapter")):
         raise RecipeError(
-            "mkd needs an adapter of the teacher: let one be trained with `teacher: {finetune: {only: adapter, …}}`, or give "
+            "mkd needs an adapter of the teacher: let one be trained with `teacher: {finetune: {…}}`, or give "
             "the folder of one as `method.adapter`."
         )
     if cfg.adapter is not None and finetune is not None:
@@ -89,7 +90,8 @@ def moved(lab: Lab, teacher: Source, student: Model, adapter: Adapter, how: Plan
             bare, student, adapter, how, rows=lab.data.train, task=lab.data.task, seed=lab.recipe.seed,
             max_length=lab.recipe.task.max_length,
         )  # fmt: skip
-        arrays = {f"tensor/{layer}/{place}/{name}": value.numpy() for (layer, place, name), value in found.adapter.tensors.items()}
+        tensors = found.adapter.tensors.items()
+        arrays = {f"tensor/{layer}/{place}/{name}": value.numpy() for (layer, place, name), value in tensors}
         arrays |= {f"head/{name}": value.numpy() for name, value in found.adapter.head.items()}
         return arrays | {"report": np.frombuffer(json.dumps(found.report).encode(), np.uint8)}
 
@@ -114,8 +116,8 @@ def told(how: Plan, report: dict[str, Any]) -> list[str]:
         share = report["matched_tokens"]
         mean = float(np.mean([line["correlation"] for line in report["correlation"]]))
         notes.append(
-            f"transfer: {share['tokens']:,} tokens matched ({share['share_of_student']:.0%} of the student's); mean correlation of "
-            f"the assigned dimensions {mean:.3f}."
+            f"transfer: {share['tokens']:,} tokens matched ({share['share_of_student']:.0%} of the student's); mean correlation "
+            f"of the assigned dimensions {mean:.3f}."
         )
     return [*notes, f"transfer: head {report['head']}."]
 
@@ -138,3 +140,10 @@ def _objective(cfg: MKD, lab: Lab, teacher: Source, student: Model) -> tuple[Obj
     return objective, teacher
 
 
+
+
+def fits(cfg: MKD, teacher_layers: int, student_layers: int, teacher_width: int, student_width: int) -> None:
+    """Raise RecipeError where no plan can be made for models of these sizes, before anything is trained."""
+    layer_sources(cfg.layer_map, teacher_layers, student_layers)
+    if student_width > teacher_width:
+        raise RecipeError(f"mkd: the student is wider ({student_width}) than the teacher ({teacher_width}); choose a wider teacher.")

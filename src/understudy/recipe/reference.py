@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from understudy.base.errors import RecipeError
 from understudy.base.suggest import did_you_mean
+from understudy.recipe.adapter import KINDS
 from understudy.recipe.methods import METHODS
 from understudy.recipe.settings import (
     BudgetSettings,
@@ -79,7 +80,8 @@ def reference() -> str:
         ("teacher", TeacherSettings), ("student", StudentSettings), ("student.config", StudentConfig),
         ("student.prune", PruneSettings), ("student.prune.budget", BudgetSettings),
         *(section for name, model in METHODS.items() for section in _method_sections(name, model)),
-        ("train", TrainSettings), ("evaluate", EvaluateSettings), ("evaluate.latency", LatencySettings),
+        ("train", TrainSettings), *((f"train.adapter (kind: {name})", model) for name, model in KINDS.items()),
+        ("evaluate", EvaluateSettings), ("evaluate.latency", LatencySettings),
         ("cache", CacheSettings), ("schedules", Schedule),
     ]  # fmt: skip
     parts = [_PREFACE, _table(Recipe)]

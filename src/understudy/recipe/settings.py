@@ -34,8 +34,8 @@ from understudy.recipe.types import (
 )
 
 __all__ = [
-    "AutoMM", "BudgetSettings", "CacheSettings", "ColumnSettings", "EvaluateSettings", "FileSettings",
-    "FineTune", "LatencySettings", "MKD", "MaxiDisc", "Method", "MiniDisc", "PeaKD", "PositiveSchedule", "PruneSettings", "Recipe",
+    "MKD", "AutoMM", "BudgetSettings", "CacheSettings", "ColumnSettings", "EvaluateSettings", "FileSettings",
+    "FineTune", "LatencySettings", "MaxiDisc", "Method", "MiniDisc", "PeaKD", "PositiveSchedule", "PruneSettings", "Recipe",
     "Schedule", "Settings", "StudentConfig", "StudentSettings", "TaskSettings", "TeacherSettings",
     "TrainSettings",
 ]  # fmt: skip
@@ -218,13 +218,14 @@ class TrainSettings(Settings):
         description="on a NaN or infinite loss or gradient: stop (exit code 5), or skip the step and record it",
     )
     compile: Flag = Field(default=False, description="torch.compile; not with determinism: exact")
-    only: Literal["all", "adapter", "head"] = Field(
-        default="all",
-        description="what is trained: the whole model; an adapter and the task's head, with the rest frozen; the head alone",
+    only: Literal["auto", "all", "adapter", "head"] = Field(
+        default="auto",
+        description="what is trained: all of the model; an adapter and the task's head, with the rest frozen; the head alone; "
+        "auto = what the method trains (mkd: adapter, else all)",
     )
     adapter: Adapter | None = Field(
-        default=None, description="with `only: adapter`: which, as in pfeiffer[reduction_factor=8], houlsby, parallel, lora[r=8], "
-        "ia3; null = pfeiffer"
+        default=None, description="with `only: adapter`: which, as in pfeiffer[reduction_factor=8], houlsby, parallel, "
+        "lora[r=8], ia3; null = pfeiffer"
     )  # fmt: skip
     evaluate_at: tuple[Count, ...] = Field(
         default=(), description="score the selection rows after so many optimiser steps as well; 0 = before the first"

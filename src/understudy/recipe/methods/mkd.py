@@ -13,14 +13,16 @@ from understudy.recipe.types import Temperature, Text, Weight
 class MKD(TransferSettings):
     """An adapter trained on the teacher, moved to the student, and trained further there (mKD)."""
 
-    summary: ClassVar[str] = "move an adapter (bottleneck, LoRA) that was trained on the teacher to the student, and go on from there"
+    summary: ClassVar[str] = "move an adapter (bottleneck, LoRA) trained on the teacher to the student, and train on from there"
     needs: ClassVar[str] = "a teacher at least as wide as the student, in any language and with any tokenizer"
     needs_teacher: ClassVar[bool] = True
+    trains: ClassVar[str] = "adapter"
+    """What `train.only: auto` stands for, for the teacher, the baseline and the student."""
 
     name: Literal["mkd"] = Field(default="mkd", description="this method")
     adapter: Text | None = Field(
-        default=None, description="the folder of an adapter that was trained on `teacher.model` already (peft or AdapterHub layout); "
-        "null = train one here, as `teacher.finetune` says"
+        default=None, description="the folder of an adapter that was trained on `teacher.model` already (peft or AdapterHub "
+        "layout); null = train one here, as `teacher.finetune` says"
     )  # fmt: skip
     soft_label_weight: Weight = Field(
         default=0.0, description="weight of the adapted teacher's softened outputs beside the labels; the original has none"
