@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.base.errors import RecipeError, ResourceError, UnderstudyError
 from understudy.recipe.load import load_recipe, recipe_hash
-from understudy.recipe.settings import AutoMM, PeaKD, Recipe, TeacherSettings
+from understudy.recipe.settings import MKD, AutoMM, PeaKD, Recipe, TeacherSettings
 
 if TYPE_CHECKING:
     from understudy.data.types import TaskData
@@ -251,6 +251,12 @@ def _teaches_as_it_is(settings: TeacherSettings, source: Source, recipe: Recipe,
 
 def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Sizes) -> None:
     """Build the objective for these sizes: layer maps, projections and combinations of settings are judged there."""
+    if isinstance(recipe.method, MKD):
+        from understudy.methods import mkd
+
+        mkd.require(recipe.method, recipe)
+        mkd.fits(recipe.method, teacher.layers, student.layers, teacher.width, student.width)
+        return
     if isinstance(recipe.method, PeaKD) and data is not None:
         _peakd(recipe.method, recipe, data, teacher, student)
     if not isinstance(recipe.method, AutoMM) or data is None:
