@@ -27,7 +27,14 @@ from understudy.lab.keys import VERSIONS, safe
 from understudy.lab.models import Source
 from understudy.lab.pruning import allocation
 from understudy.lab.replay import Replay
-from understudy.lab.saved import read_arrays, read_predictions, write_arrays, write_predictions
+from understudy.lab.saved import (
+    read_arrays,
+    read_predictions,
+    read_projections,
+    write_arrays,
+    write_predictions,
+    write_projections,
+)
 from understudy.lab.steps import finish, finish_fit, is_finished, load_fit, open_step, read_done
 from understudy.lab.teaching import DAY, signals_of
 from understudy.lab.together import best_models
@@ -188,6 +195,7 @@ class Lab:
                     outcome = fit(prepared(self, job, folder), self.stop)
                     if accelerator().is_main_process:
                         score_bare(self, job, folder)
+                        write_projections(folder, objective)
                         scale, notes = self.scale_of(job.rows), [f"{name}: {note}" for note in objective.notes()]
                         made = {"model": model} if views is None else best_models(folder, model, views)
                         finish_fit(folder, made, outcome, notes=notes, scale=scale, shared=shared)
@@ -197,6 +205,7 @@ class Lab:
         self.notes += done.get("notes", [])
         if views is not None:
             return model
+        read_projections(folder, objective)
         model = load_fit(name, folder, job.rows.task, scale=self.scale_of(job.rows))
         if model.bare:
             self._bare[digest(model.net)] = folder

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from understudy.lab.lab import Lab
 
 
+FOUND = "found sizes"
+"""What a searching method remembers its student's sizes under (`Lab.once`)."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A teacher as a method sees it: the model, and the digest that names it in keys."""
@@ -108,8 +112,14 @@ def _built(lab: Lab) -> Model:
     if settings.config is not None:
         sizes = settings.config.model_dump(exclude_none=True)
         return fresh(lab.pretrained().model, sizes, seed=lab.recipe.seed)
+    if settings.searched:
+        return fresh(lab.pretrained().model, lab.once(FOUND, _not_found_yet), seed=lab.recipe.seed)
     start = lab.pretrained() if settings.init == "pretrained" and not settings.prunes else lab.teacher()
     if settings.prunes and settings.num_layers is None and isinstance(settings.keep, str):
         return pruned(lab, start.model)
     kept = keep_layers(start.model, settings.keep, num_layers=settings.num_layers)
     return pruned(lab, kept) if settings.prunes else kept
+
+
+def _not_found_yet() -> dict[str, int]:
+    raise RecipeError("The student of this recipe is found by its method, which has not run yet.")

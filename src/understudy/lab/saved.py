@@ -11,6 +11,9 @@ from understudy.base import disk
 from understudy.data.types import Example
 from understudy.evaluate.metrics import Predictions
 from understudy.evaluate.predict import gold_labels
+from understudy.objective import Objective
+
+PROJECTIONS = "projections.safetensors"
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -26,6 +29,23 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     return load_file(folder / "arrays.safetensors")
+
+
+def write_projections(folder: Path, objective: Objective) -> None:
+    """What an objective trained along with the student, for a later fit that goes on with it."""
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in objective.projections.state_dict().items()}
+    if tensors:
+        disk.write_bytes(folder / PROJECTIONS, save(tensors))
+
+
+def read_projections(folder: Path, objective: Objective) -> None:
+    """Give an objective back what `write_projections` wrote; steps made before that was kept have nothing."""
+    from safetensors.torch import load_file
+
+    if (folder / PROJECTIONS).exists():
+        objective.projections.load_state_dict(load_file(folder / PROJECTIONS))
 
 
 def write_predictions(folder: Path, made: Predictions) -> None:

@@ -101,6 +101,10 @@ class KDNAS(Settings):
     needs: ClassVar[str] = "a teacher, plain text or any task; no `student`: the method makes it"
     needs_teacher: ClassVar[bool] = True
     makes_student: ClassVar[bool] = True
+    student_example: ClassVar[dict[str, Any]] = {"searched": True}
+    parity_train: ClassVar[dict[str, Any]] = {
+        "epochs": 10, "lr": 5e-5, "batch_size": 8, "schedule": "constant", "warmup": 0.0, "max_grad_norm": None,
+    }  # fmt: skip
 
     name: Literal["kdnas"] = Field(default="kdnas", description="this method")
     parity: Annotated[Literal["none", "main", "refactor"], BeforeValidator(lambda value: _NAMES.get(value, value))] = Field(
@@ -193,3 +197,11 @@ def _filled(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and isinstance(given.get(name), dict):
             merged[name] = _filled(given[name], value)
     return merged
+
+
+def searched_student(data: dict[str, Any]) -> dict[str, Any]:
+    """A recipe of this method, its student marked as the one that is searched, unless it names one."""
+    method, student = data.get("method"), data.get("student") or {}
+    if not isinstance(method, dict) or method.get("name") != "kdnas" or not isinstance(student, dict):
+        return data
+    return data if set(student) - {"max_length", "searched"} else {**data, "student": {**student, "searched": True}}
