@@ -137,17 +137,19 @@ def _padded(net: Net, row: Anatomy, batch: Batch, needs: Needs, trace: _Trace) -
         inputs["token_type_ids"] = pad(batch.token_type_ids, rows, num, longest)
 
     caught: dict[int, list[Tensor]] = {}
-    running: list[Tensor] = []  # outputs of the layer that is running
+    running: tuple[Any, ...] = ()  # the projections of the layer that is running, and what they gave
+    gave: list[Tensor] = []
 
     def enter(index: int) -> Any:
-        def start(module: Any, inputs: Any) -> None:
-            nonlocal running
-            running = caught[index] = []
+        def start(layer: Any, inputs: Any) -> None:
+            nonlocal running, gave
+            running, gave = row.qkv(layer), caught.setdefault(index, [])
 
         return start
 
     def catch(module: Any, inputs: Any, output: Tensor) -> None:
-        running.append(output)
+        if any(module is project for project in running):
+            gave.append(output)
 
     layers = row.layers(net)
     # Layers may share projections (a schedule), so an output belongs to the layer that was entered last.

@@ -11,6 +11,7 @@ from understudy.base import seeds
 from understudy.base.errors import RecipeError
 from understudy.base.suggest import did_you_mean
 from understudy.models.anatomy import anatomy
+from understudy.models.compact import stock_class_of, stock_config
 from understudy.models.model import Model
 
 # Sizes under the names that every family's configuration answers to; where it does not, its own name.
@@ -39,7 +40,7 @@ def fresh(teacher: Model, sizes: Mapping[str, Any], *, seed: int) -> Model:
     config = resized(teacher, sizes)
     try:
         with seeds.torch_seed(seed, "fresh", *sorted(sizes.items())):
-            net = type(teacher.net)(config)
+            net = stock_class_of(type(teacher.net))(config)
     except (ValueError, TypeError, KeyError) as error:
         raise RecipeError(f"student.config: a {row.family} of these sizes cannot be built: {error}") from None
     return Model(
@@ -55,9 +56,9 @@ def fresh(teacher: Model, sizes: Mapping[str, Any], *, seed: int) -> Model:
 
 
 def resized(teacher: Model, sizes: Mapping[str, Any]) -> Any:
-    """The teacher's configuration with other sizes. Raises RecipeError as `fresh` does."""
+    """The teacher's configuration with other sizes, that of a stock network. Raises RecipeError as `fresh` does."""
     row = anatomy(teacher.net)
-    config = copy.deepcopy(teacher.net.config)
+    config = stock_config(teacher.net)
     own_names = OWN_NAMES.get(row.family, {})
     allowed = [
         *SIZES,

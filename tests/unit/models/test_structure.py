@@ -13,6 +13,7 @@ from tiny_models import FAMILIES, tiny_ids, tiny_net
 
 from understudy.base.errors import DataError, RecipeError
 from understudy.data.encode import Batch
+from understudy.evaluate import measure
 from understudy.models.anatomy import anatomy
 from understudy.models.needs import Needs
 from understudy.models.signals import forward
@@ -163,6 +164,20 @@ def test_a_shared_network_is_cut_once_for_all_uses():
     assert anatomy(net).num_layers(net) == 4 and len(physical_layers(net)) == 2
     assert [layer.attention.self.num_attention_heads for layer in anatomy(net).layers(net)] == [1, 2, 1, 2]
     torch.testing.assert_close(net(ids).logits, whole(ids).logits, atol=1e-6, rtol=0)
+
+
+def test_flops_are_those_of_what_is_left():
+    """Each head: four projections and two products of length by length; each neuron: a row and a column; by hand."""
+    length, width, head = 6, 32, 8
+    full, left = tiny_net("bert"), tiny_net("bert")
+    cut(left, heads=HEADS, neurons=NEURONS)
+    of_head = 2 * length * width * head * 4 + 2 * 2 * length * length * head
+    of_neuron = 2 * 2 * length * width
+    gone = (12 - 5) * of_head + (3 * 48 - 51) * of_neuron
+    assert measure.flops(full, length=length) - measure.flops(left, length=length) == gone
+    reuse(left, ((0, False), (1, False), (2, False), (0, True)))
+    again = 2 * of_head + 3 * of_neuron
+    assert measure.flops(full, length=length) - measure.flops(left, length=length) == gone - again
 
 
 def test_schedules_of_stock_networks():

@@ -5,19 +5,23 @@ from __future__ import annotations
 import copy
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import FAMILIES, tiny_ids, tiny_net, tiny_tokenizer
 
 from understudy.base.errors import RecipeError
+from understudy.data.encode import Batch
 from understudy.evaluate import measure
 from understudy.models.anatomy import anatomy
 from understudy.models.load import load_model
 from understudy.models.model import Model, digest
+from understudy.models.needs import Needs
 from understudy.models.save import save_model
+from understudy.models.signals import forward
 from understudy.models.structure import cut, physical_layers, schedule_of, structure_of
 from understudy.recipe.types import ShareKind
-from understudy.students import share, unroll
+from understudy.students import fresh, keep_layers, share, unroll
 from understudy.students.share import KINDS, schedule_for
 
 
@@ -168,6 +172,33 @@ def test_unrolled_is_the_same_function(family: str, kind: str, tmp_path):
     assert torch.equal(type(flat.net).from_pretrained(folder).eval()(ids).logits, expected)
     assert digest(load_model(str(folder)).net) == digest(flat.net)
     assert unroll(flat) is flat
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_our_forward_tells_the_uses_apart(family: str):
+    """States, queries, keys and values of each use are those of a layer of its own, packed or padded."""
+    shared = share(teacher(family), "sps")
+    sizes = [7, 3, 5]
+    batch = Batch(tiny_ids(1, 15)[0], None, torch.tensor(sizes), sizes, None, np.arange(3))
+    needs = Needs(logits=True, hidden=(1, 2, 3, 4), qkv=(1, 3, 4))
+    got, expected = (forward(net, batch, needs, kind="classification") for net in (shared.net, unroll(shared).net))
+    torch.testing.assert_close(got.logits, expected.logits, atol=1e-6, rtol=0)
+    for index in needs.hidden:
+        torch.testing.assert_close(got.hidden[index], expected.hidden[index], atol=1e-6, rtol=0)
+    for index in needs.qkv:
+        for ours, theirs in zip(got.qkv[index], expected.qkv[index], strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+def test_what_is_made_of_a_student_with_a_structure():
+    shared, narrow = share(teacher(), "sps"), teacher(layers=3)
+    cut(narrow.net, heads=[[0], [1, 2], [3]])
+    young = fresh(shared, {"hidden_size": 16}, seed=0)
+    assert structure_of(young.net) is None and anatomy(young.net).num_layers(young.net) == 4
+    assert structure_of(keep_layers(narrow, [1, 2]).net).heads == ((1, 2), (3,))
+    with pytest.raises(RecipeError, match="unroll"):
+        keep_layers(shared, [0])
 
 
 @torch.no_grad()
