@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 
 from understudy.base import disk
+from understudy.base.circumstances import circumstances, other_circumstances
+from understudy.base.errors import RecipeError, VerifyError
 from understudy.base.progress import progress, say
 from understudy.data.batches import evaluation_batches
 from understudy.data.encode import IGNORE, Encoded, collate
@@ -35,6 +37,8 @@ _SHARD_EXAMPLES = 1024
 """Examples per shard at least: what a crash may cost."""
 _MAX_TOKENS = 8192
 """Tokens the teacher computes at once; part of the key, because it decides the rounding."""
+DTYPES = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
+"""What numbers are on disk. In memory and in losses they are fp32 again."""
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -166,10 +170,14 @@ class SignalCache:
         model: the teacher. Never changed, never trained.
         encoded: the examples in the teacher's own tokens.
         precision: fp32, bf16 or fp16: the arithmetic of the teacher's forward.
+        dtype: fp32, or fp16 for half the space: off by at most one part in 2048 (numbers below 6e-5: by 3e-8).
     """
 
-    def __init__(self, root: Path, *, model: Model, digest: str, encoded: Encoded, precision: str) -> None:
-        self.model, self.encoded, self.precision = model, encoded, precision
+    def __init__(
+        self, root: Path, *, model: Model, digest: str, encoded: Encoded, precision: str, dtype: str = "fp32"
+    ) -> None:
+        self.model, self.encoded, self.precision, self.dtype = model, encoded, precision, DTYPES[dtype]
+        self.file = f"data.f{8 * self.dtype.itemsize}"
         self.batches = evaluation_batches(encoded.lengths, max_tokens=_MAX_TOKENS)
         # A teacher does not read labels, but for those that say which tokens are asked about.
         seen = encoded if encoded.per_token else replace(encoded, labels=None)
@@ -178,6 +186,7 @@ class SignalCache:
             "teacher": digest,
             "examples": content_digest(seen),
             "precision": precision,
+            "dtype": dtype,
             "max_tokens": _MAX_TOKENS,
             "device": next(model.net.parameters()).device.type,
         }
@@ -223,7 +232,8 @@ class SignalCache:
         outputs = row.final_linear(net).out_features if needs.logits else 0
         widths = {"logits": outputs}
         return sum(
-            int(self.rows(field).sum()) * widths.get(field, row.width(net)) * 4 for field in _fields(needs)
+            int(self.rows(field).sum()) * widths.get(field, row.width(net)) * self.dtype.itemsize
+            for field in _fields(needs)
         )
 
     def fill(self, needs: Needs, count: Callable[[int], None], stop: StopRequest | None = None) -> None:
@@ -234,7 +244,7 @@ class SignalCache:
             stop: asked between two shards whether a signal wants the process to end.
         """
         fields = _fields(needs)
-        disk.write_json(self.folder / "about.json", self.about)
+        self._note_circumstances()
         missing: dict[int, list[str]] = {}
         for index in range(len(self.shards)):
             for field in fields:
@@ -252,6 +262,17 @@ class SignalCache:
                     if stop is not None and stop.received is not None:
                         raise stop.interruption("the teacher's outputs so far are saved.")
 
+    def _note_circumstances(self) -> None:
+        """Beside the store: what it is, and with what it was begun; not part of its key, but said when it differs."""
+        path = self.folder / "about.json"
+        try:
+            made_with = disk.read_json(path).get("made_with")
+        except (FileNotFoundError, VerifyError):
+            disk.write_json(path, {**self.about, "made_with": circumstances()})
+            return
+        if differs := other_circumstances(made_with):
+            say(f"teacher outputs: stored by another run with {differs}. Made here they could differ in the last bits.")
+
     def _compute(self, index: int, fields: list[str], bar: Any, count: Callable[[int], None]) -> None:
         needs = _needs_of(fields)
         if needs.logits or needs.feature:
@@ -267,7 +288,20 @@ class SignalCache:
             bar.advance(len(batch))
         for field in fields:
             with disk.commit_dir(self._shard(field, index)) as folder:
-                disk.write_bytes(folder / "data.f32", torch.cat(parts[field]).contiguous().numpy().tobytes())
+                disk.write_bytes(folder / self.file, self._stored(field, torch.cat(parts[field]).numpy()).tobytes())
+
+    def _stored(self, field: str, values: np.ndarray) -> np.ndarray:
+        """The numbers as they are written.
+
+        Raises:
+            RecipeError: they are too large for fp16.
+        """
+        largest = np.finfo(self.dtype).max
+        if self.dtype.itemsize < 4 and bool((np.isfinite(values) & (np.abs(values) > largest)).any()):
+            raise RecipeError(
+                f"cache.dtype: the teacher's {field} holds numbers beyond {largest:,.0f}, which fp16 cannot; use fp32."
+            )
+        return values.astype(self.dtype)
 
     def read(self, field: str) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
         """Memory-mapped shards, and for each example its shard and first row."""
@@ -279,8 +313,8 @@ class SignalCache:
             ends = np.cumsum(counts)
             shard_of[order], start_of[order] = index, ends - counts
             rows = int(ends[-1]) if len(ends) else 0
-            path = self._shard(field, index) / "data.f32"
-            flat = np.memmap(path, dtype=np.float32, mode="r") if path.stat().st_size else np.empty(0, np.float32)
+            path = self._shard(field, index) / self.file
+            flat = np.memmap(path, dtype=self.dtype, mode="r") if path.stat().st_size else np.empty(0, self.dtype)
             arrays.append(flat.reshape(rows, -1) if rows else flat.reshape(0, 0))
         return arrays, shard_of, start_of
 
@@ -298,7 +332,7 @@ class CachedTeacher:
         arrays, shard_of, start_of = self.fields[field]
         counts = self.cache.rows(field)
         rows = [arrays[shard_of[i]][start_of[i] : start_of[i] + counts[i]] for i in indices]
-        return torch.from_numpy(np.concatenate(rows))
+        return torch.from_numpy(np.concatenate(rows).astype(np.float32, copy=False))
 
     def signals(self, indices: Sequence[int] | np.ndarray) -> Signals:
         signals = Signals(sizes=[int(self.lengths[i]) for i in indices])

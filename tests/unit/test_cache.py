@@ -14,7 +14,7 @@ import torch
 
 from understudy import cache as cache_module
 from understudy.base import disk
-from understudy.base.errors import Interrupted, ResourceError
+from understudy.base.errors import Interrupted, RecipeError, ResourceError
 from understudy.cache import CachedTeacher, LiveTeacher, SignalCache, content_digest
 from understudy.models.model import digest
 from understudy.models.needs import Needs, Signals
@@ -66,6 +66,40 @@ def test_stored_signals_are_the_teachers(kind: str, tmp_path: Path):
         assert tensors(one).keys() == tensors(other).keys()
         for name, value in tensors(one).items():
             torch.testing.assert_close(tensors(other)[name], value, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_half_precision_on_disk_takes_half_the_space_and_is_off_by_one_part_in_2048(tmp_path: Path):
+    exact, half = store(tmp_path), store(tmp_path, dtype="fp16")
+    for cache in (exact, half):
+        cache.fill(EVERYTHING, lambda n: None)
+    assert exact.key != half.key
+    assert half.bytes_needed(EVERYTHING) * 2 == exact.bytes_needed(EVERYTHING)
+    sizes = [sum(path.stat().st_size for path in cache.folder.rglob("data.f*")) for cache in (exact, half)]
+    assert sizes == [exact.bytes_needed(EVERYTHING), half.bytes_needed(EVERYTHING)]
+    rows = np.array([31, 2, 17])
+    one, other = (tensors(CachedTeacher(cache, EVERYTHING).signals(rows)) for cache in (exact, half))
+    for name, value in one.items():
+        assert other[name].dtype == torch.float32
+        assert (value - other[name]).abs().le(value.abs() / 2048 + 3e-8).all() and not torch.equal(value, other[name])
+
+
+def test_numbers_too_large_for_half_precision_are_refused_by_name(tmp_path: Path):
+    model = fits.model()
+    with torch.no_grad():
+        model.net.classifier.bias.fill_(1e5)
+    with pytest.raises(RecipeError, match=r"cache\.dtype: the teacher's logits holds numbers beyond 65,504"):
+        store(tmp_path, model=model, dtype="fp16").fill(Needs(logits=True), lambda n: None)
+    store(tmp_path, model=model).fill(Needs(logits=True), lambda n: None)
+
+
+def test_a_store_made_with_other_threads_is_used_and_that_is_said(tmp_path: Path, capsys, monkeypatch):
+    store(tmp_path).fill(Needs(logits=True), lambda n: None)
+    store(tmp_path).fill(Needs(logits=True), lambda n: None)
+    assert "another run" not in capsys.readouterr().err
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 2)
+    store(tmp_path).fill(Needs(logits=True), lambda n: pytest.fail("the teacher was run"))
+    assert f"stored by another run with threads {threads}, here {threads + 2}" in capsys.readouterr().err
 
 
 def test_a_full_store_does_not_run_the_teacher(tmp_path: Path):

@@ -49,6 +49,8 @@ class Job:
 def fit_key(lab: Lab, job: Job, about: dict[str, Any] | None) -> dict[str, Any]:
     """Everything that decides the result of a fit."""
     task = job.rows.task
+    # Entries that came later are left out where they say nothing new, so that steps made before are still found.
+    rounded = {"signals": lab.recipe.cache.dtype} if job.teacher and lab.recipe.cache.dtype != "fp32" else {}
     own_task = {} if same_task(task, lab.data.task) else {"task": [task.kind, *task.labels]}
     return {
         "kind": "fit",
@@ -66,6 +68,7 @@ def fit_key(lab: Lab, job: Job, about: dict[str, Any] | None) -> dict[str, Any]:
         "ranks": accelerator().num_processes,
         "seed": job.seed,
         **own_task,
+        **rounded,
     }
 
 

@@ -30,7 +30,12 @@ def signals_of(lab: Lab, teacher: Source, needs: Needs, encoded: Encoded) -> Tea
     if settings.mode != "auto":
         return live
     cache = SignalCache(
-        home() / "signals", model=teacher.model, digest=teacher.digest, encoded=encoded, precision=precision
+        home() / "signals",
+        model=teacher.model,
+        digest=teacher.digest,
+        encoded=encoded,
+        precision=precision,
+        dtype=settings.dtype,
     )
     needed = cache.bytes_needed(needs)
     if needed > settings.budget_gb * 1e9:

@@ -48,7 +48,10 @@ def training(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 panels.append(_panel(term, note, {term: parts["value"]}, classes, key=classes[term]))
         share = {term: parts["share"] for term, parts in terms.items() if "share" in parts}
         if stacked := charts.shares(share, label=f"{name}: share of each term in the loss", classes=classes):
-            panels.append({"title": "Share of each term", "note": "of the weighted sum", "chart": stacked, "key": None})
+            note = "of the weighted sum"
+            if "soft" in share:  # T^2 H(teacher) is in it, and stays to the end
+                note += "; a cross-entropy with soft labels contains the teacher's entropy, which no student can take away"
+            panels.append({"title": "Share of each term", "note": note, "chart": stacked, "key": None})
         moving = {term: parts["weight"] for term, parts in terms.items() if _varies(parts.get("weight", []))}
         if moving:
             panels.append(_panel("Weights", "where they follow a schedule", moving, classes))
