@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.base.errors import RecipeError, ResourceError, UnderstudyError
 from understudy.recipe.load import load_recipe, recipe_hash
-from understudy.recipe.settings import MKD, AutoMM, PeaKD, Recipe, TeacherSettings
+from understudy.recipe.settings import MKD, AutoMM, MaxiDisc, MiniDisc, PeaKD, Recipe, TeacherSettings
 
 if TYPE_CHECKING:
     from understudy.data.types import TaskData
@@ -259,6 +259,8 @@ def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Size
         return
     if isinstance(recipe.method, PeaKD) and data is not None:
         _peakd(recipe.method, recipe, data, teacher, student)
+    if isinstance(recipe.method, MiniDisc | MaxiDisc) and data is not None:
+        _staged(recipe.method, recipe, data, teacher, student)
     if not isinstance(recipe.method, AutoMM) or data is None:
         return
     import torch
@@ -289,6 +291,26 @@ def _peakd(method: PeaKD, recipe: Recipe, data: TaskData, teacher: Sizes, studen
 
     require(method, recipe, data.task)
     peakd_objective(
+        method,
+        task_kind=data.task.kind,
+        student_width=student.width,
+        teacher_width=teacher.width,
+        student_layers=student.layers,
+        teacher_layers=teacher.layers,
+        seed=recipe.seed,
+    )
+
+
+def _staged(method: MiniDisc | MaxiDisc, recipe: Recipe, data: TaskData, teacher: Sizes, student: Sizes) -> None:
+    from understudy.lab.stages import target_of
+    from understudy.methods import maxidisc, minidisc
+    from understudy.objective.minidisc import minidisc_objective
+
+    if isinstance(method, MiniDisc):
+        minidisc.check(method, recipe.student, data.task.select)
+    else:
+        maxidisc.ways(method, target_of(recipe.student), teacher.layers)
+    minidisc_objective(
         method,
         task_kind=data.task.kind,
         student_width=student.width,

@@ -48,7 +48,7 @@ class MiniDisc(Staged):
     )
     iterations: PositiveCount = Field(default=2, description="fits: the assistants, one after the other, and the student")
     min_assistant_sparsity: Annotated[float, BeforeValidator(_in_percent), Field(strict=True, ge=0, lt=1)] = Field(
-        default=0.5, description="no assistant is larger than this (the original's trunc_sparsity)"
+        default=0.5, description="the lowest sparsity of an assistant (the original's trunc_sparsity)"
     )
     candidates: Literal["auto"] | Annotated[tuple[_Sparsity, ...], Field(min_length=1), AfterValidator(_rising)] = Field(
         default="auto",
