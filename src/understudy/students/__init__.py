@@ -2,6 +2,8 @@
 
     keep_layers.py   some of the teacher's layers        fresh.py   an architecture of its own
     share.py         layers that are used again
+    importance.py    what each head and neuron matters   allocation.py   which of them stay
+    sparsify.py      a pruned student, cut or in place
 
 A student from a named checkpoint needs no function: it is `models.load.load_model`.
 """
