@@ -31,7 +31,7 @@ from understudy.evaluate.result import assemble
 from understudy.evaluate.verdict import verdict
 from understudy.lab.adapting import deliver
 from understudy.lab import Lab, Source, difference, step_folder
-from understudy.methods import automm, finetune, maxidisc, minidisc, mkd, peakd
+from understudy.methods import automm, finetune, kdnas, maxidisc, minidisc, mkd, peakd
 from understudy.models.card import card_text, eval_results_text
 from understudy.models.load import load_model
 from understudy.models.model import Model, digest
@@ -47,6 +47,7 @@ from understudy.train.guard import StopSignals
 METHODS: dict[str, Callable[[Any, Lab], Model]] = {
     "automm": automm.distil,
     "finetune": finetune.distil,
+    "kdnas": kdnas.distil,
     "maxidisc": maxidisc.distil,
     "minidisc": minidisc.distil, "mkd": mkd.distil,
     "peakd": peakd.distil,
@@ -112,10 +113,11 @@ def _train_models(recipe: Recipe, lab: Lab) -> dict[str, Source]:
         models["teacher"] = lab.teacher()
     for note in lab.data.notes:
         say(note)
+    student = METHODS[recipe.method.name](recipe.method, lab) if recipe.student.searched else None  # found first
     if recipe.evaluate.baseline and recipe.method.name != "finetune" and lab.data.task.kind != "text":
         model = lab.fit("baseline", lab.student(), finetune.labels_only(lab.data.task), shared=True)
         models["baseline"] = Source(model, digest(model.net))
-    student = METHODS[recipe.method.name](recipe.method, lab)
+    student = student or METHODS[recipe.method.name](recipe.method, lab)
     models["student"] = Source(student, digest(student.net))
     return models
 
@@ -170,7 +172,10 @@ def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path) ->
         disk.write_json(folder / "details.json", extra)
         _note_state(recipe, folder, "finished")
         write_report(folder)
-        disk.write_json(folder / disk.MANIFEST, {"files": disk.manifest(folder)})
+        # Databases are opened by others, as dashboards do; the search's record is a step of its own.
+        kept_open = (f"{kdnas.STUDY}/",)
+        files = disk.manifest(folder, without=kept_open)
+        disk.write_json(folder / disk.MANIFEST, {"files": files, "without": list(kept_open)})
     accelerator().wait_for_everyone()
     return result
 
@@ -199,6 +204,19 @@ def _without_times(result: dict[str, Any]) -> dict[str, Any]:
         if timeless[name] is not None:
             timeless[name] = {**timeless[name], "latency_ms": None}
     return {**timeless, "verdict": verdict(timeless)}
+
+
+def search_worker(folder: Path | str) -> int:
+    """Work on the search of the run in `folder`, beside its own process or before it; returns the candidates tried in all."""
+    folder = Path(folder)
+    if not (folder / "config.yaml").exists():
+        raise DataError(f"{folder} is not the folder of a run: it has no config.yaml. Start the run first.")
+    recipe = load_recipe(folder / "config.yaml")
+    if recipe.method.name != "kdnas":
+        raise RecipeError(f"{folder} is a run of method {recipe.method.name}, which searches nothing.")
+    set_determinism(recipe.determinism)
+    with StopSignals() as stop:
+        return kdnas.join(recipe.method, Lab(recipe, folder, stop))
 
 
 def write_report(folder: Path | str) -> Path:

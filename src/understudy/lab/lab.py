@@ -82,6 +82,12 @@ class Lab:
         """The step that is only repeated to be compared, if there is one: nothing of it will be found on disk."""
         return None if self._replay is None else self._replay.name
 
+    @property
+    def repeated_run(self) -> Path:
+        """The folder of the run whose step is repeated."""
+        assert self._replay is not None
+        return self._replay.folder.parent.parent
+
     # -- data ----------------------------------------------------------------------------------------------------------
 
     @cached_property

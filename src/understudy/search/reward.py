@@ -8,7 +8,15 @@ FLOOR = 0.01
 """The least that quality counts. Without it a loss above 1 makes the reward negative and rewards *slower* students."""
 
 
-def reward(quality: float, student_latency: float, teacher_latency: float, *, alpha: float = -0.06, beta: float = 0.6) -> float:
+def reward(
+    quality: float,
+    student_latency: float,
+    teacher_latency: float,
+    *,
+    alpha: float = -0.06,
+    beta: float = 0.6,
+    floor: float = FLOOR,
+) -> float:
     """max(0.01, quality) · (lat_S / (β lat_T))^α, for the original's quality 1 - L.
 
     β multiplies every reward by β^-α: it cannot change which student is best. A latency that must be met is a budget
@@ -18,13 +26,14 @@ def reward(quality: float, student_latency: float, teacher_latency: float, *, al
         quality: 1 - held-out loss, or the metric of a labelled task; more is better.
         student_latency, teacher_latency: in one unit, by one protocol.
         alpha: below 0 rewards speed; 0 ignores it.
+        floor: the least that quality counts; minus infinity as in the released code's branch main.
 
     >>> round(reward(1 - 0.2, 0.03, 0.01, alpha=-0.06, beta=0.6**6), 12)
     0.623156546549
     """
     if student_latency <= 0 or teacher_latency <= 0 or beta <= 0:
         raise RecipeError("Latencies and method.beta must be above 0.")
-    return max(FLOOR, quality) * (student_latency / (beta * teacher_latency)) ** alpha
+    return max(floor, quality) * (student_latency / (beta * teacher_latency)) ** alpha
 
 
 def over_budget(latency: float, limit: float) -> float:
