@@ -9,18 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
-from understudy.base.errors import RecipeError, UnderstudyError
-
-if TYPE_CHECKING:
-    from understudy.recipe.settings import Recipe
+from understudy.base.errors import RecipeError
+from understudy.cli_support import finish, guard, load, score_lines, show, show_json
 
 app = typer.Typer(
     name="understudy",
@@ -34,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich would double the time to answer
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-_PASS_ON = {"ignore_unknown_options": True}  # so that the original's --flags reach `_overrides`
+_PASS_ON = {"ignore_unknown_options": True}  # so that the original's --flags reach `load`
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.", show_default=False)]
 Overrides = Annotated[
@@ -62,10 +57,10 @@ def demo(
 
     Example: understudy demo
     """
-    with _guard(out):
+    with guard(out):
         from understudy.demo import run
 
-        _finish(run(out), out, as_json)
+        finish(run(out), out, as_json)
 
 
 @app.command()
@@ -74,14 +69,14 @@ def methods(as_json: Json = False) -> None:
 
     Example: understudy methods
     """
-    with _guard():
+    with guard():
         from understudy.recipe.methods import METHODS
         from understudy.recipe.reference import methods_table
 
         if as_json:
-            _print_json({name: {"what": method.summary, "needs": method.needs} for name, method in METHODS.items()})
+            show_json({name: {"what": method.summary, "needs": method.needs} for name, method in METHODS.items()})
         else:
-            _print(methods_table())
+            show(methods_table())
 
 
 @app.command()
@@ -96,10 +91,10 @@ def init(
 
     Example: understudy init automm > run.yaml
     """
-    with _guard():
+    with guard():
         from understudy.recipe.reference import template
 
-        _print(template(method))
+        show(template(method))
 
 
 @app.command(context_settings=_PASS_ON)
@@ -111,17 +106,17 @@ def check(recipe: RecipePath, overrides: Overrides = None, out: Out = None, as_j
 
     Example: understudy check run.yaml task.path=data/MRPC --out runs/mrpc
     """
-    with _guard():
+    with guard():
         from understudy.check import check as check_recipe
         from understudy.check import exit_code
 
-        loaded, folder = _load(recipe, overrides, out)
+        loaded, folder = load(recipe, overrides, out)
         findings = check_recipe(loaded, out=folder)
         if as_json:
-            _print_json({"findings": [finding.as_dict() for finding in findings], "exit_code": exit_code(findings)})
+            show_json({"findings": [finding.as_dict() for finding in findings], "exit_code": exit_code(findings)})
         else:
-            _print("\n".join(str(finding) for finding in findings))
-        raise typer.Exit(exit_code(findings))
+            show("\n".join(str(finding) for finding in findings))
+        raise SystemExit(exit_code(findings))
 
 
 @app.command(context_settings=_PASS_ON)
@@ -134,14 +129,14 @@ def train(recipe: RecipePath, overrides: Overrides = None, out: Out = None, as_j
     Example: understudy train run.yaml train.epochs=10 --out runs/first
     """
     loaded, folder = None, None
-    with _guard():
-        loaded, folder = _load(recipe, overrides, out)
+    with guard():
+        loaded, folder = load(recipe, overrides, out)
         if folder is None:
             raise RecipeError("command line: --out is missing: the folder of this run, as in --out runs/first.")
-    with _guard(folder):
+    with guard(folder):
         from understudy.run import train as train_run
 
-        _finish(train_run(loaded, folder, json=as_json), folder, as_json)
+        finish(train_run(loaded, folder, json=as_json), folder, as_json)
 
 
 @app.command("eval", context_settings=_PASS_ON)
@@ -157,18 +152,18 @@ def evaluate(
 
     Example: understudy eval runs/first task.path=data/other_MRPC
     """
-    with _guard():
+    with guard():
         from understudy.run import evaluate_folder
 
         source = recipe or model / "config.yaml"
         if recipe is None and not source.exists():
             raise RecipeError(f"{model} is not the folder of a run; name the task with --recipe RECIPE.")
-        loaded, _ = _load(source, overrides, None)
+        loaded, _ = load(source, overrides, None)
         scores = evaluate_folder(model, loaded)
         if as_json:
-            _print_json(scores)
+            show_json(scores)
         else:
-            _print(_score_lines(scores["metrics"]))
+            show(score_lines(scores["metrics"]))
 
 
 @app.command()
@@ -185,11 +180,11 @@ def predict(
 
     Example: understudy predict runs/first mails.csv --text body > answers.jsonl
     """
-    with _guard():
+    with guard():
         from understudy.run import predict as predict_rows
 
         for answer in predict_rows(model, rows, text=text, pair=pair):
-            _print(json.dumps(answer, ensure_ascii=False))
+            show(json.dumps(answer, ensure_ascii=False))
 
 
 @app.command()
@@ -213,15 +208,15 @@ def export(
 
     Example: understudy export runs/first --to onnx --int8
     """
-    with _guard():
+    with guard():
         from understudy.export import export_folder
         from understudy.export.describe import lines
 
         made = export_folder(model, to, out=out, int8=int8, recipe=recipe)
         if as_json:
-            _print_json(made)
+            show_json(made)
         else:
-            _print("\n".join(lines(made)))
+            show("\n".join(lines(made)))
 
 
 @app.command()
@@ -232,10 +227,10 @@ def report(run: Run) -> None:
 
     Example: understudy report runs/first
     """
-    with _guard(run):
+    with guard(run):
         from understudy.run import write_report
 
-        _print(str(write_report(run)))
+        show(str(write_report(run)))
 
 
 @app.command()
@@ -252,16 +247,16 @@ def verify(
 
     Example: understudy verify runs/first --replay 5
     """
-    with _guard():
+    with guard():
         from understudy.run import verify as verify_run
 
         found = verify_run(run, replay)
         if as_json:
-            _print_json(found)
+            show_json(found)
         else:
-            _print(f"{run}: {found['files']} files are as they were written.")
+            show(f"{run}: {found['files']} files are as they were written.")
             if replay:
-                _print(f"{run}: {found['replayed_steps']} steps repeated, every bit equal.")
+                show(f"{run}: {found['replayed_steps']} steps repeated, every bit equal.")
 
 
 @app.command()
@@ -288,7 +283,7 @@ def transfer(
 
     Example: understudy transfer runs/large/adapter --from big --to small --texts mails.txt --out small-adapter
     """
-    with _guard():
+    with guard():
         from understudy.adapters.transfer.command import transfer_folder
         from understudy.recipe.transfer import transfer_settings
 
@@ -297,9 +292,9 @@ def transfer(
             layout=layout,
         )  # fmt: skip
         if as_json:
-            _print_json(report)
+            show_json(report)
         else:
-            _print(f"adapter  {out}")
+            show(f"adapter  {out}")
 
 
 @app.command()
@@ -314,14 +309,37 @@ def doctor(
 
     Example: understudy doctor
     """
-    with _guard():
+    with guard():
         from understudy.doctor import examine, lines
 
         facts = examine(network=network)
         if as_json:
-            _print_json(facts)
+            show_json(facts)
         else:
-            _print("\n".join(lines(facts)))
+            show("\n".join(lines(facts)))
+
+
+search = typer.Typer(help="Take part in a search for architectures (method kdnas).", no_args_is_help=True, add_completion=False)
+app.add_typer(search, name="search")
+
+
+@search.command()
+def worker(run: Run, as_json: Json = False) -> None:
+    """Try candidates for a run that searches, until its search is over.
+
+    Start as many as you like, on this machine or, with `method.storage` and a folder that all can reach, on others. A
+    worker may be killed at any moment: its candidate is tried again by another.
+
+    Example: understudy search worker runs/nas
+    """
+    with guard(run):
+        from understudy.run import search_worker
+
+        tried = search_worker(run)
+        if as_json:
+            show_json({"candidates": tried})
+        else:
+            show(f"{run}: the search is over, {tried} candidates were tried.")
 
 
 def main() -> None:
@@ -330,129 +348,5 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each of several processes would repeat torch's hints
     app()
-
-
-@contextmanager
-def _guard(folder: Path | None = None) -> Iterator[None]:
-    """Turn errors into one message and an exit code; a traceback is for bugs, and goes to a file where there is one."""
-    try:
-        yield
-    except UnderstudyError as error:
-        if os.environ.get("UNDERSTUDY_LOG", "").lower() == "debug":
-            _complain(_traceback())
-        _stop(str(error), error.exit_code)
-    except (typer.Exit, typer.Abort, KeyboardInterrupt, BrokenPipeError):
-        raise
-    except MemoryError:
-        _stop("The machine ran out of memory. Lower train.max_tokens, or run on a machine with more.", 6)
-    except Exception as error:
-        _stop(_bug_report(error, folder), 1)
-
-
-def _stop(message: str, code: int) -> NoReturn:
-    _complain(message)
-    raise typer.Exit(code)
-
-
-def _complain(text: str) -> None:
-    print("".join(c if c.isprintable() or c in "\n\t" else "?" for c in text), file=sys.stderr)
-
-
-def _traceback() -> str:
-    """The current traceback without the name of the home folder."""
-    import traceback
-
-    text = traceback.format_exc()
-    home = str(Path.home())
-    return text.replace(home, "~") if len(home) > 1 else text
-
-
-def _bug_report(error: Exception, folder: Path | None) -> str:
-    """Keep the traceback of an unexpected error, and say where it is."""
-    text = _traceback()
-    what = f"This is a bug in understudy, not in your recipe ({type(error).__name__}). Please report it"
-    if folder is not None and folder.is_dir():
-        from understudy.base import disk
-
-        try:
-            disk.write_text(folder / "crash.txt", text)
-            return f"{what} with {folder / 'crash.txt'}. What was committed is intact; the same command continues."
-        except (UnderstudyError, OSError):
-            pass  # the traceback itself still has to reach somebody
-    return f"{text}\n{what} with the lines above."
-
-
-def _load(path: Path, arguments: list[str] | None, out: Path | None) -> tuple[Recipe, Path | None]:
-    from understudy.recipe.load import load_recipe
-
-    overrides, folder = _overrides(arguments or [], out)
-    return load_recipe(path, overrides), folder
-
-
-def _overrides(arguments: list[str], out: Path | None) -> tuple[list[str], Path | None]:
-    """`key=value` arguments, the original scripts' `--flag value` written the same way; `--save_path` is `--out`."""
-    from understudy.recipe.aliases import OUTPUT_FLAGS, is_original_flag
-
-    overrides: list[str] = []
-    rest = list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        if not argument.startswith("-"):
-            overrides.append(argument)
-            continue
-        name, equals, value = argument.lstrip("-").partition("=")
-        if not is_original_flag(name) and "." not in name:
-            raise RecipeError(f"command line: there is no option {argument.partition('=')[0]}.{_nearest_option(name)}")
-        if not equals:
-            value = rest.pop(0) if rest and not rest[0].startswith("--") else ""
-        if name in OUTPUT_FLAGS:
-            out = out or Path(value)
-        else:
-            overrides.append(f"{name}={value}")
-    return overrides, out
-
-
-def _nearest_option(name: str) -> str:
-    from understudy.base.suggest import nearest
-
-    found = nearest(name, ["out", "json", "recipe", "help"])
-    return f" Did you mean --{found}?" if found else " Settings are written key=value, as in train.lr=2e-5."
-
-
-def _finish(result: dict[str, Any], folder: Path, as_json: bool) -> None:
-    """Print what a run came to; only the first process of several speaks."""
-    if os.environ.get("RANK", "0") != "0":
-        return
-    if as_json:
-        _print_json(result)
-        return
-    models = {name: result[name] for name in ("teacher", "baseline", "student") if result.get(name)}
-    for name, model in models.items():
-        _print(f"{name} ({model['num_parameters']:,} parameters)")
-        _print(_score_lines(model["metrics"], indent="  "))
-    _print(result["verdict"])
-    _print(f"report   {folder / 'report.html'}\nstudent  {folder / 'student'}\nresult   {folder / 'result.json'}")
-
-
-def _score_lines(metrics: dict[str, dict[str, Any]], *, indent: str = "") -> str:
-    """Test set, metric, value, and its interval where one was computed."""
-    lines = []
-    for test, scores in metrics.items():
-        for name, score in scores.items():
-            parts = score if isinstance(score, dict) else {"value": score}
-            value, low, high = (parts.get(key) for key in ("value", "low", "high"))
-            shown = "undefined" if value is None else f"{value:.4f}"
-            interval = f"  [{low:.4f}, {high:.4f}]" if low is not None and high is not None else ""
-            lines.append(f"{indent}{test:<12} {name:<22} {shown}{interval}")
-    return "\n".join(lines)
-
-
-def _print(text: str) -> None:
-    """A result, on stdout, where nothing else goes."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
-    sys.stdout.flush()
-
-
-def _print_json(value: Any) -> None:
-    _print(json.dumps(value, indent=2, ensure_ascii=False, default=str))

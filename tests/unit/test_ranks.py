@@ -78,10 +78,9 @@ def ended(process: subprocess.Popen, folder: Path) -> int:
 
 
 def said(folder: Path, rank: int, stream: str) -> str:
-    """What a process said, without torch's own hint (from C++) that no parameter was unused."""
+    """What a process said."""
     logs = sorted((folder / "log").glob(f"**/{rank}/{stream}.log"))
-    lines = [line for path in logs for line in path.read_text().splitlines() if "reducer.cpp" not in line]
-    return "\n".join(lines)
+    return "\n".join(line for path in logs for line in path.read_text().splitlines())
 
 
 def student(folder: Path) -> dict[str, np.ndarray]:
