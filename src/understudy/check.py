@@ -139,7 +139,8 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
                         f"teacher.finetune: {settings.model} has no head on the vocabulary to fine-tune on plain text; leave "
                         "teacher.finetune out, or give a checkpoint saved as …ForMaskedLM."
                     )
-                if settings.finetune is None and (recipe.method.needs_teacher or recipe.student.prunes):
+                adapted = getattr(recipe.method, "adapter", None) is not None  # brings its head
+                if settings.finetune is None and not adapted and (recipe.method.needs_teacher or recipe.student.prunes):
                     _teaches_as_it_is(settings, source, recipe, data)
     with found.catching("student"):
         wanted = recipe.student
