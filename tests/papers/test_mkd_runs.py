@@ -39,7 +39,7 @@ def recipe(world: Path, adapter: str, **method):
             "name": "custom", "kind": "classification", "columns": {"text": "body", "label": "mood"}, "max_length": 32,
             "files": {name: str(data / f"{name}.csv") for name in ("train", "dev", "test")},
         },
-        "teacher": {"model": str(world / "large"), "finetune": {"epochs": 1}}, "student": {"model": str(world / "small")},
+        "teacher": {"model": str(world / "large"), "finetune": {"epochs": 1, "evaluate_at": []}}, "student": {"model": str(world / "small")},
         "method": {"name": "mkd", "topk": 40, **method},
         "train": {"adapter": adapter, "epochs": 1, "batch_size": 16, "lr": 1e-2, "precision": "fp32", "evaluate_at": [0, 2],
                   "checkpoint_steps": 4},

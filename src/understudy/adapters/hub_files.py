@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from understudy.adapters.inject import Adapter, Address
-from understudy.adapters.peft_files import paths, shared_layers
+from understudy.adapters.peft_files import found_as, paths, shared_layers
 from understudy.base.errors import DataError, RecipeError
 from understudy.models.anatomy import Net, anatomy
 from understudy.recipe.adapter import BottleneckAdapter, Ia3Adapter, LoraAdapter, written_out
@@ -62,9 +62,8 @@ def parse(config: dict[str, Any], tensors: dict[str, Tensor], head: dict[str, Te
     found: dict[Address, Tensor] = {}
     for name, tensor in tensors.items():
         match = _TENSOR.fullmatch(name)
-        path = match["path"] if match else name
-        path = path if path in known else f"{base}.{path}"
-        if match is None or path not in known:
+        path = found_as(match["path"], known, base) if match else None
+        if match is None or path is None:
             raise DataError(f"{where}: {name} has no place in a {anatomy(net).family} model, or is not known here.")
         key = _ours(match["what"], match["tensor"] or "", norm_first=_norm_first(config))
         if key is not None:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,6 +38,11 @@ def paths(net: Net) -> dict[str, tuple[int, str]]:
     return found
 
 
+def found_as(path: str, known: Collection[str], base: str) -> str | None:
+    """The name of a module in this model, which may be a bare backbone or have a head, as the saved one may."""
+    return next((name for name in (path, f"{base}.{path}", path.removeprefix(f"{base}.")) if name in known), None)
+
+
 def parse(config: dict[str, Any], tensors: dict[str, Tensor], net: Net, where: str) -> Adapter:
     """An adapter from the content of a peft folder."""
     kind = str(config["peft_type"]).rpartition(".")[2]
@@ -56,12 +61,14 @@ def parse(config: dict[str, Any], tensors: dict[str, Tensor], net: Net, where: s
         bare = name.removeprefix(PREFIX)
         match = _TENSOR.fullmatch(bare)
         if match is None:
+            if bare not in own and bare.partition(".")[0] in (config.get("modules_to_save") or ()):
+                continue  # a head, and the model is a bare backbone or has another task
             if bare not in own:
                 raise DataError(f"{where}: {name} has no place in a {anatomy(net).family} model.")
             head[bare] = tensor
             continue
-        path = match["path"] if match["path"] in known else f"{base}.{match['path']}"
-        if path not in known:
+        path = found_as(match["path"], known, base)
+        if path is None:
             raise DataError(
                 f"{where}: {name} belongs to {match['path']}, which is no linear map inside a layer of a "
                 f"{anatomy(net).family} model; only those are known here."

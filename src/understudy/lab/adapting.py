@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from understudy.adapters import active, extract, freeze, inject, installed, merge, mergeable
-from understudy.adapters.files import write_adapter
-from understudy.lab.models import copy_of
+from understudy.adapters import active, extract, freeze, inject, installed, merge, mergeable, put
+from understudy.adapters.files import read_adapter, write_adapter
+from understudy.base.errors import RecipeError
+from understudy.base.progress import say
 from understudy.models.model import Model
 from understudy.recipe.adapter import BottleneckAdapter, written_out
 from understudy.recipe.settings import TrainSettings
@@ -24,6 +27,21 @@ def prepare(model: Model, settings: TrainSettings, method: Any, *, seed: int) ->
     freeze(model.net, adapter=active(model.net) if only == "adapter" else None)
 
 
+def with_given(model: Model, folder: str) -> Model:
+    """A copy of a model with the adapter in a folder, and the head that came with it.
+
+    Raises:
+        RecipeError: it does not fit, or there is no head, neither with it nor in the model.
+    """
+    adapted = replace(model, net=copy.deepcopy(model.net))
+    adapter = read_adapter(Path(folder).expanduser(), adapted.net)
+    for line in put(adapted.net, adapter):
+        say(line)
+    if model.fresh_head and not adapter.head:
+        raise RecipeError(f"method.adapter: {folder} came without a head for the task, and the model has none either.")
+    return adapted
+
+
 def deliver(model: Model, folder: Path, *, base: str) -> Model:
     """Write the adapter of an adapted model, with its head, into `folder/adapter`; return the model as it is to be saved.
 
@@ -35,6 +53,6 @@ def deliver(model: Model, folder: Path, *, base: str) -> Model:
     write_adapter(folder / "adapter", extract(model.net, name, head=True), model.net, base=base)
     if not mergeable(installed(model.net)[name]):
         return model
-    merged = copy_of(model)
+    merged = replace(model, net=copy.deepcopy(model.net))
     merge(merged.net, name)
     return merged

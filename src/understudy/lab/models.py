@@ -11,6 +11,7 @@ from understudy.base import seeds
 from understudy.base.errors import RecipeError
 from understudy.data.tasks import load_task
 from understudy.data.types import TaskData
+from understudy.lab.adapting import with_given
 from understudy.lab.pruning import pruned
 from understudy.models.load import load_model
 from understudy.models.model import Model, digest
@@ -68,6 +69,9 @@ def teacher(lab: Lab) -> Source:
     start = lab.pretrained()
     assert settings is not None
     if settings.finetune is None:
+        if given := getattr(lab.recipe.method, "adapter", None):
+            model = with_given(start.model, given)
+            return Source(model, digest(model.net))
         if start.model.fresh_head and not start.model.bare:  # plain text: hidden states are there to be learnt
             raise RecipeError(
                 f"teacher.model: {settings.model} has no trained head for {lab.data.task.name}. Give a checkpoint "

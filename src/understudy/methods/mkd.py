@@ -1,7 +1,7 @@
 """mKD: an adapter is trained on a large model, moved to a small one, and trained further there (Klimaszewski,
 Andruszkiewicz & Birch 2024).
 
-    1  the teacher's adapter is trained, its base frozen            lab.teacher with `teacher.finetune: {only: adapter}`
+    1  the teacher's adapter is trained, its base frozen            lab.teacher: here, or `method.adapter`
     2  prune and align: layers chosen, dimensions by correlation    adapters/transfer, no labels, no gradients
     3  the student's adapter and head are trained, base frozen      lab.fit with `train.only: adapter`
 
@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from understudy.adapters import Adapter, active, extract, put
-from understudy.adapters.files import read_adapter
 from understudy.adapters.transfer import Plan, plan, transfer
 from understudy.adapters.transfer.plan import layer_sources
 from understudy.base.errors import RecipeError
 from understudy.base.progress import say
 from understudy.base.schedule import extremes
-from understudy.lab import Lab, Source, copy_of
+from understudy.lab import Lab, Source
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model, digest
 from understudy.objective import Objective
@@ -37,7 +35,7 @@ from understudy.recipe.settings import MKD, AutoMM, Recipe
 def distil(cfg: MKD, lab: Lab) -> Model:
     """All three stages, each a durable step."""
     require(cfg, lab.recipe)
-    teacher = adapted_teacher(cfg, lab)
+    teacher = lab.teacher()
     student = lab.student()
     adapter = extract(teacher.model.net, active(teacher.model.net) or "", head=True)
     how = plan(lab.pretrained().model.net.config, student.net.config, adapter.config, cfg)
@@ -63,16 +61,6 @@ def require(cfg: MKD, recipe: Recipe) -> None:
         )
     if cfg.adapter is not None and finetune is not None:
         raise RecipeError("`method.adapter` is trained already; remove `teacher.finetune`.")
-
-
-def adapted_teacher(cfg: MKD, lab: Lab) -> Source:
-    """The teacher with its adapter: trained here, or read from a folder."""
-    if cfg.adapter is None:
-        return lab.teacher()
-    model = copy_of(lab.pretrained().model)
-    for line in put(model.net, read_adapter(Path(cfg.adapter).expanduser(), model.net)):
-        say(line)
-    return Source(model, digest(model.net))
 
 
 def moved(lab: Lab, teacher: Source, student: Model, adapter: Adapter, how: Plan) -> tuple[Adapter, list[str]]:
