@@ -11,10 +11,10 @@ import pytest
 import toys
 from transformers import AutoModelForSequenceClassification
 
-from understudy.base.errors import RecipeError
+from understudy.base.errors import RecipeError, VerifyError
 from understudy.models.anatomy import anatomy
 from understudy.recipe.load import recipe_from
-from understudy.run import train
+from understudy.run import train, verify
 
 TRAIN = {"epochs": 1, "batch_size": 16, "lr": 5e-3, "precision": "fp32"}
 
@@ -192,3 +192,10 @@ def test_a_metric_that_is_no_score_is_refused(checkpoint, tasks, tmp_path):
     task = tasks["regression"] | {"select": "mse"}
     with pytest.raises(RecipeError, match="capacity-gap"):
         train(recipe(checkpoint, task, {"name": "minidisc", "sparsity": 0.75}), tmp_path / "run")
+
+
+def test_a_student_from_a_shared_step_cannot_be_replayed_and_says_so(checkpoint, tasks, tmp_path):
+    train(recipe(checkpoint, tasks["classification"], {"name": "maxidisc", "path": "75S"}), tmp_path / "run")
+    assert verify(tmp_path / "run")["files"] > 0
+    with pytest.raises(VerifyError, match="leave --replay out"):
+        verify(tmp_path / "run", replay=3)
