@@ -32,7 +32,7 @@ PARITY: dict[str, dict[str, Any]] = {
 
 class SpaceSettings(Settings):
     """Which students may be proposed: ratios of the teacher, or lists, within budgets. Heads must divide the width, and
-    nothing may exceed the teacher; `understudy search space RECIPE` lists what is left."""
+    nothing may exceed the teacher; `understudy check` says what is left."""
 
     preset: Literal["teacher", "kdnas-paper"] = Field(
         default="teacher", description="teacher = read off its configuration; kdnas-paper = the original's 1,200 architectures"
