@@ -325,6 +325,11 @@ def _replay(folder: Path, steps: int) -> int:
     """Repeat the end of the student's training in a scratch folder and compare the recorded fingerprint."""
     import tempfile
 
+    if not (folder / "steps" / "student" / "step.json").exists():
+        raise VerifyError(
+            f"The student of {folder} was made in a step that runs share, which keeps no checkpoints to repeat from: leave "
+            "--replay out, or set UNDERSTUDY_HOME to an empty folder and repeat the run's command with another --out."
+        )
     recipe = load_recipe(folder / "config.yaml")
     set_determinism(recipe.determinism)
     with StopSignals() as stop, tempfile.TemporaryDirectory() as scratch:
