@@ -28,7 +28,7 @@ before are still found."""
 def settings_key(settings: TrainSettings) -> dict[str, Any]:
     """Training settings as part of a step's key."""
     named = settings.model_dump(mode="json", exclude=NOT_RESULT)
-    defaults = {name: TrainSettings.model_fields[name].default for name in _LATER}
+    defaults = TrainSettings().model_dump(mode="json", include=set(_LATER))
     return {name: value for name, value in named.items() if name not in defaults or value != defaults[name]}
 
 
