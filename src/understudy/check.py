@@ -147,6 +147,9 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
         if wanted.model is not None:
             own = _source(wanted.model, "student", None, False, found)
             student = _sizes(own.config, recipe) if own else None
+        elif wanted.searched:
+            if source is not None:
+                found.ok("student", f"the method finds it: {_space(source.config, recipe)}")
         elif source is not None and teacher is not None:
             student = _made_from(source.config, teacher, recipe)
         if student:
@@ -193,6 +196,23 @@ def _sizes(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
     row = anatomy(net)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     return Sizes(row.num_layers(net), row.width(net), parameters, has_head(settings, "text"), cut)
+
+
+def _space(config: dict[str, Any], recipe: Recipe) -> str:
+    """What a search may find below this teacher; raises RecipeError where nothing is left."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    from understudy.models.model import Model
+    from understudy.recipe.methods import KDNAS
+    from understudy.search.costs import Costs
+    from understudy.search.space import build_space
+
+    assert isinstance(recipe.method, KDNAS)
+    with torch.device("meta"):
+        net = AutoModel.from_config(AutoConfig.for_model(**config))
+    costs = Costs(Model(net, None, (), "text", "", None), length=recipe.evaluate.latency.length)
+    return build_space(config, recipe.method.space, parameters=costs.parameters, flops=costs.flops).describe()
 
 
 def _made_from(config: dict[str, Any], teacher: Sizes, recipe: Recipe) -> Sizes:
