@@ -112,7 +112,8 @@ def write(page: Path) -> None:
         head = ["adapter", "seeds", *(f"{step} steps" for step in STEPS), "end (test)", "against scratch"]
         lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for way in ("scratch", *WAYS):
-            chosen = [r for r in runs if r["way"] == way] if way != "scratch" else list({r["seed"]: r for r in runs}.values())
+            one_each = {r["seed"]: r for r in runs}.values()  # all ways of a seed have the same baseline
+            chosen = list(one_each) if way == "scratch" else [r for r in runs if r["way"] == way]
             if chosen:
                 lines.append(_row(way, chosen))
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")
