@@ -134,4 +134,4 @@ def fits(cfg: MKD, teacher_layers: int, student_layers: int, teacher_width: int,
     """Raise RecipeError where no plan can be made for models of these sizes, before anything is trained."""
     layer_sources(cfg.layer_map, teacher_layers, student_layers)
     if student_width > teacher_width:
-        raise RecipeError(f"mkd: the student ({student_width}) is wider than the teacher ({teacher_width}); choose a wider teacher.")
+        raise RecipeError(f"mkd: the student ({student_width}) is wider than the teacher ({teacher_width}); swap them.")
