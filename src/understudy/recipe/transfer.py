@@ -37,8 +37,8 @@ class TransferSettings(Settings):
         default="separate", description="separate = one map for what a module reads and one for what it writes; shared = the "
         "original's single map"
     )  # fmt: skip
-    probe: Literal["true", "released"] = Field(
-        default="true", description="lora: compare true activations, or those of the original, in which every layer runs "
+    probe: Literal["own", "released"] = Field(
+        default="own", description="lora: compare the models' own activations, or those of the original, in which every layer runs "
         "the last layer's query projection"
     )  # fmt: skip
     num_samples: PositiveCount = Field(default=1000, description="training rows to correlate on (the original's topk)")
