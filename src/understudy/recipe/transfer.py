@@ -38,8 +38,8 @@ class TransferSettings(Settings):
         "original's single map"
     )  # fmt: skip
     probe: Literal["own", "released"] = Field(
-        default="own", description="lora: compare the models' own activations, or those of the original, in which every layer runs "
-        "the last layer's query projection"
+        default="own", description="lora: compare the models' own activations, or those of the original, in which every "
+        "layer runs the last layer's query projection"
     )  # fmt: skip
     num_samples: PositiveCount = Field(default=1000, description="training rows to correlate on (the original's topk)")
     sample: Literal["random", "first"] = Field(default="random", description="which of them: drawn by the seed, or the first")
