@@ -21,7 +21,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(scope="module", params=["ours", pytest.param("released", marks=pytest.mark.slow)])
 def staged_recipe(request, toy_recipe: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     changes = {"student": {"sparsity": 0.75}, "method": METHODS[request.param]}
     changes["train"] = toy_recipe["train"] | {"epochs": 2, "checkpoint_steps": 4}
