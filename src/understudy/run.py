@@ -254,7 +254,7 @@ def _history(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _kept(folder: Path) -> dict[str, Any]:
     """step -> what a method decided there once and for all."""
-    names = ("choice-*", "trials", "cost", "ptp-classes")
+    names = ("choice-*", "trials", "cost", "ptp-classes", "search", "full-kd")
     marks = sorted(mark for name in names for mark in folder.glob(f"steps/{name}/done.json"))
     return {mark.parent.name: disk.read_json(mark)["value"] for mark in marks}
 

@@ -22,6 +22,7 @@ from understudy.report import sections
 from understudy.report.assistants import assistants
 from understudy.report.behaviour import behaviour
 from understudy.report.ptp import ptp_classes
+from understudy.report.search import search
 from understudy.report.structure import structure
 from understudy.report.svg import clean
 from understudy.report.training import training
@@ -36,7 +37,8 @@ class ReportInput:
     history   step name -> rows of its metrics.jsonl: {"step", "epoch", "loss", "lr", "terms": {name: {"value",
               "weight", "share"}}, "select": {metric: value}}; keys may be missing from a row
     details   test set -> what `evaluate.details.details` found there
-    kept      step name -> what was decided there (`choice-1`, `trials`, `cost`: report/assistants.py; `ptp-classes`: ptp.py)
+    kept      step name -> what was decided there (`choice-1`, `trials`, `cost`: report/assistants.py; `ptp-classes`: ptp.py;
+              `search`, `full-kd`: search.py)
     structure what the student's network is where no stock class has it (`report.structure.facts`)
     notes     what was decided or dropped while reading the data, in sentences
     title     heading of the page; the task and the method when None
@@ -76,6 +78,7 @@ def render(run: ReportInput) -> str:
         structure=structure(run.structure),
         assistants=assistants(run.kept),
         ptp=ptp_classes(run.kept),
+        search=search(run.kept),
         training=[training(name, rows) for name, rows in run.history.items() if rows],
         time=sections.time_spent(result),
         tests=[behaviour(name, found, result) for name, found in run.details.items() if found],

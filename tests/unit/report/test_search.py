@@ -1,0 +1,63 @@
+"""The section about a search: the right points on the front, safe texts, and the words beside the charts."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from scipy.stats import kendalltau
+
+from understudy.report.search import best_so_far, rank_correlation, search
+
+
+def row(trial: int, **changes):
+    found = {
+        "trial": trial, "point": trial, "layers": 2, "heads": 2, "hidden": 32, "intermediate": 64, "activation": "gelu",
+        "state": "complete", "value": 0.5 + trial / 100, "error": None, "seconds": 2.0, "finished": trial, "quality": 0.4 + trial / 50,
+        "latency_ms": 1.0 + trial, "parameters": 1000 * (trial + 1), "reports": {},
+    }  # fmt: skip
+    return found | changes
+
+
+def kept(rows, **changes):
+    record = {"engine": "tpe", "rows": rows, "front": [0, 1], "importance": {"layers": 0.7, "hidden": 0.3}, "seconds": 9.0,
+              "space": {"points": 10, "text": "10 architectures."}}  # fmt: skip
+    return {"search": record | changes}
+
+
+def test_no_search_no_section():
+    assert search({}) is None
+    assert search(kept([row(0, state="failed", error="x", value=None)])) is None
+
+
+def test_every_trained_candidate_is_a_dot_and_the_front_stands_out():
+    rows = [row(0), row(1), row(2), row(3, over_budget=True, quality=None), row(4, state="stopped", value=None),
+            row(5, state="failed", value=None, error="<b>boom</b>")]  # fmt: skip
+    section = search(kept(rows))
+    assert section is not None
+    front = str(section["front"])
+    assert front.count("<circle") == 3 and front.count("bubble student") == 2
+    assert [line["name"] for line in section["table"]][0].startswith("2 layers") and len(section["table"]) == 3
+    words = " ".join(section["lines"])
+    assert "3 of them" in words and "1 were stopped" in words and "1 were slower" in words and "boom" in words
+    assert section["agreement"] is None and "<b>" not in front
+
+
+def test_best_so_far_is_drawn_for_each_engine():
+    chart = str(best_so_far({"lstm": [row(0), row(1)], "random": [row(0), row(1, value=0.1)]}))
+    assert chart.count('class="curve') == 2 and "lstm" in chart and "random" in chart
+
+
+def test_rank_correlation_is_kendalls():
+    draw = random.Random(0)
+    for _ in range(20):
+        one, other = ([float(draw.randint(0, 5)) for _ in range(8)] for _ in range(2))
+        assert rank_correlation(one, other) == pytest.approx(kendalltau(one, other).statistic)
+    assert rank_correlation([1.0, 1.0], [0.0, 2.0]) is None
+
+
+def test_agreement_of_short_and_thorough_distillation():
+    full = [{"step": f"student-{i}", "point": i, "mini_quality": 0.1 * i, "quality": 0.2 * i, "reward": 1.0} for i in range(3)]
+    section = search({**kept([row(0), row(1)]), "full-kd": {"rows": full, "chosen": 0}})
+    assert section is not None and str(section["agreement"]).count("<circle") == 3
+    assert any("is 1.00 (Kendall's tau)" in line for line in section["lines"])
