@@ -127,6 +127,21 @@ def test_two_processes_make_the_student_of_one(kind, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_two_processes_train_the_sub_networks_of_one(tmp_path, monkeypatch):
+    """MiniDisc: gradients of several views, added over processes by hand; the same scores, the same student."""
+    recipe = recipe_of(tmp_path, "classification") | {"student": {"sparsity": 0.75}}
+    recipe["method"] = {"name": "minidisc", "candidates": [0.25, 0.4, 0.5, 0.6], "sandwich": "sampled"}
+    two = launch(tmp_path, recipe, "two")
+    monkeypatch.setenv("UNDERSTUDY_HOME", str(tmp_path / "home-one"))
+    train(recipe_from(recipe), tmp_path / "one")
+    assert ended(two, tmp_path) == 0
+    choices = [json.loads((tmp_path / name / "steps/choice-1/done.json").read_text())["value"] for name in ("one", "two")]
+    assert choices[0]["chosen"] == choices[1]["chosen"]
+    assert_close(student(tmp_path / "one"), student(tmp_path / "two"))
+    assert curve(tmp_path / "two") == pytest.approx(curve(tmp_path / "one"), rel=1e-4)
+
+
+@pytest.mark.slow
 def test_an_interrupted_launch_continues(tmp_path):
     """SIGTERM in the middle of the student, the same command again: the bytes of a launch left in peace."""
     recipe = recipe_of(tmp_path, "classification")
