@@ -219,7 +219,8 @@ def _below(cost: Callable[[Architecture], int], limit: int) -> Callable[[Archite
 
 def _choices(teacher: Architecture, settings: SpaceSettings) -> dict[str, Sequence[Any]]:
     if settings.preset == "kdnas-paper":
-        return dict(KDNAS_PAPER)
+        listed = {name: getattr(settings, name) or KDNAS_PAPER[name] for name in DIMENSIONS[:-1]}
+        return listed | {"activation": settings.activations or (teacher.activation,)}
     step = max(1, teacher.hidden // teacher.heads)
     found: dict[str, Sequence[Any]] = {
         "layers": settings.layers or snapped(teacher.layers, settings.depth_ratios, 1),

@@ -13,8 +13,8 @@ from understudy.report.search import best_so_far, rank_correlation, search
 def row(trial: int, **changes):
     found = {
         "trial": trial, "point": trial, "layers": 2, "heads": 2, "hidden": 32, "intermediate": 64, "activation": "gelu",
-        "state": "complete", "value": 0.5 + trial / 100, "error": None, "seconds": 2.0, "finished": trial, "quality": 0.4 + trial / 50,
-        "latency_ms": 1.0 + trial, "parameters": 1000 * (trial + 1), "reports": {},
+        "state": "complete", "value": 0.5 + trial / 100, "error": None, "seconds": 2.0, "finished": trial,
+        "quality": 0.4 + trial / 50, "latency_ms": 1.0 + trial, "parameters": 1000 * (trial + 1), "reports": {},
     }  # fmt: skip
     return found | changes
 
@@ -37,7 +37,7 @@ def test_every_trained_candidate_is_a_dot_and_the_front_stands_out():
     assert section is not None
     front = str(section["front"])
     assert front.count("<circle") == 3 and front.count("bubble student") == 2
-    assert [line["name"] for line in section["table"]][0].startswith("2 layers") and len(section["table"]) == 3
+    assert section["table"][0]["name"].startswith("2 layers") and len(section["table"]) == 3
     words = " ".join(section["lines"])
     assert "3 of them" in words and "1 were stopped" in words and "1 were slower" in words and "boom" in words
     assert section["agreement"] is None and "<b>" not in front

@@ -35,7 +35,7 @@ class SpaceSettings(Settings):
     nothing may exceed the teacher; `understudy check` says what is left."""
 
     preset: Literal["teacher", "kdnas-paper"] = Field(
-        default="teacher", description="teacher = read off its configuration; kdnas-paper = the original's 1,200 architectures"
+        default="teacher", description="teacher = read off its configuration; kdnas-paper = the original's 1,200"
     )
     depth_ratios: Ratios = Field(
         default=(0.25, 0.33, 0.5, 0.66, 0.75, 1.0), description="of the teacher's number of layers, and of heads"
@@ -46,10 +46,10 @@ class SpaceSettings(Settings):
     intermediate_ratios: Ratios = Field(
         default=(0.25, 0.33, 0.5, 0.66, 0.75, 1.0), description="of its inner width, snapped in the same way"
     )
-    layers: Sizes | None = Field(default=None, description="numbers of layers, in place of the ratios")
-    heads: Sizes | None = Field(default=None, description="numbers of attention heads, in place of the ratios")
-    hidden: Sizes | None = Field(default=None, description="widths, in place of the ratios")
-    intermediate: Sizes | None = Field(default=None, description="inner widths, in place of the ratios")
+    layers: Sizes | None = Field(default=None, description="numbers of layers, in place of ratios and preset")
+    heads: Sizes | None = Field(default=None, description="numbers of attention heads, in place of ratios and preset")
+    hidden: Sizes | None = Field(default=None, description="widths, in place of ratios and preset")
+    intermediate: Sizes | None = Field(default=None, description="inner widths, in place of ratios and preset")
     activations: tuple[Literal["gelu", "gelu_new", "relu", "silu"], ...] | None = Field(
         default=("gelu", "relu", "silu"), description="activations; null = the teacher's own"
     )

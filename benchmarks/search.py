@@ -1,0 +1,250 @@
+"""Search, measured: a table of real short distillations, the engines on that table, and what the shared cache saves.
+
+    python benchmarks/search.py table --data DIR     every point of a small space distilled for real; may be interrupted
+                                                     and repeated, by several processes at once (results/search/table.json)
+    python benchmarks/search.py engines              the four engines on the table, 30 seeds each (results/search/engines.json)
+    python benchmarks/search.py cache --data DIR     a short search with the teacher's outputs stored, and without
+                                                     (results/search/cache.json)
+
+DIR holds plain text, one passage per line, in `train.txt`. The teacher is MiniLM-L6 (extra `demo`). 144 architectures,
+1,000 passages of at most 32 tokens, one epoch, students cut out of the teacher (from random weights as little training
+hardly tells them apart): 5 to 30 seconds for a candidate on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kept import ENCODER, ROOT
+
+TABLE = ROOT / "results" / "search" / "table.json"
+ENGINES_FILE = ROOT / "results" / "search" / "engines.json"
+CACHE_FILE = ROOT / "results" / "search" / "cache.json"
+BUILD = ROOT / "build" / "search"
+SPACE = {
+    "layers": [2, 3, 4, 6], "heads": [6, 12], "hidden": [192, 288, 384], "intermediate": [384, 768, 1536],
+    "activations": ["gelu", "relu"],
+}  # fmt: skip
+PASSAGES, TEST_PASSAGES, LENGTH = 1200, 100, 32  # a sixth of the first is held out for the reward
+
+
+def texts(data: Path) -> dict[str, str]:
+    """Passages of a few sentences, from all over the file, in files of our own."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    lines = [line.strip() for line in (data / "train.txt").read_text(encoding="utf-8").split("\n")]
+    long = [" ".join(line.split()[:40]) for line in lines if len(line.split()) >= 12]
+    wanted = PASSAGES + TEST_PASSAGES
+    step = len(long) // wanted
+    if not step:
+        raise SystemExit(f"{data / 'train.txt'} has {len(long)} passages of 12 words or more; {wanted} are needed.")
+    chosen = long[: wanted * step : step]
+    files = {"train": chosen[TEST_PASSAGES:], "test": chosen[:TEST_PASSAGES]}
+    for name, part in files.items():
+        (BUILD / f"{name}.txt").write_text("\n".join(part) + "\n", encoding="utf-8")
+    return {name: str(BUILD / f"{name}.txt") for name in files}
+
+
+def recipe(data: Path, **changes: Any) -> Any:
+    from understudy.recipe.load import recipe_from
+
+    method = {
+        "name": "kdnas", "engine": "random", "episodes": 18, "candidates": 8, "space": SPACE, "reinit": True,
+        "init": "teacher", "mini_kd": {"proxy": 1.0, "epochs": 1, "lr": 1e-3, "batch_size": 16},
+    }  # fmt: skip
+    files = {"kind": "text", "files": texts(data), "max_length": LENGTH, "selection": 1 / 6, "mask_variants": 1}
+    return recipe_from({
+        "task": {"name": "custom", **files},
+        "teacher": {"model": ENCODER},
+        "method": {**method, **changes.pop("method", {})},
+        "train": {"epochs": 1, "precision": "auto", "grouping": "length"},
+        "evaluate": {"latency": {"repeats": 15, "length": 128, "threads": 1}},
+        **changes,
+    })  # fmt: skip
+
+
+def candidates_of(settings: Any, folder: Path) -> Any:
+    from understudy.lab import Lab
+    from understudy.lab.candidates import Candidates
+    from understudy.train.devices import set_determinism
+    from understudy.train.guard import StopSignals
+
+    set_determinism(settings.determinism)
+    return Candidates(settings.method, Lab(settings, folder, StopSignals()))
+
+
+def table(arguments: argparse.Namespace) -> None:
+    """Distil every point. The study is the record: killed, it continues; further processes may join."""
+    from understudy.evaluate.measure import machine, versions
+    from understudy.search.engines import make_engine
+    from understudy.search.study import Study
+
+    settings = recipe(arguments.data)
+    run = BUILD / "table"
+    candidates = candidates_of(settings, run)
+    study = Study(run / "study", make_engine("random", candidates.space, seed=0), trials=len(candidates.space))
+
+    def after() -> None:
+        rows = study.rows()
+        candidates.tidy(rows)
+        write(TABLE, {
+            "space": SPACE, "teacher": "all-MiniLM-L6-v2", "passages": PASSAGES, "length": LENGTH,
+            "recipe": settings.model_dump(mode="json", include={"method", "train", "evaluate", "seed"}),
+            "rows": rows, "complete": len(rows) == len(candidates.space), "machine": machine(), "versions": versions(),
+        })  # fmt: skip
+        say(f"{len(rows)} of {len(candidates.space)}")
+
+    study.work(candidates.evaluate, after=after)
+    after()
+    study.close()
+
+
+def load_table() -> tuple[Any, list[float], list[float]]:
+    """The space, and for each of its points the reward and the cost in seconds."""
+    from understudy.search.space import DIMENSIONS, Architecture, Space
+
+    kept = json.loads(TABLE.read_text())
+    if not kept["complete"]:
+        raise SystemExit(f"{TABLE} holds {len(kept['rows'])} points only; finish `table` first.")
+    space = Space({name: kept["space"]["activations" if name == "activation" else name] for name in DIMENSIONS})
+    rows = {space.number(Architecture(**{name: row[name] for name in DIMENSIONS})): row for row in kept["rows"]}
+    values = [rows[point]["value"] if rows[point]["state"] == "complete" else 0.0 for point in range(len(space))]
+    return space, values, [rows[point].get("train_seconds", 0.0) for point in range(len(space))]
+
+
+def engines(arguments: argparse.Namespace) -> None:
+    """Best reward so far over trials and over cost, for each engine and seed."""
+    space, values, seconds = load_table()
+    trials = arguments.trials
+    found: dict[str, Any] = {}
+    for name in arguments.engines.split(","):
+        runs = [one_search(name, space, values, seed=seed, trials=trials) for seed in range(arguments.seeds)]
+        best = [running(values[point] for point in points) for points in runs]
+        at = [running_sum(seconds[point] for point in points) for points in runs]
+        found[name] = {
+            "median": [statistics.median(column) for column in zip(*best, strict=True)],
+            "low": [quantile(column, 0.25) for column in zip(*best, strict=True)],
+            "high": [quantile(column, 0.75) for column in zip(*best, strict=True)],
+            "seconds": [statistics.median(column) for column in zip(*at, strict=True)],
+            "points": runs,
+            "found_the_best": sum(max(values) in (values[point] for point in points) for points in runs),
+        }
+        half, end, luck = found[name]["median"][trials // 2 - 1], found[name]["median"][-1], found[name]["found_the_best"]
+        say(f"{name:<10} after {trials // 2}: {half:.4f}, after {trials}: {end:.4f}, the best of all found by {luck}")
+    write(ENGINES_FILE, {
+        "trials": trials, "seeds": arguments.seeds, "best_of_all": max(values), "points": len(space), "engines": found,
+        "against_random": {name: against(found[name], found["random"], values) for name in found if name != "random"}
+        if "random" in found else {},
+    })  # fmt: skip
+
+
+def one_search(name: str, space: Any, values: Sequence[float], *, seed: int, trials: int) -> list[int]:
+    """The points an engine tries when the table answers."""
+    import optuna
+
+    from understudy.search.engines import make_engine, suggested
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    engine = make_engine(name, space, seed=seed, episodes=max(1, trials // 8), candidates=8)
+    study = optuna.create_study(sampler=engine, direction="maximize")
+    points = []
+    for _ in range(trials):
+        trial = study.ask()
+        point = suggested(trial, space)
+        study.tell(trial, values[point])
+        points.append(point)
+    return points
+
+
+def against(one: dict[str, Any], other: dict[str, Any], values: Sequence[float]) -> dict[str, float]:
+    """Mean difference of the areas under best-so-far to another engine, seed by seed, with a 95 % bootstrap interval."""
+    import numpy as np
+
+    def areas(runs: list[list[int]]) -> np.ndarray:
+        return np.array([np.mean(running(values[point] for point in points)) for points in runs])
+
+    gain = areas(one["points"]) - areas(other["points"])
+    draw = np.random.default_rng(0).integers(len(gain), size=(10_000, len(gain)))
+    low, high = np.quantile(gain[draw].mean(axis=1), [0.025, 0.975])
+    return {"gain": float(gain.mean()), "low": float(low), "high": float(high)}
+
+
+def cache(arguments: argparse.Namespace) -> None:
+    """The same few candidates twice: with the teacher's outputs stored, and with the teacher run every time."""
+    found = {}
+    for mode in ("auto", "live"):
+        run = BUILD / f"cache-{mode}"
+        shutil.rmtree(run, ignore_errors=True)
+        mini = {"proxy": 0.5, "epochs": 5, "lr": 1e-3, "batch_size": 16}
+        settings = recipe(arguments.data, cache={"mode": mode}, seed=1, method={"mini_kd": mini})
+        began = time.perf_counter()
+        candidates = candidates_of(settings, run)
+        points = [candidates.space.draw(0, "cache", i) for i in range(arguments.candidates)]
+        values = [candidates.evaluate(point).value for point in points]
+        found[mode] = {
+            "seconds": time.perf_counter() - began, "teacher_examples": candidates.lab.teacher_examples, "values": values,
+        }  # fmt: skip
+        say(f"{mode}: {found[mode]['seconds']:.0f} s, the teacher read {found[mode]['teacher_examples']:,} passages")
+    ratio = found["live"]["seconds"] / found["auto"]["seconds"]
+    write(CACHE_FILE, {"candidates": arguments.candidates, **found, "times_cheaper": ratio})
+    say(f"{ratio:.2f} times as cheap")
+
+
+def running(values: Any) -> list[float]:
+    """The best so far."""
+    best, found = float("-inf"), []
+    for value in values:
+        best = max(best, value)
+        found.append(best)
+    return found
+
+
+def running_sum(values: Any) -> list[float]:
+    total, found = 0.0, []
+    for value in values:
+        total += value
+        found.append(total)
+    return found
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    import numpy as np
+
+    return float(np.quantile(values, share))
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    for name, run in (("table", table), ("engines", engines), ("cache", cache)):
+        command = commands.add_parser(name)
+        command.set_defaults(run=run)
+        if name != "engines":
+            command.add_argument("--data", type=Path, required=True, help="folder with train.txt, one passage per line")
+        if name == "cache":
+            command.add_argument("--candidates", type=int, default=6)
+        if name == "engines":
+            command.add_argument("--seeds", type=int, default=30)
+            command.add_argument("--trials", type=int, default=56)
+            command.add_argument("--engines", default="random,tpe,evolution,lstm")
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()
