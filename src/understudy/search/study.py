@@ -238,9 +238,11 @@ class Study:
             )
 
     def _is_gone(self, trial: FrozenTrial) -> bool:
-        """Whether a running trial's worker, on this machine, no longer lives."""
+        """Whether a running trial's worker, on this machine, no longer lives; or was gone before it left its name."""
         worker = trial.user_attrs.get(WORKER)
-        if worker is None or worker == self.worker:
+        if worker is None:
+            return trial.datetime_start is not None and trial.datetime_start < self._old()
+        if worker == self.worker:
             return False
         if not worker.startswith(f"{socket.gethostname()}-"):
             return False  # elsewhere: its heartbeats tell
@@ -310,11 +312,14 @@ class Study:
     def _running(self) -> int:
         """Trials under way that may still become a row. One that never came to a point has lost its worker at birth."""
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        young = datetime.now() - timedelta(seconds=self.grace)
+        old = self._old()
         return sum(
-            DUPLICATE_OF not in t.user_attrs and ("point" in t.user_attrs or (t.datetime_start or young) > young)
-            for t in trials
+            DUPLICATE_OF not in t.user_attrs and ("point" in t.user_attrs or (t.datetime_start or old) > old) for t in trials
         )
+
+    def _old(self) -> datetime:
+        """Trials begun before this moment have had time to come to their point."""
+        return datetime.now() - timedelta(seconds=self.grace)
 
     def _waiting(self) -> int:
         return len(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))

@@ -114,7 +114,7 @@ def test_the_controller_is_asked_and_learns_as_episodes_go_by(space):
     assert np.mean(table[points[-8:]]) > np.mean(table[points[:8]]) + 0.02
 
 
-@pytest.mark.parametrize("name", [name for name in ENGINES if name != "random"])
+@pytest.mark.parametrize("name", ["evolution", "tpe", pytest.param("lstm", marks=pytest.mark.slow)])
 def test_no_engine_is_worse_than_chance(name, space):
     """Median over 20 seeds of the best of 40, on tables of its own for each seed."""
     best: dict[str, list[float]] = {name: [], "random": []}

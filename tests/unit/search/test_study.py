@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import random
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -55,10 +57,8 @@ def test_an_interrupted_search_proposes_what_the_uninterrupted_one_did(engine, t
 
     for _ in range(3):
         part = workers.study(tmp_path / "part", 14, engine=engine)  # as a new process would
-        try:
+        with contextlib.suppress(Interrupted):
             part.work(interrupted)
-        except Interrupted:
-            pass
         part.close()
     again = workers.study(tmp_path / "part", 14, engine=engine)
     assert [(row["point"], row["value"]) for row in again.rows()] == expected
@@ -77,7 +77,8 @@ def test_a_failing_candidate_is_one_row_and_the_search_goes_on(tmp_path):
     rows = study.rows()
     assert len(rows) == 12 == len({row["point"] for row in rows})
     failed = [row for row in rows if row["point"] % 3 == 0]
-    assert failed and {(row["state"], row["error"], row["value"]) for row in failed} == {("failed", "ValueError: does not fit", None)}
+    said = {(row["state"], row["error"], row["value"]) for row in failed}
+    assert said == {("failed", "ValueError: does not fit", None)}
     assert all(row["state"] == "complete" and row["loss"] == 1 - row["value"] for row in rows if row["point"] % 3)
 
 
@@ -192,23 +193,18 @@ def test_six_workers_and_many_kills(tmp_path):
 
 
 @pytest.fixture
-def postgres(tmp_path):
-    """A PostgreSQL server of our own on a socket in the test's folder, started from the system's packages."""
+def postgres():
+    """A PostgreSQL server of our own on a socket, started from the system's packages."""
     found = [shutil.which(name) or next(map(str, sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))), None)
              for name in ("initdb", "postgres")]  # fmt: skip
     if None in found or importlib.util.find_spec("psycopg") is None:
         pytest.skip("there is no PostgreSQL server here (Debian: postgresql)")
     initdb, server = (Path(one).resolve() for one in found if one)
-    data = tmp_path / "pg"
-    data.mkdir()
-    os.chmod(tmp_path, 0o755)
+    data = Path(tempfile.mkdtemp(prefix="understudy-pg-"))  # short, as a socket's path must be, and within the server's reach
     as_user: dict = {}
     if os.getuid() == 0:  # the server refuses to run as root
         shutil.chown(data, "postgres", "postgres")
-        for folder in tmp_path.parents:
-            if not folder.stat().st_mode & 0o001 and folder != Path("/"):
-                pytest.skip("the server's user cannot reach the test's folder")
-        as_user = {"user": "postgres"}
+        as_user = {"user": "postgres", "cwd": "/"}
     subprocess.run([initdb, "-D", data, "-A", "trust", "-U", "tester", "--no-sync"], check=True, capture_output=True, **as_user)
     options = [server, "-D", data, "-k", data, "-c", "listen_addresses=", "-c", "fsync=off"]
     process = subprocess.Popen(options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **as_user)
@@ -222,6 +218,7 @@ def postgres(tmp_path):
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
+        shutil.rmtree(data, ignore_errors=True)
 
 
 @pytest.mark.slow

@@ -26,7 +26,8 @@ def value(point: int) -> float:
 
 
 def study(folder: Path, trials: int, *, engine: str = "random", storage: str | None = None, **more) -> Study:
-    return Study(folder, make_engine(engine, Space(CHOICES), seed=0, candidates=8), trials=trials, storage=storage, heartbeat=1, **more)
+    proposer = make_engine(engine, Space(CHOICES), seed=0, candidates=8)
+    return Study(folder, proposer, trials=trials, storage=storage, heartbeat=1, **more)
 
 
 def evaluate(folder: Path):
