@@ -89,6 +89,7 @@ def write_graph(model: Model, path: Path) -> None:
             )
             assert program is not None
             _forget_origin(program.model)
+            _store_once(program.model)
             program.save(str(path), external_data=weights > _PROTOBUF_LIMIT)
         except Exception as error:  # torch wraps whatever went wrong in classes of its own
             reason = (str(error.__cause__ or error).strip().splitlines() or [said.getvalue()])[0][:300]
@@ -172,6 +173,13 @@ def _without_empty_products(net: Any) -> Iterator[None]:
     finally:
         for module, name, child in places:
             setattr(module, name, child)
+
+
+def _store_once(model: Any) -> None:
+    """Of equal weights keep one: those of shared layers were transposed, and so copied, for each use."""
+    from onnx_ir.passes.common import DeduplicateInitializersPass
+
+    DeduplicateInitializersPass(size_limit=2**62)(model)
 
 
 def _forget_origin(model: Any) -> None:

@@ -15,7 +15,6 @@ from tiny_models import FAMILIES
 from understudy.base.errors import RecipeError
 from understudy.export import export_model, graph
 from understudy.export.graph import graph_call, write_graph
-from understudy.models.structure import physical_layers
 from understudy.recipe.settings import LatencySettings
 from understudy.students.share import share
 
@@ -105,9 +104,13 @@ def test_shared_layers_are_stored_once(family, tmp_path: Path):
     twice = share(model, "cyclic")
     write_graph(twice, tmp_path / "twice.onnx")
     assert difference(twice, tmp_path / "twice.onnx", types=False) < 1e-5
-    once, again = ((tmp_path / f"{name}.onnx").stat().st_size for name in ("once", "twice"))
-    layers = 4 * sum(p.numel() for p in physical_layers(model.net)[1].parameters()) * len(physical_layers(model.net))
-    assert again < once + layers / 2
+    import onnx
+
+    once, again = (
+        sum(one.ByteSize() for one in onnx.load(tmp_path / f"{name}.onnx").graph.initializer)
+        for name in ("once", "twice")
+    )
+    assert again < once + 1000  # ModernBERT: another norm, because its first layer has none
 
 
 @pytest.mark.slow
