@@ -219,8 +219,11 @@ def _below(cost: Callable[[Architecture], int], limit: int) -> Callable[[Archite
 
 def _choices(teacher: Architecture, settings: SpaceSettings) -> dict[str, Sequence[Any]]:
     if settings.preset == "kdnas-paper":
-        listed = {name: getattr(settings, name) or KDNAS_PAPER[name] for name in DIMENSIONS[:-1]}
-        return listed | {"activation": settings.activations or (teacher.activation,)}
+        listed: dict[str, Sequence[Any]] = {
+            name: getattr(settings, name) or KDNAS_PAPER[name] for name in DIMENSIONS[:-1]
+        }
+        listed["activation"] = settings.activations or (teacher.activation,)
+        return listed
     step = max(1, teacher.hidden // teacher.heads)
     found: dict[str, Sequence[Any]] = {
         "layers": settings.layers or snapped(teacher.layers, settings.depth_ratios, 1),
