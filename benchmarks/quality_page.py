@@ -76,7 +76,14 @@ def _lines(records: list[dict[str, Any]]) -> list[str]:
         runs = _of(records, name, "")
         if runs:
             lines += _rows(name, runs)
-    lines += ["", "Several seeds: mean over seeds, and the interval of the first seed.", "", "Commands (seed 0):", "", "```"]
+    lines += ["", "Several seeds: mean over seeds, and the interval of the first seed.", ""]
+    if silent := [name for name in names if _learnt_nothing(_of(records, name, ""))]:
+        lines += [
+            f"{', '.join(TITLES[name] for name in silent)}: the teacher gives every row the same answer. It has not learnt",
+            "the task from the rows at hand, and the row above says nothing about distillation.",
+            "",
+        ]
+    lines += ["Commands (seed 0):", "", "```"]
     for name in names:
         runs = _of(records, name, "")
         if runs:
@@ -90,6 +97,11 @@ def _lines(records: list[dict[str, Any]]) -> list[str]:
 def _of(records: list[dict[str, Any]], name: str, variant: str) -> list[dict[str, Any]]:
     found = [r for r in records if r["recipe_name"] == name and r["variant"] == variant]
     return sorted(found, key=lambda record: record["seed"])
+
+
+def _learnt_nothing(runs: list[dict[str, Any]]) -> bool:
+    """An F1 of zero on every test set: the teacher never says yes."""
+    return bool(runs) and all(metrics.get("f1", {}).get("value") == 0 for metrics in runs[0]["teacher"]["metrics"].values())
 
 
 def _rows(name: str, runs: list[dict[str, Any]]) -> list[str]:
