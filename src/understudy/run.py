@@ -29,8 +29,8 @@ from understudy.evaluate.metrics import compute
 from understudy.evaluate.predict import predict as predict_examples
 from understudy.evaluate.result import assemble
 from understudy.evaluate.verdict import verdict
-from understudy.lab.adapting import deliver
 from understudy.lab import Lab, Source, difference, step_folder
+from understudy.lab.adapting import deliver
 from understudy.methods import automm, finetune, kdnas, maxidisc, minidisc, mkd, peakd
 from understudy.models.card import card_text, eval_results_text
 from understudy.models.load import load_model

@@ -49,7 +49,7 @@ def literal(objective: str, student: Signals, teacher: Signals, labels: torch.Te
     if objective == "pkd":
         ours, theirs = (F.normalize(side.cls[LAYERS], dim=-1) for side in (student, teacher))
         return (F.mse_loss(ours, theirs) + soft + hard) / 3
-    states = [torch.stack([side.hidden[layer] for layer in range(0, LAYERS + 1)]) for side in (student, teacher)]
+    states = [torch.stack([side.hidden[layer] for layer in range(LAYERS + 1)]) for side in (student, teacher)]
     return (F.mse_loss(*states) + soft) / 2
 
 

@@ -22,7 +22,6 @@ from understudy.models.narrow import narrow
 from understudy.models.shape import Structure, structure_of
 from understudy.models.virtual import repeat
 
-
 EXTRAS = {"understudy_adapters": ("understudy.adapters.inject", "restore")}
 """Keys of a configuration, and who builds what they ask for into a network: rooms above this one, called by name."""
 

@@ -10,6 +10,7 @@ softCE = -sum softmax(z_t/T) log softmax(z_s/T) · T^2, T = 1 as released; for r
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from understudy.base.errors import RecipeError
 from understudy.objective import Objective, Term
@@ -48,7 +49,7 @@ def minidisc_objective(
         "hidden": settings.hidden_weight, "soft": settings.soft_label_weight, "hard": settings.hard_label_weight
     }  # fmt: skip
     weights = WEIGHTS[settings.objective] | {name: weight for name, weight in given.items() if weight is not None}
-    widths = {"student_width": student_width, "teacher_width": teacher_width, "seed": seed}
+    widths: dict[str, Any] = {"student_width": student_width, "teacher_width": teacher_width, "seed": seed}
     build: dict[str, Callable[[], Term]] = {
         "hidden": lambda: learn.hidden_states(hidden_pairs(settings, student_layers, teacher_layers), **widths),
         "patient": lambda: learn.patient([(student_layers, teacher_layers)], over="mean", **widths),

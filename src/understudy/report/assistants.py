@@ -22,7 +22,7 @@ def assistants(kept: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _choice(made: Mapping[str, Any]) -> dict[str, Any]:
     """One iteration: a curve of the scores and one of T, and the same in a table."""
-    metric = DISPLAY.get(made["metric"], made["metric"])
+    metric = str(DISPLAY.get(made["metric"], made["metric"]))
     points = [(100 * row["sparsity"], row) for row in made["rows"]]
     series = {metric: [(x, row["score"]) for x, row in points], "T": [(x, row["T"]) for x, row in points]}
     chosen = f"{100 * made['chosen']:g}"

@@ -163,7 +163,7 @@ def test_interrupted_and_continued(at, tmp_path):
 
         fit(other, stop)
     again = make(tmp_path / "cut", turns=True, train=train)
-    again.score.calls = {name: done for name, done in other.score.says.calls.items()}
+    again.score.calls = dict(other.score.says.calls)
     result = fits.run(again)
     assert result.views == reference.views
     assert (tmp_path / "cut" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
