@@ -19,6 +19,7 @@ from understudy.adapters.inject import Adapter, Address
 from understudy.adapters.peft_files import found_as, paths, shared_layers
 from understudy.base.errors import DataError, RecipeError
 from understudy.models.anatomy import Net, anatomy
+from understudy.models.compact import stock_class_of
 from understudy.recipe.adapter import BottleneckAdapter, Ia3Adapter, LoraAdapter, written_out
 
 _FAMILIES = ("bert", "roberta", "xlm-roberta", "electra", "deberta-v2", "distilbert", "albert")
@@ -166,7 +167,7 @@ def _lora(config: LoraAdapter, depth: int) -> dict[str, Any]:
 
 def _about(net: Net, base: str) -> dict[str, Any]:
     return {
-        "hidden_size": anatomy(net).width(net), "model_class": type(net).__name__, "model_name": base,
+        "hidden_size": anatomy(net).width(net), "model_class": stock_class_of(type(net)).__name__, "model_name": base,
         "model_type": anatomy(net).family, "version": "understudy",
     }  # fmt: skip
 
