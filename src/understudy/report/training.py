@@ -34,10 +34,10 @@ def training(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if total:
         panels.append(_panel("Loss", "the weighted sum", {"loss": total}, {"loss": "s7"}))
     for metric, values in select.items():
-        choose, name = (min if metric in LOWER_IS_BETTER else max), DISPLAY.get(metric, metric)
-        best = choose(values, key=lambda point: point[1])
+        shown = DISPLAY.get(metric, metric)
+        best = (min if metric in LOWER_IS_BETTER else max)(values, key=lambda point: point[1])
         note = f"best {score(best[1])} at step {best[0]:g}"
-        panels.append(_panel(f"Validation: {name}", note, {name: values}, {name: "student"}, marks_on=True))
+        panels.append(_panel(f"Validation: {shown}", note, {shown: values}, {shown: "student"}, marks_on=True))
     for metric, series in views.items():
         colours = {view: f"s{place % 8}" for place, view in enumerate(series)}
         panels.append(_panel(f"Validation: {DISPLAY.get(metric, metric)}", "of each sub-network", series, colours))
