@@ -89,22 +89,24 @@ def _scores(measured: dict[str, Any]) -> str:
     found = list(read_scores().values())
     if not found:
         return ""
-    if {row["about"]["teacher"] for row in found} != {measured["about"]["teacher"]}:
-        raise SystemExit("Scores and speeds come from different teachers; delete the older results and measure again.")
+    teachers = {row["about"]["teacher"] for row in found}
+    if len(teachers) > 1:
+        raise SystemExit("The scores come from different teachers; delete the older ones and train again.")
+    same = teachers == {measured["about"]["teacher"]}
+    whose = "" if same else " The teacher is another than above, fine-tuned by the same recipe."
     rows = []
     for name, system in measured["systems"].items():
         mine = [row for row in found if row["system"] == name]
         if mine:
             spread = {metric: _mean([row[metric] for row in mine]) for metric in ("f1", "accuracy")}
-            seconds = np.median([row["seconds"] for row in mine])
-            rows.append([system["title"], str(len(mine)), spread["f1"], spread["accuracy"], f"{seconds:.0f} s"])
+            rows.append([system["title"], str(len(mine)), spread["f1"], spread["accuracy"]])
     epochs = ", ".join(str(n) for n in sorted({row["epochs"] for row in found}))
     return f"""## Is the score the same?
 
 MRPC dev ({measured['about']['dev_rows']} rows) after {epochs} epochs, last weights, scored in fp32 by the same code: mean ± \
-deviation over seeds. The time is a whole training's, start to end, one system at a time.
+deviation over seeds.{whose}
 
-""" + _table(["system", "seeds", "F1", "accuracy", "median time"], rows)
+""" + _table(["system", "seeds", "F1", "accuracy"], rows)
 
 
 def _mean(values: list[float]) -> str:
@@ -126,10 +128,11 @@ def _tricks(parts: dict[str, Any]) -> str:
     for name, title in (("exact", "all exact ones together"), ("whole", "the whole")):
         if name in variants:
             rows.append([title, f"{variants[name]['ratio']['median']:.2f}×", ""])
-    return """## What each part brings
+    threads = parts["machine"]["threads"]
+    return f"""## What each part brings
 
-Each alone added to a plain loop with dynamic padding, and what the whole gains by it when all others are there. \
-Grouping changes which rows share a batch, bf16 changes the numbers; the others are exact.
+Each alone added to a plain loop with dynamic padding, and what the whole gains by it when all others are there; this and \
+the two sections below on {threads} thread{'s' if threads > 1 else ''}. Grouping changes which rows share a batch, bf16 changes the numbers; the others are exact.
 
 """ + _table(["part", "alone", "within the whole"], rows)
 
