@@ -132,7 +132,8 @@ def _tricks(parts: dict[str, Any]) -> str:
     return f"""## What each part brings
 
 Each alone added to a plain loop with dynamic padding, and what the whole gains by it when all others are there; this and \
-the two sections below on {threads} thread{'s' if threads > 1 else ''}. Grouping changes which rows share a batch, bf16 changes the numbers; the others are exact.
+the two sections below on {threads} thread{'s' if threads > 1 else ''}. \
+Grouping changes which rows share a batch, bf16 changes the numbers; the others are exact.
 
 """ + _table(["part", "alone", "within the whole"], rows)
 
