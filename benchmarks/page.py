@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from systems import SYSTEMS
 from throughput import EPOCHS, RESULT, ROOT, read_scores
 
 from understudy.base import disk
@@ -95,11 +96,11 @@ def _scores(measured: dict[str, Any]) -> str:
     same = teachers == {measured["about"]["teacher"]}
     whose = "" if same else " The teacher is another than above, fine-tuned by the same recipe."
     rows = []
-    for name, system in measured["systems"].items():
+    for name, system in SYSTEMS.items():
         mine = [row for row in found if row["system"] == name]
         if mine:
             spread = {metric: _mean([row[metric] for row in mine]) for metric in ("f1", "accuracy")}
-            rows.append([system["title"], str(len(mine)), spread["f1"], spread["accuracy"]])
+            rows.append([system.title, str(len(mine)), spread["f1"], spread["accuracy"]])
     epochs = ", ".join(str(n) for n in sorted({row["epochs"] for row in found}))
     return f"""## Is the score the same?
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 from work import (
     BATCH,
@@ -89,7 +89,17 @@ def cache_seconds(work: Work, folder: Path, *, precision: str, passes: int) -> f
     return statistics.median(seconds)
 
 
-def ours(work: Work, model: Model, *, precision: str, epochs: int, seed: int, tick: Tick, folder: Path) -> None:
+def ours(
+    work: Work,
+    model: Model,
+    *,
+    precision: str,
+    epochs: int,
+    seed: int,
+    tick: Tick,
+    folder: Path,
+    grouping: Literal["none", "length"] = "none",
+) -> None:
     """understudy with the defaults of a recipe, exact determinism included."""
     from understudy.objective import Objective
     from understudy.objective.terms import soft_labels
@@ -104,7 +114,7 @@ def ours(work: Work, model: Model, *, precision: str, epochs: int, seed: int, ti
         model=model,
         data=[work.train],
         objective=Objective(soft=soft_labels("classification", temperature=TEMPERATURE)),
-        settings=course(epochs, precision),
+        settings=course(epochs, precision, grouping),
         seed=seed,
         teachers=[_cached_teacher(work, folder / "signals", precision)],
         trackers=[_EveryStep(tick)],
@@ -264,6 +274,11 @@ def textbrewer(work: Work, model: Model, *, padding: str, epochs: int, seed: int
 
 SYSTEMS: dict[str, System] = {
     "ours": System("understudy", partial(ours, precision="auto"), partial(cache_seconds, precision="auto")),
+    "ours_grouped": System(
+        "understudy, rows of like length",
+        partial(ours, precision="auto", grouping="length"),
+        partial(cache_seconds, precision="auto"),
+    ),
     "ours_fp32": System("understudy, fp32", partial(ours, precision="fp32"), partial(cache_seconds, precision="fp32")),
     "trainer_128": System("Trainer, padded to 128", partial(trainer, padding="max_length")),
     "trainer_dynamic": System("Trainer, dynamic padding", partial(trainer, padding="longest")),

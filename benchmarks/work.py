@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -40,7 +41,7 @@ WEIGHT_DECAY = 0.01
 MAX_GRAD_NORM = 1.0
 
 
-def course(epochs: int, precision: str) -> TrainSettings:
+def course(epochs: int, precision: str, grouping: Literal["none", "length"] = "none") -> TrainSettings:
     """The course of training in our own words. Checkpoints are off in all systems: the disk is not what is compared."""
     return TrainSettings(
         epochs=epochs,
@@ -50,6 +51,7 @@ def course(epochs: int, precision: str) -> TrainSettings:
         warmup=WARM_UP,
         max_grad_norm=MAX_GRAD_NORM,
         precision=precision,
+        grouping=grouping,
         checkpoint_seconds=1e9,
     )
 
