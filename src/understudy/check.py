@@ -293,10 +293,7 @@ def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Size
         recipe.method,
         task_kind=data.task.kind,
         num_labels=outputs,
-        student_width=student.width,
-        teacher_width=teacher.width,
-        student_layers=student.layers,
-        teacher_layers=teacher.layers,
+        **_sides(teacher, student),
         teacher_head=(torch.zeros(outputs, teacher.width), torch.zeros(outputs)),
         seed=recipe.seed,
         same_tokens=recipe.student.model is None,
@@ -304,6 +301,16 @@ def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Size
             recipe.method, student_outputs=student.on_vocabulary, teacher_outputs=teacher.on_vocabulary
         ),
     )
+
+
+def _sides(teacher: Sizes, student: Sizes) -> dict[str, Any]:
+    """Widths and depths, as every method's objective asks for them."""
+    return {
+        "student_width": student.width,
+        "teacher_width": teacher.width,
+        "student_layers": student.layers,
+        "teacher_layers": teacher.layers,
+    }
 
 
 def _peakd(method: PeaKD, recipe: Recipe, data: TaskData, teacher: Sizes, student: Sizes) -> None:
@@ -314,10 +321,7 @@ def _peakd(method: PeaKD, recipe: Recipe, data: TaskData, teacher: Sizes, studen
     peakd_objective(
         method,
         task_kind=data.task.kind,
-        student_width=student.width,
-        teacher_width=teacher.width,
-        student_layers=student.layers,
-        teacher_layers=teacher.layers,
+        **_sides(teacher, student),
         seed=recipe.seed,
     )
 
@@ -334,10 +338,7 @@ def _staged(method: MiniDisc | MaxiDisc, recipe: Recipe, data: TaskData, teacher
     minidisc_objective(
         method,
         task_kind=data.task.kind,
-        student_width=student.width,
-        teacher_width=teacher.width,
-        student_layers=student.layers,
-        teacher_layers=teacher.layers,
+        **_sides(teacher, student),
         seed=recipe.seed,
     )
 

@@ -2,7 +2,7 @@
 is opened.
 
 A reference is a folder, `package:NAME/FOLDER` (a folder inside an installed package), or a name on the Hugging Face
-Hub. Weights are safetensors only; no pickle is ever opened. Files that point out of their folder, configurations that
+Hub. Weights are safetensors only; no pickle is opened here. Files that point out of their folder, configurations that
 name code, and indexes that name paths are refused (promises R10 and R11 in docs/reliability.md).
 """
 

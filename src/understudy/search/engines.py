@@ -139,8 +139,9 @@ class RandomEngine(Engine):
 class _Snapped(Engine):
     """An engine of Optuna, made anew for each proposal; what it suggests is moved to the nearest legal point."""
 
+    @abstractmethod
     def inner(self, seed: int) -> BaseSampler:
-        raise NotImplementedError
+        """The engine of Optuna, made anew."""
 
     def propose(self, study: optuna.Study, trial: FrozenTrial, earlier: list[Proposal]) -> int:
         ordinal = len(earlier)

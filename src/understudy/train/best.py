@@ -2,6 +2,7 @@
 
     best/
       model.safetensors    of the whole model; or one file for each view, under its name
+      projections.safetensors   what its objective trained along at that step, where there is any
       best.json            the step they are from (of several the last one), and the step of each
 """
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from understudy.base import disk
 
-WHOLE = "model"
+WHOLE, PROJECTIONS = "model", "projections"
 
 
 class Best:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from understudy.data.types import LOWER_IS_BETTER
-from understudy.train.best import Best
+from understudy.train.best import PROJECTIONS, Best
 from understudy.train.devices import accelerator
 from understudy.train.record import Record, digest
 from understudy.train.task import Fit, State
@@ -15,7 +15,7 @@ class Selection:
     """The best weights of one fit and how they were found."""
 
     def __init__(self, task: Fit, record: Record) -> None:
-        self.task, self.record, self.net = task, record, task.model.net
+        self.task, self.record, self.net, self.along = task, record, task.model.net, task.objective.projections
         self.best = Best(task.folder)
 
     def evaluate(self, state: State, epoch: int) -> None:
@@ -31,6 +31,8 @@ class Selection:
         if self._better(value, state.best_value):
             state.best_step, state.best_value, state.best_metrics, state.since_best = state.step, value, values, 0
             self.best.take(self.net, state.step)
+            if any(True for _ in self.along.parameters()):  # a held-out objective is that of net and projections together
+                self.best.take(self.along, state.step, PROJECTIONS)
         else:
             state.since_best += 1
         return values
@@ -60,6 +62,7 @@ class Selection:
             self.evaluate(state, epoch)
         if self.task.views is None:
             self.best.put_back(self.net)
+            self.best.put_back(self.along, PROJECTIONS)
         elif accelerator().is_main_process:
             self.best.save()
 

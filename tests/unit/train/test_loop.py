@@ -10,6 +10,7 @@ import fits
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 from understudy.base.errors import DivergedError
@@ -195,6 +196,26 @@ def everything(kind: str) -> Objective:
     if kind in ("classification", "regression", "multilabel"):
         terms["soft"] = learn.soft_labels(kind, temperature=2.0)
     return Objective(**terms)
+
+
+def test_projections_come_back_with_the_weights_they_were_best_with(tmp_path):
+    data = fits.encoded()
+    task = fits.make(
+        tmp_path, data=[data], objective=everything("classification"), teachers=[Elaborate(data, num_logits=2)],
+        train={"epochs": 3, "checkpoint_steps": 1},
+    )  # fmt: skip
+    says, seen = fits.Scripted(task.model.net, [0.5, 0.9, 0.7]), []
+    projections = task.objective.projections
+
+    def score() -> dict[str, float]:
+        seen.append({name: tensor.clone() for name, tensor in projections.state_dict().items()})
+        return says()
+
+    task.score, task.select = score, "score"
+    assert fits.run(task).best_step == 8
+    assert same(dict(projections.state_dict()), seen[1]) and not same(seen[1], seen[2])
+    committed = load_file(tmp_path / "best" / "projections.safetensors")
+    assert committed and all(torch.equal(tensor, seen[1][name]) for name, tensor in committed.items())
 
 
 @pytest.mark.parametrize("kind", KINDS)
