@@ -6,6 +6,7 @@ classes read the students that only this package can build (models/register.py).
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from understudy.recipe.settings import Recipe
 
 __version__ = "0.1.0"
+
+# How many compiled kernels torch's CPU library remembers (1,024 by default): pruned students have a shape for each layer,
+# and several of them trained together would push each other out. Read by it when the first kernel is made.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
 
 _install()
 

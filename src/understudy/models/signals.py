@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Needs", "Signals", "forward"]
 
+_ROWS = 128
+"""What the number of packed rows is rounded up to where kernels are made for it."""
+
 
 def forward(net: Net, batch: Batch, needs: Needs, *, kind: str) -> Signals:
     """Run a model on a packed batch.
@@ -67,15 +70,19 @@ class _Trace:
     """Collects the signals on the way up."""
 
     def __init__(self, sizes: list[int], device: torch.device) -> None:
-        self.sizes = sizes
+        self.sizes, self.tokens = sizes, sum(sizes)
         self.first = torch.tensor([0, *accumulate(sizes[:-1])], device=device)
         self.hidden: dict[int, Tensor] = {}
         self.cls: dict[int, Tensor] = {}
         self.qkv: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
+    def real(self, state: Tensor) -> Tensor:
+        """Without the rows that only round their number up."""
+        return state[: self.tokens]
+
     def keep(self, needs: Needs, index: int, state: Tensor) -> None:
         if index in needs.hidden:
-            self.hidden[index] = state
+            self.hidden[index] = self.real(state)
         if index in needs.cls:
             self.cls[index] = state[self.first]
 
@@ -88,11 +95,10 @@ def _packed(
     net: Net, row: Anatomy, batch: Batch, needs: Needs, trace: _Trace, *, deepest: int, whole_last: bool
 ) -> Tensor:
     """Layer by layer on one flat row. Returns the last state: (T, D), or (B, D) where first tokens were enough."""
-    sizes = batch.sizes
     device = batch.input_ids.device
+    ids, types, sizes = _rounded(batch)
     positions = torch.cat([torch.arange(size) for size in sizes]).to(device) + row.position_start(net)
-    types = None if batch.token_type_ids is None else batch.token_type_ids[None]
-    state = row.embed(net, batch.input_ids[None], positions[None], types)[0]
+    state = row.embed(net, ids[None], positions[None], None if types is None else types[None])[0]
     trace.keep(needs, 0, state)
     layers = row.layers(net)
     head_dim = row.head_dim(net)
@@ -105,13 +111,15 @@ def _packed(
             for project, rows in ((to_q, queries), (to_k, state), (to_v, state))
         )
         if index in needs.qkv:
-            trace.qkv[index] = (q, k, v)
+            trace.qkv[index] = trace.real(q), trace.real(k), trace.real(v)
+        if first_only:
+            k, v = trace.real(k), trace.real(v)
         context = attend(
             q,
             k,
             v,
-            query_sizes=[1] * len(sizes) if first_only else sizes,
-            key_sizes=sizes,
+            query_sizes=[1] * len(batch.sizes) if first_only else sizes,
+            key_sizes=batch.sizes if first_only else sizes,
             dropout=row.dropout(layer),
         )
         assert row.finish is not None
@@ -122,7 +130,28 @@ def _packed(
                 trace.cls[index] = state
         else:
             trace.keep(needs, index, state)
-    return state
+    return state if deepest == len(layers) and not whole_last else trace.real(state)
+
+
+def _rounded(batch: Batch) -> tuple[Tensor, Tensor | None, list[int]]:
+    """Tokens, types and sizes, with sequences of padding behind the last where the number of rows has to be a round one."""
+    ids, types = batch.input_ids, batch.token_type_ids
+    missing = -len(ids) % _ROWS
+    if not missing or not _rounds(ids.device):
+        return ids, types, batch.sizes
+    longest = max(batch.sizes)  # further positions may not exist
+    more = [longest] * (missing // longest) + ([missing % longest] if missing % longest else [])
+    return _zeros_behind(ids, missing), None if types is None else _zeros_behind(types, missing), [*batch.sizes, *more]
+
+
+def _rounds(device: torch.device) -> bool:
+    """In half precision on a CPU oneDNN builds kernels for every number of rows it has not met lately, which takes longer
+    than running them: a third of a step of a small student. So there are few such numbers."""
+    return device.type == "cpu" and torch.is_autocast_enabled("cpu")
+
+
+def _zeros_behind(ids: Tensor, count: int) -> Tensor:
+    return torch.cat([ids, ids.new_zeros(count)])
 
 
 def _padded(net: Net, row: Anatomy, batch: Batch, needs: Needs, trace: _Trace) -> Tensor:
