@@ -1,7 +1,7 @@
 """Attention over packed sequences: no token sees another sequence, and nothing is computed for padding.
 
-q, k, v have shape (T, H, d), the sequences one behind the other; `sizes` says where they end. Dropout is drawn by torch's
-own attention, in the same place as in the stock layers.
+q, k, v have shape (T, H, d), the sequences one behind the other; `sizes` says where they end. Dropout is drawn in the
+same place as in the stock layers.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from understudy.models.dropout import dropout as quick_dropout
 
 
 def attend(
@@ -42,7 +44,7 @@ def _one_by_one(q: Tensor, k: Tensor, v: Tensor, query_sizes: list[int], key_siz
     else:  # torch's own call falls back to a slower path with dropout
         scale = q.shape[-1] ** -0.5
         contexts = [
-            F.dropout((q_i * scale @ k_i.transpose(1, 2)).softmax(dim=-1), dropout) @ v_i for q_i, k_i, v_i in parts
+            quick_dropout((q_i * scale @ k_i.transpose(1, 2)).softmax(dim=-1), dropout) @ v_i for q_i, k_i, v_i in parts
         ]
     return torch.cat(contexts, dim=1).transpose(0, 1)
 

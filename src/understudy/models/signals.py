@@ -106,9 +106,10 @@ def _packed(
         first_only = index == len(layers) and not whole_last
         queries = state[trace.first] if first_only else state
         to_q, to_k, to_v = row.qkv(layer)
+        read = _cast(state)  # once, not by each projection
         q, k, v = (
             project(rows).unflatten(-1, (project.out_features // head_dim, head_dim))
-            for project, rows in ((to_q, queries), (to_k, state), (to_v, state))
+            for project, rows in ((to_q, read[trace.first] if first_only else read), (to_k, read), (to_v, read))
         )
         if index in needs.qkv:
             trace.qkv[index] = trace.real(q), trace.real(k), trace.real(v)
@@ -148,6 +149,13 @@ def _rounds(device: torch.device) -> bool:
     """In half precision on a CPU oneDNN builds kernels for every number of rows it has not met lately, which takes longer
     than running them: a third of a step of a small student. So there are few such numbers."""
     return device.type == "cpu" and torch.is_autocast_enabled("cpu")
+
+
+def _cast(state: Tensor) -> Tensor:
+    """In the type that matrix products have here."""
+    kind = state.device.type
+    wanted = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else state.dtype
+    return state if state.dtype == torch.float64 else state.to(wanted)
 
 
 def _zeros_behind(ids: Tensor, count: int) -> Tensor:

@@ -24,6 +24,7 @@ from understudy.base.progress import progress, say
 from understudy.cache import autocast
 from understudy.data.batches import micro_batches, training_batches
 from understudy.data.encode import Encoded, collate
+from understudy.models.dropout import quicken
 from understudy.train import checkpoint
 from understudy.train.devices import accelerator, any_process, resolve_precision
 from understudy.train.guard import StopSignals, is_out_of_memory
@@ -65,6 +66,7 @@ class _Loop:
         task.objective.to(self.device)
         if self.settings.dropout is not None:
             set_dropout(net, self.settings.dropout)
+        quicken(net)
         self.net = net
         self.optimizer = make_optimizer(net, task.objective, self.settings)
         self.module = Learner(net, task.objective, task.model.kind)
