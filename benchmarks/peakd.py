@@ -31,6 +31,7 @@ VARIANTS: dict[str, list[str]] = {
     "sps-ptp": [],
     "sps-noswap": ["student.share=sps_no_shuffle", _OFF],
     "ptp": [_PLAIN],
+    "sps-norms": [_OFF, "student.own_norms=true"],
     "ft6": ["method.train_type=ft", _PLAIN, _OFF, "student.num_layers=6"],
     "pkd6": [_PLAIN, _OFF, "student.num_layers=6"],
 }

@@ -19,6 +19,7 @@ NAMES = {
     "sps-ptp": "PKD + SPS + PTP (Pea-KD)",
     "sps-noswap": "PKD + sharing without exchange",
     "ptp": "PKD + PTP, no sharing",
+    "sps-norms": "PKD + SPS, norms of their own for each use",
     "ft6": "labels only, six plain layers",
     "pkd6": "PKD, six plain layers",
 }
@@ -27,10 +28,12 @@ QUESTIONS = [
     ("pkd", "kd", "layers"),
     ("sps", "pkd", "SPS"),
     ("sps", "sps-noswap", "the exchange in SPS"),
+    ("sps-norms", "sps", "norms of their own in SPS"),
     ("sps-ptp", "sps", "PTP on top of SPS"),
     ("ptp", "pkd", "PTP without SPS"),
     ("sps-ptp", "ft", "Pea-KD against labels only"),
     ("sps-ptp", "kd", "Pea-KD against KD"),
+    ("sps", "pkd6", "SPS against six plain layers, as slow as it is"),
     ("sps-ptp", "pkd6", "Pea-KD against six plain layers, as slow as it is"),
 ]
 """(ours, theirs, what the difference between the two is)."""
