@@ -9,12 +9,13 @@ READY    := $(VENV)/.ready
 PIP      := $(BIN)/python -m pip --disable-pip-version-check install -qq $(PIP_ARGS) -c constraints.txt
 WORKERS  ?= 2
 
-.PHONY: help setup demo test test-all lint docs clean
+.PHONY: help setup demo test test-all lint results docs clean
 
 help:
 	@echo "make demo      the two-minute tour: teacher, baseline, student, report.html"
 	@echo "make test      lint and the fast tests"
 	@echo "make test-all  lint and every test"
+	@echo "make results   write docs/results.md again, from the files in results/"
 	@echo "make docs      write docs/recipe.md again"
 
 setup: $(READY)
@@ -41,6 +42,9 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+results: $(READY)
+	$(BIN)/python benchmarks/results.py
 
 docs: $(READY)
 	$(BIN)/python -m understudy.recipe.reference > docs/recipe.md

@@ -1,11 +1,10 @@
 """What an assistant is worth, on real data: direct distillation, MaxiDisc and MiniDisc to the same pruned student.
 
     python benchmarks/minidisc.py run --data FOLDER [--tasks rte mrpc conll2003] [--variants direct maxidisc] [--seeds 0 1 2]
-    python benchmarks/minidisc.py page
 
 `run` continues where it was stopped: a run that is finished is not repeated, one that is not goes on. Results are kept in
-results/minidisc/, one JSON for each task, variant and seed, with what was chosen and what it cost; `page` writes
-docs/results-minidisc.md from them.
+results/minidisc/, one JSON for each task, variant and seed, with what was chosen and what it cost; `make
+results` puts them into docs/results.md.
 
 All variants share rows, teacher, importance, loss and learning rate; every stage has the same number of epochs, but for
 `direct-long`, which spends as much as MiniDisc at its dearest. Seeds differ in the order of rows and dropout.
@@ -20,7 +19,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from kept import ENCODER, ROOT, train
+from kept import ENCODER, ROOT, add_samples, train
 
 from understudy.lab.stages import units
 from understudy.recipe.load import load_recipe
@@ -94,6 +93,7 @@ def run(tasks: list[str], variants: list[str], seeds: list[int] | None, data: Pa
                     failed.append(f"{run_name} ({wrong})")
                 else:
                     add_decisions(kept, out / run_name)
+                    add_samples(kept, out / run_name)
     if failed:
         sys.exit("Not finished: " + "; ".join(failed))
 
@@ -118,14 +118,8 @@ def main() -> None:
     runner.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     runner.add_argument("--seeds", nargs="+", type=int, default=None, help="by default three for RTE, one for the others")
     runner.add_argument("settings", nargs="*", help="changes to the recipes, as in train.lr=3e-4")
-    commands.add_parser("page", help="write docs/results-minidisc.md from results/minidisc")
     given = parser.parse_args()
-    if given.what == "run":
-        run(given.tasks, given.variants, given.seeds, given.data.resolve(), given.out.resolve(), given.settings)
-    else:
-        from minidisc_page import write
-
-        write(KEPT, ROOT / "docs" / "results-minidisc.md")
+    run(given.tasks, given.variants, given.seeds, given.data.resolve(), given.out.resolve(), given.settings)
 
 
 if __name__ == "__main__":

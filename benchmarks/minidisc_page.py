@@ -1,4 +1,4 @@
-"""docs/results-minidisc.md, made from results/minidisc/*.json and from nothing else."""
+"""What docs/results.md says about MiniDisc and MaxiDisc, made from results/minidisc/*.json and from nothing else."""
 
 from __future__ import annotations
 
@@ -7,27 +7,21 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from kept import circumstances, difference
 from minidisc import TASKS, VARIANTS
 
 from understudy.evaluate.verdict import headline
 
 
-def write(kept: Path, page: Path) -> None:
-    """Read all records and write the page."""
+def section(kept: Path) -> list[str]:
+    """The lines; none where nothing was measured yet."""
     records = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
     if not records:
-        raise SystemExit(f"{kept} is empty: run them first (python benchmarks/minidisc.py run).")
-    page.write_text("\n".join(_lines(records)) + "\n", encoding="utf-8")
-    print(f"{page} from {len(records)} runs")
-
-
-def _lines(records: list[dict[str, Any]]) -> list[str]:
-    versions, machine = records[0]["versions"], records[0]["machine"]
+        return []
     lines = [
-        "# Results: MiniDisc and MaxiDisc",
+        "# MiniDisc and MaxiDisc: is an assistant worth its cost?",
         "",
-        "Every number on this page was measured by `python benchmarks/minidisc.py run`, and is kept with its command, versions",
-        "and hardware in `results/minidisc/`; `python benchmarks/minidisc.py page` makes the page from these files.",
+        "Measured by `python benchmarks/minidisc.py run`; kept in `results/minidisc/`, each run with its command.",
         "",
         "Teacher: all-MiniLM-L6-v2, fine-tuned on the task, one for all runs. Student: its heads and FFN neurons pruned. All",
         "variants share rows, teacher, importance, loss and learning rate, and the epochs of a stage. Scores are those of the",
@@ -35,9 +29,7 @@ def _lines(records: list[dict[str, Any]]) -> list[str]:
         "example of one stage's pass over the rows, by the model of [minidisc](minidisc.md); seconds: what training took here,",
         "where teachers' outputs are stored, stages that ways share counted once.",
         "",
-        "Machine: " + ", ".join(f"{key} {value}" for key, value in sorted(machine.items()) if value not in (None, "")) + ".",
-        "",
-        "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) + ".",
+        *circumstances(records[0]),
     ]
     for name, task in TASKS.items():
         runs = [record for record in records if record["recipe_name"] == name]
@@ -54,35 +46,36 @@ def _task(title: str, runs: list[dict[str, Any]]) -> list[str]:
     lines = ["", f"## {title}", "", f"{metric} on {test}; the teacher's is {teacher:.3f}.", ""]
     lines += ["| way to the student | score | seeds | cost | seconds | assistant |", "|---|---|---|---|---|---|"]
     costs: dict[str, float] = {}
-    scores: dict[str, list[float]] = {}
     for variant, words in VARIANTS.items():
         found = sorted((run for run in runs if run["variant"] == variant), key=lambda run: run["seed"])
         if not found:
             continue
-        scores[variant] = [run["student"]["metrics"][test][metric]["value"] for run in found]
+        scores = [run["student"]["metrics"][test][metric]["value"] for run in found]
         spent = [_spent(run) for run in found]
         costs[variant] = mean(one["units"] for one in spent)
         seconds = mean(one["seconds"] for one in spent)
         chosen = ", ".join(_assistant(run) for run in found)
-        cells = [words, _mean(scores[variant]), str(len(found)), f"{costs[variant]:.1f}", f"{seconds:.0f}", chosen]
+        cells = [words, _mean(scores), str(len(found)), f"{costs[variant]:.1f}", f"{seconds:.0f}", chosen]
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", *_said(scores, costs)]
+    return [*lines, "", *_said(runs, costs)]
 
 
-def _said(scores: dict[str, list[float]], costs: dict[str, float]) -> list[str]:
+def _said(runs: list[dict[str, Any]], costs: dict[str, float]) -> list[str]:
     """What the table means, in sentences; what does not hold is said."""
     lines = []
-    for variant in ("minidisc", "minidisc-sampled"):
-        if variant not in scores:
-            continue
-        for other in ("maxidisc", "direct-long", "direct"):
-            if other in scores:
-                gap = 100 * (mean(scores[variant]) - mean(scores[other]))
-                times = costs[variant] / costs[other]
-                words = f"{VARIANTS[variant]}, against {VARIANTS[other]}"
-                lines.append(f"* {words}: {gap:+.1f} points at {times:.2f} times its cost.")
-        if "direct-long" in scores and mean(scores[variant]) <= mean(scores["direct-long"]):
-            lines.append("* On this task the assistant does not pay: direct distillation with the same total budget is as good.")
+    for ours in ("minidisc", "minidisc-sampled"):
+        for theirs in ("maxidisc", "direct-long", "direct"):
+            found = difference(*([run for run in runs if run["variant"] == variant] for variant in (ours, theirs)))
+            if found is None:
+                continue
+            gap, low, high = (100 * found[name] for name in ("gap", "low", "high"))
+            verdict = "a tie" if low <= 0 <= high else "better" if gap > 0 else "worse"
+            lines.append(
+                f"* {VARIANTS[ours]}, against {VARIANTS[theirs]}: {gap:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, "
+                f"rows and seeds drawn), {verdict}, at {costs[ours] / costs[theirs]:.2f} times its cost."
+            )
+            if theirs == "direct-long" and low <= 0:
+                lines.append("  The assistant does not pay here: direct distillation with the same total budget is not worse.")
     return lines
 
 

@@ -2,10 +2,9 @@
 
     python benchmarks/mkd.py narrow --data FOLDER                 the narrower student, made once (about half as wide)
     python benchmarks/mkd.py run --data FOLDER [--tasks conll2003] [--ways scratch lsa] [--regimes match] [--seeds 0 1 2]
-    python benchmarks/mkd.py page
 
 `run` continues where it was stopped: a run that is finished is not repeated, one that is not goes on. Results are kept in
-results/mkd/, one JSON for each task, regime, way and seed; `page` writes docs/results-mkd.md from them.
+results/mkd/, one JSON for each task, regime, way and seed; `make results` puts them into docs/results.md.
 
 Teacher: all-MiniLM-L6-v2 with a trained adapter. Regimes: `match`, its own layers 0, 2 and 4; `other`, a student of its own
 kind but half the width, made from it on plain text. Ways: a fresh adapter, SKIP, the corrected average, a random choice of
@@ -19,11 +18,8 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from kept import ENCODER, ROOT, train
-
-from understudy.evaluate.compare import over_seeds
 
 KEPT = ROOT / "results" / "mkd"
 NARROW = "recipes/text/minilm-192.yaml"
@@ -94,68 +90,6 @@ def _keep_curves(folder: Path, kept: Path) -> None:
     kept.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def write(page: Path) -> None:
-    """docs/results-mkd.md, from results/mkd and nothing else."""
-    records = [json.loads(path.read_text()) for path in sorted(KEPT.glob("*-s*.json"))]
-    if not records:
-        raise SystemExit(f"{KEPT} is empty: run the benchmark first (python benchmarks/mkd.py run).")
-    lines = [
-        "# Results of mKD",
-        "",
-        "Made by `python benchmarks/mkd.py page` from `results/mkd/`, where every number is kept with its command, versions and",
-        "hardware. Scores in points; means over seeds with 95 % intervals over seeds where there are several.",
-    ]
-    groups = sorted({(r["task_name"], r["regime"], r["adapter"]) for r in records})
-    for task, regime, adapter in groups:
-        runs = [r for r in records if (r["task_name"], r["regime"], r["adapter"]) == (task, regime, adapter)]
-        lines += ["", f"## {task}, {'matching' if regime == 'match' else 'other'} student, {adapter}", ""]
-        head = ["adapter", "seeds", *(f"{step} steps" for step in STEPS), "end (test)", "against scratch"]
-        lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-        for way in ("scratch", *WAYS):
-            one_each = {r["seed"]: r for r in runs}.values()  # all ways of a seed have the same baseline
-            chosen = list(one_each) if way == "scratch" else [r for r in runs if r["way"] == way]
-            if chosen:
-                lines.append(_row(way, chosen))
-    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"{page} from {len(records)} runs")
-
-
-def _row(way: str, runs: list[dict[str, Any]]) -> str:
-    model = "baseline" if way == "scratch" else "student"
-    cells = [way, str(len(runs))]
-    for step in STEPS:
-        values = [100 * value for r in runs if (value := _at(r, model, step)) is not None]
-        cells.append(_shown(values))
-    cells.append(_shown([100 * _end(r, model) for r in runs]))
-    gains = [100 * (_end(r, "student") - _end(r, "baseline")) for r in runs]
-    cells.append("–" if way == "scratch" else _shown(gains, signed=True))
-    return f"| {' | '.join(cells)} |"
-
-
-def _at(record: dict[str, Any], model: str, step: int) -> float | None:
-    """The selection score after so many steps; None where the training was shorter."""
-    metric = _metric(record)
-    return next((scores[metric] for at, scores in record.get("curves", {}).get(model, []) if at == step), None)
-
-
-def _end(record: dict[str, Any], model: str) -> float:
-    test = next(iter(record[model]["metrics"]))
-    return record[model]["metrics"][test][_metric(record)]["value"]
-
-
-def _metric(record: dict[str, Any]) -> str:
-    return "f1" if record["task_name"] in ("conll2003", "wikineural-en") else "accuracy"
-
-
-def _shown(values: list[float], *, signed: bool = False) -> str:
-    if not values:
-        return "–"
-    found = over_seeds(values)
-    mark = "+" if signed else ""
-    mean = f"{found['mean']:{mark}.1f}"
-    return mean if found["low"] is None else f"{mean} [{found['low']:{mark}.1f}, {found['high']:{mark}.1f}]"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="what", required=True)
@@ -170,14 +104,11 @@ def main() -> None:
     runner.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     runner.add_argument("--adapter", default="pfeiffer[reduction_factor=8]")
     runner.add_argument("settings", nargs="*", help="changes to the recipe, as in train.epochs=5")
-    commands.add_parser("page", help="write docs/results-mkd.md from results/mkd")
     given = parser.parse_args()
     if given.what == "narrow":
         narrow(given.data, given.out)
-    elif given.what == "run":
-        run(given)
     else:
-        write(ROOT / "docs" / "results-mkd.md")
+        run(given)
 
 
 if __name__ == "__main__":

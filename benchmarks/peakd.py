@@ -1,10 +1,9 @@
 """What each part of Pea-KD adds, on real data: run the variants over tasks and seeds, keep every result, make a table.
 
     python benchmarks/peakd.py run --data FOLDER [--tasks rte mrpc] [--variants kd sps-ptp] [--seeds 0 1 2]
-    python benchmarks/peakd.py page
 
 `run` continues where it was stopped: a run that is finished is not repeated, one that is not goes on. Results are kept in
-results/peakd/, one JSON for each task, variant and seed; `page` writes docs/results-peakd.md from them.
+results/peakd/, one JSON for each task, variant and seed; `make results` puts them into docs/results.md.
 
 All variants share rows, teacher, learning rate and epochs; PTP adds two epochs on other labels. Seeds differ in the order
 of rows, dropout and new weights.
@@ -69,15 +68,9 @@ def main() -> None:
     runner.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     runner.add_argument("--suffix", default="", help="a name for other settings, as in --suffix=-lr3e-4")
     runner.add_argument("settings", nargs="*", help="changes to the recipes, as in train.lr=3e-4")
-    commands.add_parser("page", help="write docs/results-peakd.md from results/peakd")
     given = parser.parse_args()
-    if given.what == "run":
-        data, out = given.data.resolve(), given.out.resolve()
-        run(given.tasks, given.variants, given.seeds, data, out, given.settings, given.suffix)
-    else:
-        from peakd_page import write
-
-        write(KEPT, ROOT / "docs" / "results-peakd.md")
+    data, out = given.data.resolve(), given.out.resolve()
+    run(given.tasks, given.variants, given.seeds, data, out, given.settings, given.suffix)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""docs/results-peakd.md, made from results/peakd/*.json and from nothing else."""
+"""What docs/results.md says about Pea-KD, made from results/peakd/*.json and from nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kept import glue_score
+from kept import circumstances, glue_score
 
 from understudy.evaluate.compare import Pair, over_seeds, paired_over_tasks
 
@@ -41,33 +41,25 @@ QUESTIONS = [
 Runs = dict[tuple[str, str, int], dict[str, Any]]
 
 
-def write(kept: Path, page: Path) -> None:
-    """Read all records and write the page."""
+def section(kept: Path) -> list[str]:
+    """The lines; none where nothing was measured yet."""
     records = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
     runs = {(r["recipe_name"], r["variant"], r["seed"]): r for r in records if r["variant"] in NAMES}
-    if not runs:
-        raise SystemExit(f"{kept} is empty: run the variants first (python benchmarks/peakd.py run).")
-    page.write_text("\n".join([*_head(records[0]), *_scores(runs), *_differences(runs), *_costs(runs)]) + "\n", encoding="utf-8")
-    print(f"{page} from {len(runs)} runs")
+    return [*_head(records[0]), *_scores(runs), *_differences(runs), *_costs(runs)] if runs else []
 
 
 def _head(record: dict[str, Any]) -> list[str]:
-    machine, versions = record["machine"], record["versions"]
-    hardware = ", ".join(f"{key} {value}" for key, value in sorted(machine.items()) if value not in (None, ""))
-    software = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
     return [
         "# Pea-KD: what each part adds",
         "",
-        "Made by `python benchmarks/peakd.py page` from `results/peakd/`, where each run is kept with its command.",
+        "Measured by `python benchmarks/peakd.py run`; kept in `results/peakd/`, each run with its command.",
         "",
         "Teacher: all-MiniLM-L6-v2 (six layers, 384 wide), fine-tuned on the task. Students: its lowest three layers before",
         "fine-tuning (all six in the rows called six plain layers). All variants share rows, teacher, learning rate and",
         "epochs; PTP adds two epochs on other labels. The best checkpoint is chosen on rows held out of train; dev is",
         "reported once, as GLUE scores it, in points. Seeds differ in the order of rows, dropout and new weights.",
         "",
-        f"Machine: {hardware}.",
-        "",
-        f"Versions: {software}.",
+        *circumstances(record),
         "",
     ]
 

@@ -1,10 +1,10 @@
-"""What the recipes reach on real data: run them over seeds, keep every result, and write the page from what was kept.
+"""What the recipes reach on real data: run them over seeds and keep every result.
 
     python benchmarks/quality.py run --data FOLDER [--only mrpc rte] [--seeds 0 1 2]
-    python benchmarks/quality.py page
 
 `run` continues where it was stopped: a run that is finished is not repeated, one that is not goes on. Results are kept
-in results/quality/, one JSON for each recipe and seed, with versions and hardware; docs/results.md is made from them.
+in results/quality/, one JSON for each recipe and seed, with versions and hardware; `make results` puts them into
+docs/results.md.
 """
 
 from __future__ import annotations
@@ -64,14 +64,8 @@ def main() -> None:
     runner.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     runner.add_argument("--variant", default="", help="a name for other settings, as in --variant -soft")
     runner.add_argument("settings", nargs="*", help="changes to the recipes, as in method.hidden_weight=0")
-    commands.add_parser("page", help="write docs/results.md from results/quality")
     given = parser.parse_args()
-    if given.what == "run":
-        run(given.only, given.seeds, given.data.resolve(), given.out.resolve(), given.variant, given.settings)
-    else:
-        from quality_page import write
-
-        write(KEPT, ROOT / "docs" / "results.md")
+    run(given.only, given.seeds, given.data.resolve(), given.out.resolve(), given.variant, given.settings)
 
 
 if __name__ == "__main__":

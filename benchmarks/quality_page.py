@@ -1,4 +1,4 @@
-"""docs/results.md, made from results/quality/*.json and from nothing else."""
+"""What docs/results.md says about AutoMM and the baseline, made from results/quality/*.json and from nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kept import GLUE_SCORE, glue_score
+from kept import GLUE_SCORE, circumstances, glue_score
 
 from understudy.evaluate.compare import Pair, over_seeds, paired_over_tasks
 from understudy.evaluate.verdict import headline
@@ -20,23 +20,16 @@ TITLES = {
 VARIANTS = {"": "the default", "-parity": "AutoMM's own weights (`method.parity=true`, logits and feature only)"}
 
 
-def write(kept: Path, page: Path) -> None:
-    """Read all records and write the page."""
+def section(kept: Path) -> list[str]:
+    """The lines; none where nothing was measured yet."""
     records = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
-    if not records:
-        raise SystemExit(f"{kept} is empty: run the recipes first (python benchmarks/quality.py run).")
-    page.write_text("\n".join(_lines(records)) + "\n", encoding="utf-8")
-    print(f"{page} from {len(records)} runs")
-    _into_readme(page.parent.parent / "README.md", records)
+    return _lines(records) if records else []
 
 
-def _into_readme(readme: Path, records: list[dict[str, Any]]) -> None:
-    """The short table between the two marks of the README: the first test set, the metric that selects."""
-    start, end = "<!-- results -->", "<!-- end of results -->"
-    text = readme.read_text(encoding="utf-8")
-    before, rest = text.split(start)
-    after = rest.split(end)[1]
-    lines = [start, "", "| task | metric | teacher | without a teacher | `automm` | seeds |", "|---|---|---|---|---|---|"]
+def short_table(kept: Path) -> list[str]:
+    """The table of the README: the first test set, the metric that selects."""
+    records = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
+    lines = ["| task | metric | teacher | without a teacher | `automm` | seeds |", "|---|---|---|---|---|---|"]
     for name, title in TITLES.items():
         runs = _of(records, name, "")
         if runs:
@@ -44,27 +37,21 @@ def _into_readme(readme: Path, records: list[dict[str, Any]]) -> None:
             found = [[run[model]["metrics"][test][metric]["value"] for run in runs] for model in MODELS]
             cells = [f"{sum(values) / len(values):.3f}" for values in found]
             lines.append(f"| {title} ({test}) | {metric} | {' | '.join(cells)} | {len(runs)} |")
-    readme.write_text(before + "\n".join(lines) + "\n\n" + end + after, encoding="utf-8")
+    return lines
 
 
 def _lines(records: list[dict[str, Any]]) -> list[str]:
-    machine, versions = records[0]["machine"], records[0]["versions"]
-    hardware = ", ".join(f"{key} {value}" for key, value in sorted(machine.items()) if value not in (None, ""))
-    software = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
     lines = [
-        "# Results",
+        "# AutoMM: does a teacher help?",
         "",
-        "Every number on this page was measured by the command beside it, and is kept with versions and hardware in",
-        "`results/quality/`; `python benchmarks/quality.py page` makes the page from these files.",
+        "Measured by `python benchmarks/quality.py run`; kept in `results/quality/`, each run with its command.",
         "",
         "Teacher: all-MiniLM-L6-v2 (six layers, 384 wide), fine-tuned on the task. Student: its layers 0, 2 and 4, taken",
         "before fine-tuning. Baseline: the same student, with the same rows in the same order and the same number of",
         "steps, without a teacher. The best checkpoint is chosen on rows held out of train; the reported rows are used",
         "once. Brackets are 95 % bootstrap intervals over the reported rows.",
         "",
-        f"Machine: {hardware}.",
-        "",
-        f"Versions: {software}.",
+        *circumstances(records[0]),
         "",
         "## Each recipe",
         "",
