@@ -9,6 +9,7 @@ import minidisc_page
 import mkd_page
 import peakd_page
 import quality_page
+import search_page
 from kept import ROOT
 
 SECTIONS = {
@@ -16,6 +17,7 @@ SECTIONS = {
     "peakd": peakd_page.section,
     "minidisc": minidisc_page.section,
     "mkd": mkd_page.section,
+    "search": search_page.section,
 }
 """Folder of results/ -> what is said about it."""
 START, END = "<!-- results -->", "<!-- end of results -->"

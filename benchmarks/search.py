@@ -35,20 +35,20 @@ SPACE = {
 PASSAGES, TEST_PASSAGES, LENGTH = 1200, 100, 32  # a sixth of the first is held out for the reward
 
 
-def texts(data: Path) -> dict[str, str]:
+def texts(data: Path, passages: int = PASSAGES) -> dict[str, str]:
     """Passages of a few sentences, from all over the file, in files of our own."""
     BUILD.mkdir(parents=True, exist_ok=True)
     lines = [line.strip() for line in (data / "train.txt").read_text(encoding="utf-8").split("\n")]
     long = [" ".join(line.split()[:40]) for line in lines if len(line.split()) >= 12]
-    wanted = PASSAGES + TEST_PASSAGES
+    wanted = passages + TEST_PASSAGES
     step = len(long) // wanted
     if not step:
         raise SystemExit(f"{data / 'train.txt'} has {len(long)} passages of 12 words or more; {wanted} are needed.")
     chosen = long[: wanted * step : step]
     files = {"train": chosen[TEST_PASSAGES:], "test": chosen[:TEST_PASSAGES]}
     for name, part in files.items():
-        (BUILD / f"{name}.txt").write_text("\n".join(part) + "\n", encoding="utf-8")
-    return {name: str(BUILD / f"{name}.txt") for name in files}
+        (BUILD / f"{name}-{passages}.txt").write_text("\n".join(part) + "\n", encoding="utf-8")
+    return {name: str(BUILD / f"{name}-{passages}.txt") for name in files}
 
 
 def recipe(data: Path, **changes: Any) -> Any:
