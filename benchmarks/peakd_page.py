@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from kept import circumstances, glue_score
@@ -130,11 +131,11 @@ def _costs(runs: Runs) -> list[str]:
     lines = [
         "## Size and speed",
         "",
-        "Sharing saves parameters, never time: each use of a layer is computed. Medians over all runs of a variant; batch 1,",
-        "128 tokens.",
+        "Sharing saves parameters, never time: each use of a layer is computed. Speed: the teacher's latency divided by the",
+        "student's, timed in turns (batch 1, 128 tokens). Medians over all runs of a variant; training is MRPC's.",
         "",
-        "| model | parameters (M) | latency (ms) | training (s) |",
-        "|---|---|---|---|",
+        "| model | parameters (M) | GFLOP | speed | training (s) |",
+        "|---|---|---|---|---|",
     ]
     rows = {"teacher": ("teacher", list(runs.values()))}
     for variant, name in NAMES.items():
@@ -142,16 +143,11 @@ def _costs(runs: Runs) -> list[str]:
     for name, (model, found) in rows.items():
         if not found:
             continue
-        times = [run[model]["latency_ms"]["median"] for run in found if run[model]["latency_ms"]]
+        speeds = [1.0 if model == "teacher" else run["speedup"] for run in found]
         steps = ("teacher",) if model == "teacher" else ("ptp", "student")
-        seconds = [sum(run["train_seconds"].get(step) or 0 for step in steps) for run in found]
-        size = found[0][model]["num_parameters"] / 1e6
-        lines.append(f"| {name} | {size:.1f} | {_median(times)} | {_median(seconds)} |")
+        seconds = [
+            sum(run["train_seconds"].get(step) or 0 for step in steps) for run in found if run["recipe_name"] == "mrpc"
+        ]
+        sizes = f"{found[0][model]['num_parameters'] / 1e6:.1f} | {found[0][model]['flops'] / 1e9:.2f}"
+        lines.append(f"| {name} | {sizes} | {median(speeds):.2f}× | {f'{median(seconds):.0f}' if seconds else '–'} |")
     return lines
-
-
-def _median(values: list[float]) -> str:
-    if not values:
-        return "–"
-    ordered = sorted(values)
-    return f"{ordered[len(ordered) // 2]:.1f}"
