@@ -10,10 +10,12 @@ ONNX, exact and int8, run one batch each in turn, round by round. Writes results
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's waiting threads do not spin while ONNX has its turn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 

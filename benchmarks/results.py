@@ -9,6 +9,7 @@ import json
 from statistics import median
 from typing import Any
 
+import export_page
 import minidisc_page
 import mkd_page
 import peakd_page
@@ -22,6 +23,7 @@ SECTIONS = {
     "quality": quality_page.section,
     "peakd": peakd_page.section,
     "minidisc": minidisc_page.section,
+    "export": export_page.section,
     "mkd": mkd_page.section,
     "search": search_page.section,
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("kept", "results", "quality_page", "peakd_page", "minidisc", "minidisc_page", "mkd", "mkd_page", "search_page")
+NAMES = ("kept", "results", "quality_page", "peakd_page", "minidisc", "minidisc_page", "mkd", "mkd_page", "search_page", "export_page")
 
 
 @pytest.fixture
