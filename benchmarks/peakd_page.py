@@ -7,7 +7,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 from kept import circumstances, glue_score
+from scipy import stats
 
 from understudy.evaluate.compare import Pair, over_seeds, paired_over_tasks
 
@@ -46,7 +48,7 @@ def section(kept: Path) -> list[str]:
     """The lines; none where nothing was measured yet."""
     records = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
     runs = {(r["recipe_name"], r["variant"], r["seed"]): r for r in records if r["variant"] in NAMES}
-    return [*_head(records[0]), *_scores(runs), *_differences(runs), *_costs(runs)] if runs else []
+    return [*_head(records[0]), *_scores(runs), *_said(runs), *_differences(runs), *_costs(runs)] if runs else []
 
 
 def _head(record: dict[str, Any]) -> list[str]:
@@ -93,22 +95,55 @@ def _spread(values: list[float]) -> str:
     return f"{found['mean']:.1f}{deviation} ({found['n']})"
 
 
+def _pairs(runs: Runs, ours: str, theirs: str) -> list[Pair]:
+    return [
+        Pair(task, seed, glue_score(run, task, "student"), glue_score(runs[task, theirs, seed], task, "student"))
+        for (task, variant, seed), run in runs.items()
+        if variant == ours and (task, theirs, seed) in runs
+    ]
+
+
+def _these_tasks(pairs: list[Pair]) -> dict[str, Any]:
+    """Mean over tasks of the mean over seeds, of the tasks with several seeds, and its 95 % t-interval: seeds vary alike on
+    all tasks, as three on each are too few to tell otherwise."""
+    by_task: dict[str, list[float]] = {}
+    for pair in pairs:
+        by_task.setdefault(pair.task, []).append(pair.ours - pair.theirs)
+    groups = [np.array(group) for group in by_task.values() if len(group) > 1]
+    if not groups:
+        return {"mean": None, "low": None, "high": None}
+    free = sum(len(group) - 1 for group in groups)
+    variance = sum(((group - group.mean()) ** 2).sum() for group in groups) / free
+    error = (variance * sum(1 / len(group) for group in groups)) ** 0.5 / len(groups)
+    mean = float(np.mean([group.mean() for group in groups]))
+    half = float(stats.t.ppf(0.975, free)) * float(error)
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def _said(runs: Runs) -> list[str]:
+    """What helped and what did not, in words: by the interval for these tasks, of questions that have one."""
+    told: dict[str, list[str]] = {"helped": [], "hurt": [], "made no difference that these runs can show": []}
+    for ours, theirs, what in QUESTIONS:
+        found = _these_tasks(_pairs(runs, ours, theirs))
+        if found["low"] is None:
+            continue
+        verdict = "helped" if found["low"] > 0 else "hurt" if found["high"] < 0 else list(told)[2]
+        told[verdict].append(f"{what} ({found['mean']:+.1f} points, {_interval(found)})")
+    return [*(f"* {verdict.capitalize()}: {'; '.join(which)}." for verdict, which in told.items() if which), ""]
+
+
 def _differences(runs: Runs) -> list[str]:
     lines = [
         "## Differences",
         "",
-        "Pairs share task and seed. The first interval is for exactly these tasks (seeds drawn), the second for tasks like",
-        "these (tasks and seeds drawn); a single task has a t-interval over its seeds.",
+        "Pairs share task and seed. The first interval is a t-interval over seeds, for all tasks together of those with several",
+        "seeds; the second is for tasks like these (tasks and seeds drawn).",
         "",
         "| what | task | pairs | ahead | points | 95 %, these tasks | 95 %, tasks like these |",
         "|---|---|---|---|---|---|---|",
     ]
     for ours, theirs, what in QUESTIONS:
-        pairs = [
-            Pair(task, seed, glue_score(run, task, "student"), glue_score(runs[task, theirs, seed], task, "student"))
-            for (task, variant, seed), run in runs.items()
-            if variant == ours and (task, theirs, seed) in runs
-        ]
+        pairs = _pairs(runs, ours, theirs)
         for task in TASKS:
             mine = [pair for pair in pairs if pair.task == task]
             if mine:
@@ -117,7 +152,7 @@ def _differences(runs: Runs) -> list[str]:
                 cells = [what, TASKS[task], str(len(mine)), str(ahead), f"{found['mean']:+.1f}", _interval(found), ""]
                 lines.append(f"| {' | '.join(cells)} |")
         if len({pair.task for pair in pairs}) > 1:
-            wide, narrow = paired_over_tasks(pairs), paired_over_tasks(pairs, tasks_fixed=True)
+            wide, narrow = paired_over_tasks(pairs), _these_tasks(pairs)
             cells = [f"**{what}**", "**all**", str(wide["pairs"]), str(wide["wins"]), f"**{wide['mean']:+.1f}**"]
             lines.append(f"| {' | '.join([*cells, _interval(narrow), _interval(wide)])} |")
     return [*lines, ""]
