@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from understudy.models.register import install as _install
 
 if TYPE_CHECKING:
-    from understudy import losses, mapping, run, students
+    from understudy import interop, losses, mapping, run, students
     from understudy.base.errors import (
         DataError,
         DivergedError,
@@ -44,6 +44,7 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
 _install()
 
 _HOME = {
+    "interop": "understudy",
     "losses": "understudy",
     "mapping": "understudy",
     "run": "understudy",
@@ -68,8 +69,8 @@ _HOME = {
 __all__ = [
     "DataError", "DivergedError", "Example", "Interrupted", "Lab", "Model", "Needs", "Objective", "Recipe",
     "RecipeError", "ResourceError", "SafetyError", "Signals", "Task", "TaskData", "Term", "UnderstudyError",
-    "VerifyError", "load_model", "load_recipe", "load_task", "losses", "mapping", "recipe_from", "run", "save_model",
-    "students",
+    "VerifyError", "interop", "load_model", "load_recipe", "load_task", "losses", "mapping", "recipe_from", "run",
+    "save_model", "students",
 ]  # fmt: skip
 
 
