@@ -52,9 +52,13 @@ class Costs:
     def _empty(self, one: Architecture) -> Any:
         import torch
 
+        from understudy.base.seeds import torch_seed
+        from understudy.models.anatomy import anatomy
         from understudy.students.fresh import resized
 
-        with torch.device("meta"):
+        # DeBERTa reads numbers on its way, for its relative positions: of it two depths are made for real.
+        where = "cpu" if anatomy(self.teacher.net).family == "deberta-v2" else "meta"
+        with torch.device(where), torch_seed(0, "costs"):
             return type(self.teacher.net)(resized(self.teacher, as_config(one, self.teacher.net.config)))
 
 
@@ -67,7 +71,7 @@ def _count(net: Any, length: int) -> tuple[int, int]:
 
     from understudy.evaluate.measure import num_parameters
 
-    ids = torch.ones(1, length, dtype=torch.int64, device="meta")
+    ids = torch.ones(1, length, dtype=torch.int64, device=next(net.parameters()).device)
     net.eval()
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         net(input_ids=ids)
