@@ -162,11 +162,11 @@ def compare(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Find out which method is best here: same teacher, data and budget.
+    """Find out which method is best here, on equal budgets.
 
-    Every method, and whatever you put together under `arms:` in the recipe, is trained with several seeds; differences
-    are believed only where rows, seeds and the number of comparisons leave no other explanation. In DIR you find
-    report.html, comparison.json and, under arms/, a complete run for each.
+    Every method, and whatever you put together under `arms:` in the recipe, learns from the same teacher and the same
+    rows, with several seeds; differences are believed only where rows, seeds and the number of comparisons leave no other
+    explanation. In DIR you find report.html, comparison.json and, under arms/, a complete run for each.
 
     You may stop it at any moment: the same command goes on where it was. Start it a second time, in another terminal, and
     both share the work. What cannot be compared is said before anything is trained.

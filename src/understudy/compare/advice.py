@@ -82,14 +82,25 @@ def verdict(made: Mapping[str, Any]) -> str:
         return f"{text}; there is no other arm to compare it with."
     text += f", tied with {', '.join(ties)}" if ties else ", better than all others"
     if best == baseline:
-        return f"{text}. No teacher helped here."
+        return f"{text}. No teacher helped here.{_poor_teacher(made)}"
     row = pair(made, best, baseline)
     if row is None:
         return f"{text}. Without the arm {baseline} nobody can say what the teacher added."
     change = amount(row["difference"], metric, sign=True)
     interval = "" if row["low"] is None else f", 95 % interval {plain(row['low'], metric)} to {plain(row['high'], metric)}"
     over = "a tie with" if row["verdict"] == "tie" else "against"
-    return f"{text}; {over} training without a teacher: {change}{interval}."
+    return f"{text}; {over} training without a teacher: {change}{interval}.{_poor_teacher(made)}"
+
+
+def _poor_teacher(made: Mapping[str, Any]) -> str:
+    """A sentence where the teacher is no better than a student that never saw it: nothing can be learnt from it then."""
+    test, metric, baseline = made["headline"]["test"], made["headline"]["metric"], made["baseline"]
+    taught = (made["teacher"] or {"metrics": {}})["metrics"].get(test, {}).get(metric)
+    if taught is None or test not in made["arms"].get(baseline, {"metrics": {}})["metrics"]:
+        return ""
+    if _sign(metric) * taught > _sign(metric) * _mean(made, baseline):
+        return ""
+    return f" The teacher itself ({score(taught)}) is no better than the student without it: train it longer, or take another."
 
 
 def said_of(made: Mapping[str, Any], one: str, other: str) -> str:

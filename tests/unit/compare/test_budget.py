@@ -58,8 +58,8 @@ def test_maxidisc_pays_for_every_way():
 
 
 def test_kdnas_pays_for_every_candidate():
-    search, student = stages_of(recipe({"name": "kdnas", "episodes": 2, "candidates": 3, "mini_kd": {"batch_size": 10}}, {"searched": True}),
-                                FACTS)  # fmt: skip
+    method = {"name": "kdnas", "episodes": 2, "candidates": 3, "mini_kd": {"batch_size": 10}}
+    search, student = stages_of(recipe(method, {"searched": True}), FACTS)
     assert (search.fits, search.passes) == (6, 30 / 50)  # 300 rows in tens, where an epoch is 1,000 rows in twenties
     assert search.cost("steps") == pytest.approx(3.6) and search.cost("flops") == pytest.approx(0.72)
     assert student.cost("steps") == 1.0

@@ -14,6 +14,7 @@ from understudy.report import sections, words
 from understudy.report.behaviour import behaviour
 from understudy.report.page import ReportInput, render
 
+
 def poisoned(run: ReportInput, poison: str) -> ReportInput:
     """The same run with the text in every place where text can come from data, names and settings."""
     result, details = copy.deepcopy(dict(run.result)), copy.deepcopy(dict(run.details))
