@@ -52,13 +52,14 @@ def render_comparison(made: Mapping[str, Any], *, recipe: str = "") -> str:
 
 
 def classes_of(made: Mapping[str, Any]) -> dict[str, str]:
-    """Every arm with its colour, the best first and those without a score last; the baseline has its own."""
+    """Every arm with its colour, the best first and those without a score last; the baseline has its own, and nobody
+    that of the teacher."""
     test, metric = made["headline"]["test"], made["headline"]["metric"]
     sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
     scored = {name: arm["metrics"][test][metric]["mean"] for name, arm in made["arms"].items() if test in arm["metrics"]}
     order = sorted(made["arms"], key=lambda name: (name not in scored, sign * scored.get(name, 0.0), name))
     others = [name for name in made["arms"] if name != made["baseline"]]
-    colours = {name: f"s{place % 8}" for place, name in enumerate(others)}
+    colours = {name: f"s{1 + place % 7}" for place, name in enumerate(others)}
     return {name: colours.get(name, "baseline") for name in order}
 
 
@@ -68,7 +69,7 @@ def _row(made: Mapping[str, Any], name: str, colour: str) -> dict[str, Any]:
     failed = f"{len(arm['failed'])} failed" if arm["failed"] else ""
     found = {"name": name, "class": colour, "method": arm["method"], "failed": failed}
     if test not in arm["metrics"]:
-        return {**found, "cells": [_cell(None, "–")] * 10}
+        return {**found, "cells": [_cell(None, "–")] * 7}
     one, spent, time = arm["metrics"][test][metric], arm["spent"], arm["latency_ms"]
     deviation = f" ± {one['deviation']:.3f}" if one["deviation"] is not None else ""
     against = _against(made, name)
@@ -80,9 +81,6 @@ def _row(made: Mapping[str, Any], name: str, colour: str) -> dict[str, Any]:
         _cell(arm["size_mb"], megabytes(arm["size_mb"])),
         _cell(spent["amount"], f"{spent['amount']:.3g}", f"{percent(spent['amount'] / made['budget']['amount'])} of the budget"),
         _cell(spent["seconds"], duration(spent["seconds"])),
-        _cell(spent["training_flops"], f"{spent['training_flops'] / 1e15:.3g}"),
-        _cell(arm["teacher_forwards"], f"{arm['teacher_forwards']:,.0f}"),
-        _cell(arm["peak_memory_mb"], megabytes(arm["peak_memory_mb"])),
     ]
     return {**found, "cells": cells}
 
@@ -112,7 +110,6 @@ def _teacher(made: Mapping[str, Any]) -> dict[str, Any]:
         _cell(None, megabytes(teacher["size_mb"])),
         _cell(None, ""),
         _cell(None, duration(teacher["seconds"]) if teacher["seconds"] else ""),
-        *[_cell(None, "")] * 3,
     ]
     return {"name": teacher["name"], "cells": cells}
 
@@ -168,6 +165,9 @@ def _budget(made: Mapping[str, Any], name: str, colour: str) -> dict[str, Any]:
         "spent": f"{spent['amount']:.3g}" if spent else "–",
         "share": percent(spent["amount"] / made["budget"]["amount"]) if spent else "–",
         "steps": f"{spent['steps']:,.0f}" if spent else "–",
+        "flops": f"{spent['training_flops'] / 1e15:.3g}" if spent else "–",
+        "forwards": f"{arm['teacher_forwards']:,.0f}" if spent else "–",
+        "memory": megabytes(arm["peak_memory_mb"]) if spent else "–",
         "stages": " · ".join(stages) or "–",
         "epochs": ", ".join(f"{key} {value}" for key, value in arm["epochs"].items()),
         "notes": arm["notes"],

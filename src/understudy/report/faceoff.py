@@ -103,7 +103,7 @@ def pairs(made: Mapping[str, Any], names: Sequence[str]) -> Markup:
             tip = f"{one} − {other}: {shown}, p {found['p_holm']:.2g} after correction: {found['verdict']}"
             shape = {"rx": 2, "fill_opacity": 0.75 if strong else 0.14, "data_tip": tip}
             marks.append(rect(x + 0.75, y + 0.75, cell - 1.5, tall - 1.5, f"cell {found['verdict']}", **shape))
-            if len(names) <= 9:
+            if cell >= 31:
                 size = "count strong" if strong else "count"
                 marks.append(text(x + cell / 2, y + tall / 2, shown, anchor="middle", class_=size))
     return picture(*marks, height=top + tall * len(names) + 4, label=f"Differences between {len(names)} arms, row minus column.")
