@@ -273,15 +273,17 @@ def export(
 
 @app.command()
 def report(run: Run) -> None:
-    """Write the report of a finished run again.
+    """Write the report of a finished run or comparison again.
 
-    Made from result.json and the recorded curves; prints where the page is.
+    Made from result.json and the recorded curves, or from comparison.json; prints where the page is.
 
     Example: understudy report runs/first
     """
     with guard(run):
-        from understudy.run import write_report
-
+        if (run / "comparison.json").exists():
+            from understudy.compare.whole import write_comparison as write_report
+        else:
+            from understudy.run import write_report
         show(str(write_report(run)))
 
 

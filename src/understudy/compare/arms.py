@@ -56,10 +56,15 @@ def make_plan(comparison: Comparison) -> Plan:
         UnderstudyError: what is wrong with data, teacher or student.
     """
     base = comparison.base
-    data = _common(base)
+    data = _common(base, comparison)
     plain = changed(data, {"method": BASELINE}, source="the base recipe")
     seen = look(plain)
     _complain(seen)
+    if base.task.kind == "text" and seen.teacher is not None and not seen.teacher.on_vocabulary:
+        raise RecipeError(
+            "the students of this teacher say nothing about words, and each arm is scored by an objective of its own; compare on "
+            "a task with labels, or with a teacher that was saved as …ForMaskedLM."
+        )
     draft = _Draft(comparison, base, data, seen)
     named = {name: draft.changes_of(name) for name in _methods(comparison)}
     arms, problems = [], []
@@ -79,10 +84,11 @@ def _methods(comparison: Comparison) -> tuple[str, ...]:
     return (BASELINE, *(name for name in chosen if name != BASELINE))
 
 
-def _common(base: Recipe) -> dict[str, Any]:
-    """The base recipe as plain data: one split and one teacher for all seeds, and no baseline within the runs."""
+def _common(base: Recipe, comparison: Comparison) -> dict[str, Any]:
+    """The base recipe as plain data: one split and one teacher for all seeds, and no baseline within the runs. Of the method
+    only what the file says, so that the rest can still be decided."""
     data = base.model_dump(mode="json")
-    data["method"] = {"name": base.method.name, **base.method.model_dump(mode="json", exclude_unset=True)}
+    data["method"] = {"name": base.method.name, **comparison.method.model_dump(mode="json", exclude_unset=True)}
     if data["task"]["split_seed"] is None:
         data["task"]["split_seed"] = base.seed
     if data["teacher"] is not None and data["teacher"]["seed"] is None:
@@ -187,11 +193,13 @@ class _Draft:
         seen = look(recipe, data=self.seen.data)
         _complain(seen)
         facts = self._facts(recipe, seen)
-        notes: list[str] = []
+        notes = self._sizes_apart(seen)
         if shaped and isinstance(recipe.method, KDNAS) and self.kind != "seconds":
-            recipe, notes = self._fewer_candidates(recipe, facts, source)
+            recipe, more = self._fewer_candidates(recipe, facts, source)
+            notes += more
         if shaped and isinstance(recipe.method, MaxiDisc) and self.kind != "seconds":
-            recipe, notes = self._fewer_assistants(recipe, facts, source)
+            recipe, more = self._fewer_assistants(recipe, facts, source)
+            notes += more
         stages = stages_of(recipe, facts)
         if self.kind == "seconds":
             if isinstance(recipe.method, KDNAS):
@@ -202,6 +210,13 @@ class _Draft:
         epochs = allot(stages, self.kind, self.total)
         final = self._with_epochs(recipe, epochs, source)
         return Arm(name, final, tuple(stages), planned(stages, epochs, self.kind), changes, tuple(notes))
+
+    def _sizes_apart(self, seen: Seen) -> list[str]:
+        """A note where a student is not as large as the recipe's: embeddings, for instance, cannot be pruned."""
+        ours, theirs = self.seen.student, seen.student
+        if ours is None or theirs is None or abs(theirs.parameters - ours.parameters) <= 0.1 * ours.parameters:
+            return []
+        return [f"Its student has {theirs.parameters:,} parameters, the recipe's {ours.parameters:,}."]
 
     def _same(self, recipe: Recipe) -> None:
         """Refuse an arm that learns another task or from another teacher: it would be another comparison."""
@@ -251,8 +266,6 @@ class _Draft:
         """A search that half of the budget pays for: two epochs for each candidate where that leaves eight, else one."""
         method = recipe.method
         assert isinstance(method, KDNAS)
-        if {"episodes", "candidates"} & set(self.data["method"]) and self.base.method.name == "kdnas":
-            return recipe, []
         search = stages_of(recipe, facts)[0]
         one = search.cost(self.kind) / search.fits
         half = self.total / 2

@@ -156,6 +156,7 @@ def _latencies(data: TaskData, runs: Mapping[str, ArmRun], folder: Path) -> dict
     Each run has measured its own, but at its own time, perhaps beside another worker: those do not compare.
     """
     from understudy.models.load import load_model
+    from understudy.train.devices import accelerator
 
     places = {name: run.folder / "student" for name, run in runs.items()}
     teacher = _teacher_folder(list(runs.values()))
@@ -168,12 +169,14 @@ def _latencies(data: TaskData, runs: Mapping[str, ArmRun], folder: Path) -> dict
         return before["latency_ms"]
     say(f"Measuring {len(places)} models, in turns.")
     calls = {}
+    device = accelerator().device
     for name, place in places.items():
-        model = load_model(str(place), task=data.task, key=name)
-        calls[name] = measure.forward_pass(model.net, batch_size=settings.batch_size, length=settings.length)
+        net = load_model(str(place), task=data.task, key=name).net.to(device)
+        calls[name] = measure.forward_pass(net, batch_size=settings.batch_size, length=settings.length)
     found = measure.latency(
-        calls, batch_size=settings.batch_size, length=settings.length, repeats=settings.repeats, threads=settings.threads
-    )
+        calls, batch_size=settings.batch_size, length=settings.length, repeats=settings.repeats, threads=settings.threads,
+        device=str(device),
+    )  # fmt: skip
     disk.write_json(kept, {"about": about, "latency_ms": found})
     return found
 

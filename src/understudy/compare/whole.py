@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ def compare(comparison: Comparison, folder: Path | str) -> tuple[dict[str, Any],
         Interrupted: after a signal, with everything done so far committed.
     """
     folder = Path(folder)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError("A comparison does not run under torchrun: start the command once for each device; they share it.")
     plan = make_plan(comparison)
     runs = runs_of(plan, comparison.compare.seeds, folder)
     with lock(folder, wait_seconds=_DAY):
@@ -45,9 +48,16 @@ def compare(comparison: Comparison, folder: Path | str) -> tuple[dict[str, Any],
     with lock(folder, wait_seconds=_DAY):
         made = gather(comparison, plan, runs, folder)
         disk.write_json(folder / "comparison.json", made)
-        disk.write_text(folder / "report.html", render_comparison(made, recipe=(folder / "config.yaml").read_text("utf-8")))
+        write_comparison(folder)
     failed = [run for run in runs if run.failed(began)]
     return made, failed[0].outcome["code"] if failed else 0
+
+
+def write_comparison(folder: Path) -> Path:
+    """report.html from comparison.json."""
+    recipe = (folder / "config.yaml").read_text(encoding="utf-8")
+    disk.write_text(folder / "report.html", render_comparison(disk.read_json(folder / "comparison.json"), recipe=recipe))
+    return folder / "report.html"
 
 
 def check_comparison(comparison: Comparison) -> list[Finding]:

@@ -103,6 +103,22 @@ def test_flops_count_what_a_step_trains(arms):
     assert len({round(arm.spends, 1) for arm in found.values() if arm.name != "minidisc"}) == 1
 
 
+def test_what_the_recipe_says_of_its_own_method_is_kept(arms):
+    found = arms("compare.methods=peakd,automm", method={"name": "peakd", "ptp": {"epochs": 6}, "beta": 7.0})
+    assert found["peakd"].recipe.method.beta == 7.0
+    assert (found["peakd"].recipe.method.ptp.epochs, found["peakd"].recipe.train.epochs) == (4, 8)  # 6 to 12, scaled to 12
+    given = arms(method={"name": "maxidisc", "assistants": ["20S"]}, student={"sparsity": 0.5})
+    assert given["maxidisc"].recipe.method.assistants == ("20S",)
+    free = arms(method={"name": "maxidisc"}, student={"sparsity": 0.5})
+    assert free["maxidisc"].recipe.method.assistants == ("30S", "40S")
+    assert free["maxidisc"].recipe.train.epochs == 2  # the student alone, and twice two: 5 trainings for 12 epochs
+
+
+def test_students_of_another_size_are_said_to_be(arms):
+    found = arms(arms={"small": {"student": {"sparsity": 0.9}}})
+    assert "parameters, the recipe's" in found["small"].notes[0] and not found["finetune"].notes
+
+
 def test_the_sparsity_can_be_said(arms):
     assert arms("compare.methods=minidisc", "compare.sparsity=0.8")["minidisc"].recipe.student.sparsity == 0.8
 
