@@ -287,6 +287,6 @@ def _spread(names: Sequence[str], number: int) -> tuple[str, ...]:
     """So many of the names, evenly spread.
 
     >>> _spread(["30S", "40S", "50S", "60S"], 2)
-    ('40S', '60S')
+    ('30S', '50S')
     """
     return tuple(names[round((place + 0.5) * len(names) / number - 0.5)] for place in range(number))

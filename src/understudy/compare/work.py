@@ -113,7 +113,7 @@ def _attempt(run: ArmRun, since: float, stop: StopSignals, *, done: int, total: 
 def _train(run: ArmRun, stop: StopSignals) -> None:
     """The run in a process of its own; a signal is passed on to it, once."""
     disk.write_text(run.claim / "recipe.yaml", to_yaml(run.recipe))
-    began = time.monotonic()
+    began = time.time()
     command = [sys.executable, "-m", "understudy.compare.one", str(run.claim), str(run.folder), str(os.getpid())]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     told = False
@@ -124,21 +124,23 @@ def _train(run: ArmRun, stop: StopSignals) -> None:
         time.sleep(LOOK_EVERY)
     if stop.received is not None:
         raise stop.interruption("the arm under way and all finished ones are saved.")
-    if code < 0:  # it could not say so itself
-        why = f"It was ended by signal {-code} ({signal.Signals(-code).name})" + (
-            ", as happens when memory runs out." if code == -signal.SIGKILL else "."
-        )
-        disk.write_json(run.claim / OUTCOME, {**run.outcome, "code": 6, "reason": why, "ended": time.time()})
-    if code == 0 and not run.finished:
-        why = "It ended without an error and without a result."
-        disk.write_json(run.claim / OUTCOME, {**run.outcome, "code": 1, "reason": why, "ended": time.time()})
-        code = 1
     if code in (130, 143):
         say(f"{run.name} was interrupted; it goes on.")
-    elif code != 0:
-        say(f"{run.name} failed: {run.outcome.get('reason', '')} The others go on.")
+    elif code == 0 and run.finished:
+        say(f"{run.name} took {duration(time.time() - began)}.")
     else:
-        say(f"{run.name} took {duration(time.monotonic() - began)}.")
+        if not run.failed(began):  # it could not say so itself
+            outcome = {"code": code if code > 0 else 6 if code < 0 else 1, "reason": _why(code), "ended": time.time()}
+            disk.write_json(run.claim / OUTCOME, {**run.outcome, **outcome})
+        say(f"{run.name} failed: {run.outcome['reason']} The others go on.")
+
+
+def _why(code: int) -> str:
+    """How a process ended that left no reason; `code` as in subprocess, negative for signals."""
+    if code >= 0:
+        return f"It ended with exit code {code} and without a result."
+    memory = ", as happens when memory runs out" if code == -signal.SIGKILL else ""
+    return f"It was ended by signal {-code} ({signal.Signals(-code).name}){memory}."
 
 
 def _pause(stop: StopSignals) -> None:
