@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from understudy.base.errors import RecipeError
+from understudy.base.errors import DataError, RecipeError, ResourceError, SafetyError, UnderstudyError
 from understudy.check import Seen, look
 from understudy.compare.budget import Facts, Stage, allot, planned, stages_of, trained_part
-from understudy.compare.sizes import mean_share, nearest_sparsity, pruned_parameters, share_of
+from understudy.compare.sizes import flops_of, mean_share, nearest_sparsity, pruned_parameters, share_of
 from understudy.recipe.comparison import BASELINE, Comparison, changed
 from understudy.recipe.methods import KDNAS
 from understudy.recipe.methods.staged import GRID
@@ -66,13 +66,15 @@ def make_plan(comparison: Comparison) -> Plan:
             "a task with labels, or with a teacher that was saved as …ForMaskedLM."
         )
     draft = _Draft(comparison, base, data, seen)
-    named = {name: draft.changes_of(name) for name in _methods(comparison)}
     arms, problems = [], []
-    for name, changes in {**named, **comparison.arms}.items():
+    for name in (*_methods(comparison), *comparison.arms):
+        shaped = name not in comparison.arms
         try:
-            arms.append(draft.arm(name, changes, shaped=name in named))
-        except RecipeError as error:
-            problems.append(f"arm {name}: {error}")
+            changes = draft.changes_of(name) if shaped else comparison.arms[name]
+            arms.append(draft.arm(name, changes, shaped=shaped))
+        except UnderstudyError as error:
+            said = str(error)
+            problems.append(said if said.startswith(f"arm {name}: ") else f"arm {name}: {said}")
     if problems:
         raise RecipeError("\n".join(problems))
     return Plan(tuple(arms), draft.total)
@@ -98,10 +100,11 @@ def _common(base: Recipe, comparison: Comparison) -> dict[str, Any]:
 
 
 def _complain(seen: Seen) -> None:
-    """Raise the first error among findings."""
+    """Raise the first error among findings, as the kind of error it is."""
     for finding in seen.findings:
         if finding.level == "error":
-            raise RecipeError(f"{finding.key}: {finding.text}")
+            kinds = {kind.exit_code: kind for kind in (DataError, SafetyError, ResourceError)}
+            raise kinds.get(finding.exit_code, RecipeError)(f"{finding.key}: {finding.text}")
 
 
 class _Draft:
@@ -162,12 +165,12 @@ class _Draft:
         return {**student, "method": {**own, **({"assistants": names} if names else {"path": []})}}
 
     def _kdnas(self, own: dict[str, Any]) -> dict[str, Any]:
-        from understudy.search.costs import count
-
         space = dict(own.get("space") or {})
         student, length = self.seen.student, self.base.evaluate.latency.length
         if student is not None and not {"max_parameters", "max_flops"} & set(space):
-            space |= {"max_parameters": int(ROOM * student.parameters), "max_flops": int(ROOM * count(student.net, length)[1])}
+            operations = flops_of(student, length=length)
+            space |= {"max_parameters": int(ROOM * student.parameters)}
+            space |= {"max_flops": int(ROOM * operations)} if operations else {}
         mini = {"batch_size": self.base.train.batch_size, **dict(own.get("mini_kd") or {})}
         return {
             "student": {"searched": True, "max_length": self.base.student.max_length},

@@ -17,12 +17,19 @@ if TYPE_CHECKING:
 
 def share_of(student: Sizes, teacher: Sizes, *, length: int) -> float:
     """The operations of a student's forward pass over a row of `length` tokens, in those of its teacher's."""
+    ours, theirs = flops_of(student, length=length), flops_of(teacher, length=length)
+    return ours / theirs if ours and theirs else student.parameters / teacher.parameters
+
+
+def flops_of(sizes: Sizes, *, length: int) -> int | None:
+    """The operations of a forward pass over a row; None for an architecture that computes with the values of its inputs,
+    which are not there."""
     from understudy.search.costs import count
 
     try:
-        return count(student.net, length)[1] / count(teacher.net, length)[1]
-    except RuntimeError:  # an architecture that computes with the values of its inputs, which are not there
-        return student.parameters / teacher.parameters
+        return count(sizes.net, length)[1]
+    except (RuntimeError, NotImplementedError):
+        return None
 
 
 def nearest_sparsity(parameters: int, sizes_at: Callable[[float], int]) -> float:
