@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,12 +53,29 @@ class Sizes:
     """Whether the checkpoint was saved with a head on the vocabulary."""
     cut: str = ""
     """What pruning will leave, in a sentence."""
+    net: Any = field(default=None, repr=False, compare=False)
+    """The network itself, without memory for its weights, and without a head."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was found, and what it was found about: data and sizes are None where there was nothing to look at."""
+
+    findings: list[Finding]
+    data: TaskData | None
+    teacher: Sizes | None
+    student: Sizes | None
 
 
 def check(recipe: Recipe, *, out: Path | None = None) -> list[Finding]:
     """Look at everything a run of this recipe depends on; `out` is the folder it would be written to."""
+    return look(recipe, out=out).findings
+
+
+def look(recipe: Recipe, *, out: Path | None = None, data: TaskData | None = None) -> Seen:
+    """`check`, with what it saw. `data`: the recipe's rows, where they are at hand already."""
     found = _Findings()
-    data = _task(recipe, found)
+    data = data or _task(recipe, found)
     teacher, student = _models(recipe, data, found)
     if teacher is not None and student is not None:
         with found.catching("method"):
@@ -66,7 +83,7 @@ def check(recipe: Recipe, *, out: Path | None = None) -> list[Finding]:
             found.ok("method", f"{recipe.method.name} fits teacher and student.")
     with found.catching("out"):
         _room(recipe, found, out, teacher, student)
-    return found.list
+    return Seen(found.list, data, teacher, student)
 
 
 def exit_code(findings: list[Finding]) -> int:
@@ -195,7 +212,7 @@ def _sizes(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
         share_net(net, shares.share, own_norms=shares.student.own_norms, again=shares.student.share != "auto")
     row = anatomy(net)
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    return Sizes(row.num_layers(net), row.width(net), parameters, has_head(settings, "text"), cut)
+    return Sizes(row.num_layers(net), row.width(net), parameters, has_head(settings, "text"), cut, net)
 
 
 def _space(config: dict[str, Any], recipe: Recipe) -> str:

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from understudy.base.errors import RecipeError
-from understudy.cli_support import finish, guard, load, score_lines, show, show_json
+from understudy.cli_support import finish, guard, load, load_to_compare, score_lines, show, show_json
 
 app = typer.Typer(
     name="understudy",
@@ -109,9 +109,15 @@ def check(recipe: RecipePath, overrides: Overrides = None, out: Out = None, as_j
     with guard():
         from understudy.check import check as check_recipe
         from understudy.check import exit_code
+        from understudy.recipe.comparison import is_comparison
 
-        loaded, folder = load(recipe, overrides, out)
-        findings = check_recipe(loaded, out=folder)
+        if is_comparison(recipe):
+            from understudy.compare.whole import check_comparison
+
+            findings = check_comparison(load_to_compare(recipe, overrides, out)[0])
+        else:
+            loaded, folder = load(recipe, overrides, out)
+            findings = check_recipe(loaded, out=folder)
         if as_json:
             show_json({"findings": [finding.as_dict() for finding in findings], "exit_code": exit_code(findings)})
         else:
@@ -137,6 +143,52 @@ def train(recipe: RecipePath, overrides: Overrides = None, out: Out = None, as_j
         from understudy.run import train as train_run
 
         finish(train_run(loaded, folder, json=as_json), folder, as_json)
+
+
+@app.command(context_settings=_PASS_ON)
+def compare(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    methods: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Methods to compare; finetune is always one.", show_default=False)
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How often each is trained; else 3.", show_default=False)] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="WHAT", help="What is the same for all: steps, flops or seconds.", show_default=False)
+    ] = None,
+    sparsity: Annotated[
+        float | None, typer.Option(metavar="S", help="Of pruned students; else as large as the recipe's.", show_default=False)
+    ] = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Find out which method is best here, on equal budgets.
+
+    Every method, and whatever you put together under `arms:` in the recipe, learns from the same teacher and the same
+    rows, with several seeds; differences are believed only where rows, seeds and the number of comparisons leave no other
+    explanation. In DIR you find report.html, comparison.json and, under arms/, a complete run for each.
+
+    You may stop it at any moment: the same command goes on where it was. Start it a second time, in another terminal, and
+    both share the work. What cannot be compared is said before anything is trained.
+
+    Example: understudy compare run.yaml --methods automm,minidisc --seeds 3 --out runs/which
+    """
+    loaded, folder = None, None
+    with guard():
+        options = {"methods": methods, "seeds": seeds, "budget": budget, "sparsity": sparsity}
+        loaded, folder = load_to_compare(recipe, overrides, out, options)
+        if folder is None:
+            raise RecipeError("command line: --out is missing: the folder of this comparison, as in --out runs/which.")
+    with guard(folder):
+        from understudy.compare.whole import compare as compare_arms
+        from understudy.compare.whole import lines
+
+        made, code = compare_arms(loaded, folder)
+        if as_json:
+            show_json(made)
+        else:
+            show(lines(made, folder))
+        raise SystemExit(code)
 
 
 @app.command("eval", context_settings=_PASS_ON)
@@ -221,15 +273,17 @@ def export(
 
 @app.command()
 def report(run: Run) -> None:
-    """Write the report of a finished run again.
+    """Write the report of a finished run or comparison again.
 
-    Made from result.json and the recorded curves; prints where the page is.
+    Made from result.json and the recorded curves, or from comparison.json; prints where the page is.
 
     Example: understudy report runs/first
     """
     with guard(run):
-        from understudy.run import write_report
-
+        if (run / "comparison.json").exists():
+            from understudy.compare.whole import write_comparison as write_report
+        else:
+            from understudy.run import write_report
         show(str(write_report(run)))
 
 

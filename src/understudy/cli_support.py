@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from understudy.base.errors import RecipeError, UnderstudyError
 
 if TYPE_CHECKING:
+    from understudy.recipe.comparison import Comparison
     from understudy.recipe.settings import Recipe
 
 
@@ -74,6 +75,17 @@ def load(path: Path, arguments: list[str] | None, out: Path | None) -> tuple[Rec
 
     overrides, folder = _overrides(arguments or [], out)
     return load_recipe(path, overrides), folder
+
+
+def load_to_compare(
+    path: Path, arguments: list[str] | None, out: Path | None, options: dict[str, object] | None = None
+) -> tuple[Comparison, Path | None]:
+    """The same for a comparison; `options` are keys of its section `compare`, those that are None left out."""
+    from understudy.recipe.comparison import load_comparison
+
+    overrides, folder = _overrides(arguments or [], out)
+    given = [f"compare.{key}={value}" for key, value in (options or {}).items() if value is not None]
+    return load_comparison(path, [*overrides, *given]), folder
 
 
 def _overrides(arguments: list[str], out: Path | None) -> tuple[list[str], Path | None]:

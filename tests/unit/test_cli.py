@@ -56,7 +56,9 @@ def raising(error: BaseException) -> Any:
     return raise_it
 
 
-COMMANDS = ["demo", "methods", "init", "check", "train", "eval", "predict", "export", "report", "verify", "doctor"]
+COMMANDS = [
+    "demo", "methods", "init", "check", "train", "compare", "eval", "predict", "export", "report", "verify", "doctor",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)

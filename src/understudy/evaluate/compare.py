@@ -40,10 +40,11 @@ class Resampled:
 
     def interval(self) -> dict[str, Any]:
         """{"value", "low", "high"}: the value and its 95 % percentile interval (None without resamples)."""
-        return {"value": self.value, **_ends(self.samples)}
+        return {"value": self.value, **ends(self.samples)}
 
 
-def _ends(samples: np.ndarray) -> dict[str, float | None]:
+def ends(samples: np.ndarray) -> dict[str, float | None]:
+    """{"low", "high"}: the 95 % percentile interval of draws; None where there are none."""
     if samples.size < 2:
         return {"low": None, "high": None}
     low, high = np.percentile(samples, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
@@ -128,7 +129,7 @@ def gap_recovered(student: Resampled, baseline: Resampled, teacher: Resampled, *
     if lead.samples.size and positive.mean() < 1 - (100 - LEVEL) / 200:
         reason = "the teacher's lead over plain fine-tuning may be nothing, so the ratio has no bounded interval"
         return {"value": value, "low": None, "high": None, "reason": reason}
-    return {"value": value, **_ends(gain.samples[positive] / lead.samples[positive]), "reason": None}
+    return {"value": value, **ends(gain.samples[positive] / lead.samples[positive]), "reason": None}
 
 
 def retained(student: Resampled, teacher: Resampled, *, metric: str) -> dict[str, Any]:
@@ -145,7 +146,7 @@ def retained(student: Resampled, teacher: Resampled, *, metric: str) -> dict[str
         return {"value": None, "low": None, "high": None, "reason": reason}
     positive = teacher.samples > 0
     ratio = student.samples[positive] / teacher.samples[positive]
-    return {"value": student.value / teacher.value, **_ends(ratio), "reason": None}
+    return {"value": student.value / teacher.value, **ends(ratio), "reason": None}
 
 
 # --- over seeds and tasks ------------------------------------------------------------------------------------------
@@ -205,4 +206,4 @@ def paired_over_tasks(
             means[here, place] = one[rng.integers(0, one.size, size=(here.size, one.size))].mean(axis=1)
     wins = sum(int((one > 0).sum()) for one in differences)
     mean = float(np.mean([one.mean() for one in differences]))
-    return {"mean": mean, **_ends(means.mean(axis=1)), "wins": wins, "pairs": len(pairs), "tasks": num_tasks}
+    return {"mean": mean, **ends(means.mean(axis=1)), "wins": wins, "pairs": len(pairs), "tasks": num_tasks}

@@ -43,7 +43,7 @@ def distil(cfg: MiniDisc, lab: Lab) -> Model:
             break
         if cfg.selector == "tradeoff":
             trained = _together(cfg, lab, f"candidates-{number}", source, among)
-            stages.append((f"candidates-{number}", 1 - at, _scales(cfg, among)))
+            stages.append((f"candidates-{number}", 1 - at, scales(cfg, among)))
             chosen = _chosen(cfg, lab, number, trained, at, target)
             model = trained[chosen].load()
         else:
@@ -227,7 +227,7 @@ def table(choice: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _scales(cfg: MiniDisc, among: Sequence[float]) -> list[float]:
+def scales(cfg: MiniDisc, among: Sequence[float]) -> list[float]:
     """What takes part in a step, as shares of the teacher; of those that are drawn, the mean."""
     scales = [1 - s for s in among]
     if cfg.sandwich == "all" or len(scales) <= 3:

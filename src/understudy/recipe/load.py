@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -18,6 +18,7 @@ from understudy.recipe.problems import Origin, explain
 from understudy.recipe.settings import Recipe, complete
 
 COMMAND_LINE = "command line"
+R = TypeVar("R", bound=Recipe)
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -25,18 +26,36 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises `RecipeError` naming the file, line and key of everything that is wrong.
     """
-    path = Path(path)
-    document = yaml.parse(_read(path), str(path))
+    return load_as(Recipe, path, overrides)
+
+
+def load_as(kind: type[R], path: str | Path, overrides: Sequence[str] = ()) -> R:
+    """`load_recipe` for a recipe with further sections."""
+    document = read_document(Path(path))
     if not isinstance(document.data, dict):
         raise RecipeError(
             f"{path}: a recipe is made of keys such as `task`, `student` and `method`; see `understudy init`."
         )
-    return _build(document.data, overrides, source=str(path), lines=document.lines)
+    return _build(kind, document.data, overrides, source=str(path), lines=document.lines)
+
+
+def read_document(path: Path) -> yaml.Document:
+    """A YAML file as plain data; raises `RecipeError` where it cannot be read."""
+    return yaml.parse(_read(path), str(path))
 
 
 def recipe_from(data: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str = "recipe") -> Recipe:
     """The recipe in a mapping, changed and checked exactly as if it came from a file."""
-    return _build(copy.deepcopy(dict(data)), overrides, source=source, lines={})
+    return _build(Recipe, copy.deepcopy(dict(data)), overrides, source=source, lines={})
+
+
+def apply_changes(data: dict[str, Any], changes: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+    """Plain data with `a.b: value` set as an override on the command line would set it; what is given is left as it is."""
+    data = copy.deepcopy(data)
+    for key, value in changes.items():
+        target, value = translate(str(key), copy.deepcopy(value), source=source)
+        _set(data, target, value, given=str(key), source=source, replace=True)
+    return data
 
 
 def recipe_hash(recipe: Recipe) -> str:
@@ -63,16 +82,19 @@ def _read(path: Path) -> str:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}.") from None
 
 
-def _build(data: dict[str, Any], overrides: Sequence[str], *, source: str, lines: dict[yaml.Path, int]) -> Recipe:
+def _build(
+    kind: type[R], data: dict[str, Any], overrides: Sequence[str], *, source: str, lines: dict[yaml.Path, int]
+) -> R:
     data = _translated(data, source)
     changed: list[yaml.Path] = []
     for text in overrides:
         changed.append(_apply(data, text))
     data = complete(data)
     try:
-        return Recipe.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
-        raise RecipeError(explain(error, data, Origin(source, lines, COMMAND_LINE, tuple(changed)))) from None
+        origin = Origin(source, lines, COMMAND_LINE, tuple(changed))
+        raise RecipeError(explain(error, data, origin, kind)) from None
 
 
 def _translated(data: dict[str, Any], source: str) -> dict[str, Any]:

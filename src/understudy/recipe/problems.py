@@ -52,10 +52,10 @@ class Origin:
         return f"{self.source}: line {self.lines[path]}" if path else self.source
 
 
-def explain(error: ValidationError, data: dict[str, Any], origin: Origin) -> str:
+def explain(error: ValidationError, data: dict[str, Any], origin: Origin, root: type[BaseModel] = Recipe) -> str:
     """One line for each thing that is wrong (the first few), each naming file, line and key.
 
-    `data` is what was validated; `origin` knows where its keys were written.
+    `data` is what was validated, as a `root`; `origin` knows where its keys were written.
     """
     found: dict[Path, list[Any]] = {}
     for problem in error.errors(include_url=False):
@@ -71,7 +71,7 @@ def explain(error: ValidationError, data: dict[str, Any], origin: Origin) -> str
             continue
         where = origin.of(path)
         key = ".".join(str(part) for part in path)
-        lines.append(": ".join(part for part in (where, key, _sentence(path, problems)) if part))
+        lines.append(": ".join(part for part in (where, key, _sentence(path, problems, root)) if part))
     more = len(lines) - _SHOWN
     return "\n".join(lines[:_SHOWN] + ([f"… and {more} more."] if more > 0 else []))
 
@@ -91,13 +91,15 @@ def _path(problem: Any, data: Any) -> Path:
     return tuple(path)
 
 
-def _sentence(path: Path, problems: list[Any]) -> str:
+def _sentence(path: Path, problems: list[Any], root: type[BaseModel]) -> str:
     first = problems[0]
     kind = first["type"]
     if kind == "extra_forbidden":
-        return f"unknown key.{_nearest_key(path)}"
+        if path in (("arms",), ("compare",)):
+            return "belongs to a comparison; run this file with `understudy compare`."
+        return f"unknown key.{_nearest_key(path, root)}"
     if kind == "missing":
-        what = _description(path)
+        what = _description(path, root)
         return f"is missing{f' ({what})' if what else ''}."
     if kind == "union_tag_not_found":
         return f"needs a `name`, one of {', '.join(METHODS)}."
@@ -150,10 +152,10 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _nearest_key(path: Path) -> str:
+def _nearest_key(path: Path, root: type[BaseModel]) -> str:
     """The nearest key of the same section; else of the same name in another section."""
     key = str(path[-1])
-    section = _section(path[:-1])
+    section = _section(path[:-1], root)
     options = list(section.model_fields) if section else []
     found = nearest(key, options) or _synonym(key, options)
     if found:
@@ -176,9 +178,9 @@ def _sections() -> list[tuple[str, list[str]]]:
     return sections + [("method", list(model.model_fields)) for model in METHODS.values()]
 
 
-def _section(path: Path) -> type[BaseModel] | None:
+def _section(path: Path, root: type[BaseModel]) -> type[BaseModel] | None:
     """The settings class that the keys of `path` lead to."""
-    model: type[BaseModel] | None = Recipe
+    model: type[BaseModel] | None = root
     for part in path:
         field = model.model_fields.get(str(part)) if model else None
         model = _model(field.annotation) if field else None
@@ -195,7 +197,7 @@ def _model(annotation: Any) -> type[BaseModel] | None:
     return models[0] if models else None
 
 
-def _description(path: Path) -> str:
-    section = _section(path[:-1])
+def _description(path: Path, root: type[BaseModel]) -> str:
+    section = _section(path[:-1], root)
     field = section.model_fields.get(str(path[-1])) if section else None
     return field.description or "" if field else ""

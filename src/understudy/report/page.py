@@ -57,12 +57,9 @@ class ReportInput:
 def render(run: ReportInput) -> str:
     """The whole page as HTML."""
     result = run.result
-    script, style = _resource("page.js"), _resource("page.css")
-    return _template().render(
-        policy=f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'",
-        script=script,
-        style=style,
+    return fill(
+        "page.html.j2",
+        resource("page.js"),
         title=run.title or f"{result['task']['name']} · {result['method'].get('name', 'distillation')}",
         result=result,
         recipe=run.recipe,
@@ -85,19 +82,29 @@ def render(run: ReportInput) -> str:
     )
 
 
+def fill(template: str, script: str, **values: Any) -> str:
+    """A page from one of our templates and our own script, with the style sheet and the policy that allows nothing else."""
+    style = resource("page.css")
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return _template(template).render(policy=policy, script=script, style=style, **values)
+
+
 @cache
-def _template() -> Any:
+def _template(name: str) -> Any:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     # Everything printed is cleaned of control characters first; Markup made by our own charts passes as it is.
     environment.finalize = lambda value: clean(value) if type(value) is str else value
     environment.filters["tied"] = lambda text: re.sub(r"(?<=\d) %", "\u00a0%", text)  # '98 %' stays on one line
-    return environment.from_string(_resource("page.html.j2"))
+    return environment.from_string(resource(name))
 
 
 @cache
-def _resource(name: str) -> Any:
+def resource(name: str) -> Any:
     """One of our own files as text that is not escaped again."""
     from markupsafe import Markup
 

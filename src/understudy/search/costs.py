@@ -46,7 +46,7 @@ class Costs:
         key = (hidden, intermediate, layers)
         if key not in self._measured:
             net = self._empty(Architecture(layers, 1, hidden, intermediate, "gelu"))
-            self._measured[key] = _count(net, self.length)
+            self._measured[key] = count(net, self.length)
         return self._measured[key]
 
     def _empty(self, one: Architecture) -> Any:
@@ -62,7 +62,7 @@ class Costs:
             return type(self.teacher.net)(resized(self.teacher, as_config(one, self.teacher.net.config)))
 
 
-def _count(net: Any, length: int) -> tuple[int, int]:
+def count(net: Any, length: int) -> tuple[int, int]:
     """Parameters, and operations as `evaluate.measure.flops` counts them; a network without weights has no values a mask
     could be read off, so it goes without one."""
     import torch

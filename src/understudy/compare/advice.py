@@ -1,0 +1,135 @@
+"""What a comparison comes to, in words: who is beaten by nobody, whom to take for a given latency, and one sentence in all.
+
+An arm is called better only where the corrected comparison says so; of arms that are tied the cheaper one is as good.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from understudy.data.types import LOWER_IS_BETTER
+from understudy.evaluate.metrics import DISPLAY
+from understudy.evaluate.verdict import amount, plain, score
+from understudy.report.faceoff import pair
+from understudy.search.pareto import front
+
+
+def ranked(made: Mapping[str, Any]) -> list[str]:
+    """The arms that have scores, the best mean of the headline metric first."""
+    test, metric = made["headline"]["test"], made["headline"]["metric"]
+    found = {name: arm["metrics"][test][metric]["mean"] for name, arm in made["arms"].items() if test in arm["metrics"]}
+    return sorted(found, key=lambda name: (-_sign(metric) * found[name], name))
+
+
+def fronts(made: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The Pareto fronts of quality and latency, and of quality and size: names, the best score first."""
+    names = ranked(made)
+    quality = [_sign(made["headline"]["metric"]) * _mean(made, name) for name in names]
+    costs = {"latency": [_latency(made, name) for name in names], "size": [made["arms"][name]["size_mb"] for name in names]}
+    return {kind: [names[place] for place in front(quality, values)] for kind, values in costs.items()}
+
+
+def recommendations(made: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For each latency that somebody may have in mind, whom to take: {"limit_ms", "arm", "ties", "text"}.
+
+    The limits are round numbers just above the latencies of the front, and none for those who have time.
+    """
+    names = fronts(made)["latency"][::-1]  # the fastest first
+    found: list[dict[str, Any]] = []
+    for name in names:
+        limit = round_up(_latency(made, name))
+        able = [other for other in ranked(made) if _latency(made, other) <= limit]
+        best = able[0]
+        if found and found[-1]["limit_ms"] == limit:
+            continue
+        found.append(_recommended(made, best, able, limit))
+    if found:
+        found.append(_recommended(made, ranked(made)[0], ranked(made), None))
+    texts = [one["arm"] for one in found]
+    return [one for place, one in enumerate(found) if place == 0 or texts[place] != texts[place - 1]]
+
+
+def _recommended(made: Mapping[str, Any], best: str, able: Sequence[str], limit: float | None) -> dict[str, Any]:
+    metric = made["headline"]["metric"]
+    ties = [name for name in able if name != best and said_of(made, best, name) == "tie"]
+    text = "Without a limit: " if limit is None else f"Under {limit:g} ms: "
+    text += f"{best} ({score(_mean(made, best))} {DISPLAY.get(metric, metric)}, {_latency(made, best):.3g} ms)"
+    cheaper = [name for name in ties if _amount(made, name) <= _amount(made, best)]
+    if ties:
+        text += f"; tied with {', '.join(ties)}"
+        if cheaper:
+            least = min(cheaper, key=lambda name: (_amount(made, name), made["arms"][name]["num_parameters"]))
+            text += f", of which {least} was the cheapest to make" if len(ties) > 1 else ", which was not dearer to make"
+    elif len(able) > 1:
+        text += ", better than every other arm that fast" if limit is not None else ", better than every other arm"
+    return {"limit_ms": limit, "arm": best, "ties": ties, "text": f"{text}."}
+
+
+def verdict(made: Mapping[str, Any]) -> str:
+    """One or two sentences: who leads, over whom it may be said, and whether a teacher helped at all."""
+    names, baseline = ranked(made), made["baseline"]
+    metric = made["headline"]["metric"]
+    shown = DISPLAY.get(metric, metric)
+    best = names[0]
+    number = len(made["arms"][best]["seeds"])
+    seeds = f"{number} seeds" if number > 1 else "one seed"
+    ties = [name for name in names[1:] if said_of(made, best, name) == "tie"]
+    lead = f"{best} has the highest {shown}" if _sign(metric) > 0 else f"{best} has the lowest {shown}"
+    text = f"Over {seeds} on the same budget, {lead} ({score(_mean(made, best))})"
+    if len(names) == 1:
+        return f"{text}; there is no other arm to compare it with."
+    text += f", tied with {', '.join(ties)}" if ties else ", better than all others"
+    if best == baseline:
+        return f"{text}. No teacher helped here.{_poor_teacher(made)}"
+    row = pair(made, best, baseline)
+    if row is None:
+        return f"{text}. Without the arm {baseline} nobody can say what the teacher added."
+    change = amount(row["difference"], metric, sign=True)
+    interval = "" if row["low"] is None else f", 95 % interval {plain(row['low'], metric)} to {plain(row['high'], metric)}"
+    over = "a tie with" if row["verdict"] == "tie" else "against"
+    return f"{text}; {over} training without a teacher: {change}{interval}.{_poor_teacher(made)}"
+
+
+def _poor_teacher(made: Mapping[str, Any]) -> str:
+    """A sentence where the teacher is no better than a student that never saw it: nothing can be learnt from it then."""
+    test, metric, baseline = made["headline"]["test"], made["headline"]["metric"], made["baseline"]
+    taught = (made["teacher"] or {"metrics": {}})["metrics"].get(test, {}).get(metric)
+    if taught is None or test not in made["arms"].get(baseline, {"metrics": {}})["metrics"]:
+        return ""
+    if _sign(metric) * taught > _sign(metric) * _mean(made, baseline):
+        return ""
+    return f" The teacher itself ({score(taught)}) is no better than the student without it: train it longer, or take another."
+
+
+def said_of(made: Mapping[str, Any], one: str, other: str) -> str:
+    """"better", "worse" or "tie"; a pair that shares no seed cannot be told apart either."""
+    row = pair(made, one, other)
+    return "tie" if row is None else row["verdict"]
+
+
+def round_up(value: float) -> float:
+    """The next of …, 1, 1.5, 2, 3, 5, 7, 10, …
+
+    >>> round_up(4.2), round_up(0.31), round_up(10.0)
+    (5.0, 0.5, 10.0)
+    """
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(round(step * power, 12) for step in (1, 1.5, 2, 3, 5, 7, 10) if step * power >= value * (1 - 1e-9))
+
+
+def _sign(metric: str) -> float:
+    return -1.0 if metric in LOWER_IS_BETTER else 1.0
+
+
+def _mean(made: Mapping[str, Any], name: str) -> float:
+    return made["arms"][name]["metrics"][made["headline"]["test"]][made["headline"]["metric"]]["mean"]
+
+
+def _latency(made: Mapping[str, Any], name: str) -> float:
+    return made["arms"][name]["latency_ms"]["median"]
+
+
+def _amount(made: Mapping[str, Any], name: str) -> float:
+    return made["arms"][name]["spent"]["amount"]

@@ -1,0 +1,190 @@
+"""From the runs of a comparison to comparison.json (docs/comparison.md): scores, what they cost, and what may be concluded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from understudy.base import disk
+from understudy.base.errors import DataError
+from understudy.base.progress import say
+from understudy.compare.advice import fronts, recommendations, verdict
+from understudy.compare.arms import Plan
+from understudy.compare.spent import curve, spent
+from understudy.compare.work import ArmRun
+from understudy.data.tasks import load_task
+from understudy.data.types import TaskData
+from understudy.evaluate import measure
+from understudy.evaluate.many import RESAMPLES, compared, scores, summary
+from understudy.evaluate.predictions import Predictions
+from understudy.lab.keys import read_mark, safe, step_folder
+from understudy.lab.saved import read_predictions
+from understudy.recipe.comparison import BASELINE, Comparison
+
+VERSION = 1
+_COSTS = ("num_parameters", "num_parameters_nonembedding", "size_mb", "flops")
+
+
+def gather(comparison: Comparison, plan: Plan, runs: Sequence[ArmRun], folder: Path) -> dict[str, Any]:
+    """The comparison of all runs that are finished; those that are not are named with their reasons.
+
+    Raises:
+        DataError: none is finished.
+    """
+    done = [run for run in runs if run.finished]
+    if not done:
+        first = runs[0].outcome.get("reason", "")
+        raise DataError(f"No arm of {folder} was trained to its end. {runs[0].name}: {first}")
+    recipe = plan.arms[0].recipe
+    data = load_task(recipe.task, seed=recipe.seed if recipe.task.split_seed is None else recipe.task.split_seed)
+    results = {run.name: disk.read_json(run.folder / "result.json") for run in done}
+    by_arm = {arm.name: [run for run in done if run.arm.name == arm.name] for arm in plan.arms}
+    tested = _tested(data, by_arm, seed=recipe.seed)
+    times = _latencies(data, {name: of[0] for name, of in by_arm.items() if of}, folder)
+    kind = comparison.compare.budget
+    arms = {}
+    for arm in plan.arms:
+        costs = [spent(run, results[run.name], rows=len(data.train), kind=kind) for run in by_arm[arm.name]]
+        arms[arm.name] = {
+            "method": arm.recipe.method.name,
+            "changes": arm.changes,
+            "epochs": _epochs(arm.recipe.model_dump(mode="json"), arm.stages),
+            "planned": arm.spends,
+            "notes": list(arm.notes),
+            "failed": [
+                {"seed": run.recipe.seed, "reason": run.outcome.get("reason") or "not finished"}
+                for run in runs if run.arm is arm and not run.finished
+            ],
+            "seeds": [run.recipe.seed for run in by_arm[arm.name]],
+            **_costs(by_arm[arm.name], costs, results),
+            "latency_ms": times.get(arm.name),
+            "metrics": {
+                test: {metric: summary(score, seed=recipe.seed) | {"values": score.values.tolist()} for metric, score in
+                       found[arm.name].items()}
+                for test, found in tested.items() if arm.name in found
+            },
+            "curve": curve(by_arm[arm.name][0], costs[0], data.task.select) if costs else [],
+        }  # fmt: skip
+    first = results[done[0].name]
+    made: dict[str, Any] = {
+        "version": VERSION,
+        "task": first["task"],
+        "headline": {"test": next(iter(data.tests)), "metric": _headline(data)},
+        "budget": {"kind": kind, "amount": plan.total, "unit": UNITS[kind], "epochs": comparison.train.epochs},
+        "seeds": comparison.compare.seeds,
+        "baseline": BASELINE,
+        "resamples": RESAMPLES,
+        "teacher": _teacher(done, results, times.get("teacher")),
+        "arms": arms,
+        "comparisons": [
+            {"test": test, "metric": metric, **row}
+            for test, found in tested.items() for metric in data.task.metrics
+            for row in compared({arm: by_metric[metric] for arm, by_metric in found.items()}, metric, seed=recipe.seed)
+        ],
+    }  # fmt: skip
+    made["fronts"] = fronts(made)
+    made["recommendations"] = recommendations(made)
+    made["verdict"] = verdict(made)
+    return made | {"notes": list(data.notes), "versions": measure.versions(), "machine": measure.machine()}
+
+
+UNITS = {
+    "steps": "epochs of optimiser steps",
+    "flops": "epochs of the whole teacher's training work",
+    "seconds": "seconds of training",
+}
+
+
+def _headline(data: TaskData) -> str:
+    return data.task.select if data.task.select in data.task.metrics else data.task.metrics[0]
+
+
+def _tested(data: TaskData, by_arm: Mapping[str, Sequence[ArmRun]], *, seed: int) -> dict[str, Any]:
+    """test set -> arm -> metric -> Score, all on the same rows."""
+    found = {}
+    for test, examples in data.tests.items():
+        made: dict[str, dict[int, Predictions]] = {}
+        for arm, runs in by_arm.items():
+            for run in runs:
+                place = step_folder(run.folder, f"predict-student-{safe(test)}")
+                made.setdefault(arm, {})[run.seed] = read_predictions(place, examples, data.task.kind)
+        found[test] = scores(data.task, made, seed=seed)
+    return found
+
+
+def _epochs(recipe: Mapping[str, Any], stages: Sequence[Any]) -> dict[str, int]:
+    """The settings that say how long, and what they are in this arm."""
+    found = {}
+    for key in dict.fromkeys(stage.setting for stage in stages):
+        value: Any = recipe
+        for part in key.split("."):
+            value = value[part]
+        found[key] = value
+    return found
+
+
+def _costs(runs: Sequence[ArmRun], costs: Sequence[dict[str, Any]], results: Mapping[str, Any]) -> dict[str, Any]:
+    """Means over seeds of what an arm cost to make and costs to keep; the largest memory."""
+    if not runs:
+        return {"spent": None, "teacher_forwards": None, "peak_memory_mb": None, **dict.fromkeys(_COSTS)}
+    found: dict[str, Any] = {
+        "spent": {key: fmean(one[key] for one in costs) for key in ("amount", "steps", "seconds", "training_flops")}
+        | {"stages": costs[0]["stages"]},
+        "teacher_forwards": fmean(results[run.name]["teacher_forwards"] for run in runs),
+        "peak_memory_mb": max(run.outcome.get("peak_memory_mb", 0.0) for run in runs),
+    }
+    return found | {key: fmean(results[run.name]["student"][key] for run in runs) for key in _COSTS}
+
+
+def _teacher(done: Sequence[ArmRun], results: Mapping[str, Any], latency: Any) -> dict[str, Any] | None:
+    """The teacher of most arms (mkd trains an adapter of it), and the seconds its training took, once for all."""
+    for run in sorted(done, key=lambda run: run.recipe.method.name == "mkd"):
+        result = results[run.name]
+        if result["teacher"]:
+            found = result["teacher"]["metrics"]
+            metrics = {test: {name: one["value"] for name, one in by.items()} for test, by in found.items()}
+            about = {key: result["teacher"][key] for key in ("name", *_COSTS)}
+            return about | {"metrics": metrics, "latency_ms": latency, "seconds": result["train_seconds"].get("teacher")}
+    return None
+
+
+def _latencies(data: TaskData, runs: Mapping[str, ArmRun], folder: Path) -> dict[str, Any]:
+    """All students, and the teacher, in turns, by the protocol of every report; measured again only if one has changed.
+
+    Each run has measured its own, but at its own time, perhaps beside another worker: those do not compare.
+    """
+    from understudy.models.load import load_model
+    from understudy.train.devices import accelerator
+
+    places = {name: run.folder / "student" for name, run in runs.items()}
+    teacher = _teacher_folder(list(runs.values()))
+    if teacher is not None:
+        places["teacher"] = teacher
+    settings = next(iter(runs.values())).recipe.evaluate.latency
+    about = {"models": {name: disk.checksum(place / disk.MANIFEST) for name, place in places.items()}, **settings.model_dump()}
+    kept = folder / "latencies.json"
+    if kept.exists() and (before := disk.read_json(kept))["about"] == about:
+        return before["latency_ms"]
+    say(f"Measuring {len(places)} models, in turns.")
+    calls = {}
+    device = accelerator().device
+    for name, place in places.items():
+        net = load_model(str(place), task=data.task, key=name).net.to(device)
+        calls[name] = measure.forward_pass(net, batch_size=settings.batch_size, length=settings.length)
+    found = measure.latency(
+        calls, batch_size=settings.batch_size, length=settings.length, repeats=settings.repeats, threads=settings.threads,
+        device=str(device),
+    )  # fmt: skip
+    disk.write_json(kept, {"about": about, "latency_ms": found})
+    return found
+
+
+def _teacher_folder(runs: Sequence[ArmRun]) -> Path | None:
+    """The fine-tuned teacher as it was saved; None for one that is used as it came."""
+    for run in sorted(runs, key=lambda run: run.recipe.method.name == "mkd"):
+        mark = run.folder / "steps" / "teacher" / "step.json"
+        if mark.exists() and read_mark(mark):
+            return step_folder(run.folder, "teacher") / "model"
+    return None

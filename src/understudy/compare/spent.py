@@ -1,0 +1,96 @@
+"""What a finished run really cost on the student's side, read off its steps."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from understudy.base import disk
+from understudy.compare.budget import Stage
+from understudy.compare.work import ArmRun
+from understudy.lab.keys import read_mark, step_folder
+from understudy.lab.steps import read_done
+from understudy.methods.maxidisc import step_name
+from understudy.recipe.methods import KDNAS
+from understudy.recipe.methods.staged import Stage as Way
+from understudy.recipe.settings import MaxiDisc
+
+
+def spent(run: ArmRun, result: dict[str, Any], *, rows: int, kind: str) -> dict[str, Any]:
+    """{"amount", "steps", "seconds", "training_flops", "stages": [{"stage", "steps", "seconds", "amount"}]}.
+
+    `amount` is in the units of the budget. `training_flops` counts three forward passes of what was trained for each row,
+    at `evaluate.latency.length` tokens: more than were really computed, and for all arms alike.
+    """
+    recipe = run.recipe
+    per_epoch = math.ceil(rows / recipe.train.batch_size)
+    student, teacher = result["student"], result["teacher"]
+    lines = []
+    for stage in run.arm.stages:
+        steps, seconds = _search(run, stage, rows) if stage.name == "search" else _fits(run.folder, stage)
+        share = stage.share
+        if isinstance(recipe.method, KDNAS) and stage.name == "student" and teacher:  # known now
+            share = student["flops"] / teacher["flops"]
+        amount = {"steps": steps / per_epoch, "flops": steps / per_epoch * share, "seconds": seconds}[kind]
+        lines.append({"stage": stage.name, "steps": steps, "seconds": seconds, "amount": amount, "share": share})
+    whole = teacher["flops"] if teacher else student["flops"] / max(run.arm.stages[-1].share, 1e-9)
+    row = 3 * whole / recipe.evaluate.latency.batch_size * recipe.train.batch_size
+    return {
+        "amount": sum(line["amount"] for line in lines),
+        "steps": sum(line["steps"] for line in lines),
+        "seconds": sum(line["seconds"] for line in lines),
+        "training_flops": sum(line["steps"] * line["share"] for line in lines) * row,
+        "stages": [{key: line[key] for key in ("stage", "steps", "seconds", "amount")} for line in lines],
+    }
+
+
+def _fits(folder: Path, stage: Stage) -> tuple[int, float]:
+    """Optimiser steps and seconds of the trainings of a stage."""
+    names = [stage.name, *(f"{stage.name}-{number}" for number in range(2, stage.fits + 1))]
+    done = [read_done(step_folder(folder, name)) for name in names if (folder / "steps" / name / "step.json").exists()]
+    return sum(one["steps"] for one in done), sum(one["seconds"] for one in done)
+
+
+def _search(run: ArmRun, stage: Stage, rows: int) -> tuple[int, float]:
+    """Those of all candidates that were trained; their own records are gone, but each took the same number of steps."""
+    found = read_done(run.folder / "steps" / "search")["value"]
+    method = run.recipe.method
+    assert isinstance(method, KDNAS)
+    trained = sum(row["state"] == "complete" and not row.get("over_budget") for row in found["rows"])
+    each = math.ceil(math.ceil(rows * method.mini_kd.proxy) / method.mini_kd.batch_size) * method.mini_kd.epochs
+    return trained * each, found["seconds"]
+
+
+def last_step(run: ArmRun) -> str:
+    """The name of the step that made the student."""
+    steps, method = run.folder / "steps", run.recipe.method
+    if isinstance(method, MaxiDisc):
+        trials = steps / "trials" / "done.json"
+        if trials.exists():
+            chosen = disk.read_json(trials)["value"]["chosen"]
+            way = tuple(None if part == "student" else Way.parse(part) for part in chosen["way"].split("-"))
+            return step_name(way, chosen["seed"], run.recipe.seed)
+        return run.arm.stages[-1].name
+    if isinstance(method, KDNAS):
+        full = read_done(steps / "full-kd")["value"]
+        return full["rows"][full["chosen"]]["step"]
+    return "student" if (steps / "student" / "step.json").exists() else run.arm.stages[-1].name
+
+
+def curve(run: ArmRun, cost: dict[str, Any], metric: str) -> list[list[float]]:
+    """[[amount spent so far, score on held-out rows], …] of the training that made the student, what came before counted."""
+    name = last_step(run)
+    step = run.folder / "steps" / name / "step.json"
+    if not step.exists():
+        return []
+    read_mark(step)
+    folder = step_folder(run.folder, name)
+    if not (folder / "metrics.jsonl").exists():
+        return []
+    own = next((line for line in cost["stages"] if line["stage"] == name), cost["stages"][-1])
+    before = cost["amount"] - own["amount"]
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    scored = [row for row in rows if isinstance(row.get("select"), dict) and metric in row["select"]]
+    return [[before + own["amount"] * row["step"] / max(1, own["steps"]), row["select"][metric]] for row in scored]

@@ -1,0 +1,143 @@
+"""Whole comparisons of toys: every arm is trained, what is stopped goes on, what fails is named, and the end is the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import runs
+
+from understudy.base.errors import DataError, RecipeError
+from understudy.compare import one, work
+from understudy.compare.whole import compare, lines
+from understudy.recipe.comparison import load_comparison
+from understudy.run import verify
+
+TIMES = {"seconds", "latency_ms", "peak_memory_mb", "teacher_forwards", "recommendations", "fronts"}
+"""What two comparisons of the same need not share: clocks, and who asked the teacher first."""
+
+
+def timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: timeless(inner) for key, inner in value.items() if key not in TIMES}
+    return [timeless(inner) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.fixture
+def file(toy_checkpoint, toy_csv, tmp_path, understudy_home) -> Path:
+    recipe = runs.recipe(toy_checkpoint, toy_csv)
+    recipe["arms"] = {"sps-rkd": {"student.share": "sps", "method": {"name": "automm", "rkd_distance_loss_weight": 1.0}}}
+    recipe["compare"] = {"methods": ["peakd"], "seeds": 2}
+    path = tmp_path / "compare.yaml"
+    path.write_text(json.dumps(recipe), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def here(monkeypatch) -> list[str]:
+    """Arms are trained in this process, which is faster; the names of those that were."""
+    names: list[str] = []
+
+    def train(run: work.ArmRun, stop: Any) -> None:
+        names.append(run.name)
+        work.disk.write_text(run.claim / "recipe.yaml", work.to_yaml(run.recipe))
+        one.main(run.claim, run.folder, os.getppid())
+
+    monkeypatch.setattr(work, "_train", train)
+    return names
+
+
+def test_stopped_and_continued_it_comes_to_the_same(file, here, tmp_path, monkeypatch):
+    comparison = load_comparison(file)
+    whole, code = compare(comparison, tmp_path / "whole")
+    assert code == 0 and len(here) == 6 and list(whole["arms"]) == ["finetune", "peakd", "sps-rkd"]
+    here.clear()
+
+    class Pulled(Exception):
+        pass
+
+    train, left = work._train, [3]
+
+    def pulled(run: Any, stop: Any) -> None:
+        if not left[0]:
+            raise Pulled
+        left[0] -= 1
+        train(run, stop)
+
+    monkeypatch.setattr(work, "_train", pulled)
+    with pytest.raises(Pulled):
+        compare(comparison, tmp_path / "parts")
+    assert len(here) == 3
+    monkeypatch.setattr(work, "_train", train)
+    parts, code = compare(comparison, tmp_path / "parts")
+    assert code == 0 and len(here) == 6
+    assert timeless(parts) == timeless(whole)
+    assert json.loads((tmp_path / "parts" / "comparison.json").read_text()) == parts
+    again, _ = compare(comparison, tmp_path / "parts")
+    assert len(here) == 6 and again == parts, "nothing is done or measured twice"
+
+    arm = parts["arms"]["peakd"]
+    assert [stage["stage"] for stage in arm["spent"]["stages"]] == ["ptp", "student"]
+    assert arm["spent"]["amount"] == pytest.approx(arm["planned"]) == 3.0
+    assert {arm["spent"]["steps"] for arm in parts["arms"].values()} == {3 * 13}  # 200 rows in sixteens, three times
+    assert len(arm["curve"]) == 2 and arm["curve"][-1][0] == pytest.approx(3.0)
+    assert arm["metrics"]["test"]["accuracy"]["n"] == 2 and arm["peak_memory_mb"] > 100
+    assert len(parts["comparisons"]) == 3 * len(parts["task"]["metrics"]) * len(parts["task"]["tests"])
+    assert parts["teacher"]["latency_ms"]["median"] > 0
+    assert verify(tmp_path / "parts" / "arms" / "sps-rkd-s1")["files"] > 5
+    page = (tmp_path / "parts" / "report.html").read_text(encoding="utf-8")
+    assert parts["verdict"].split(" (")[0] in page
+    assert "sps-rkd" in lines(parts, tmp_path)
+
+    more, _ = compare(load_comparison(file, ["compare.seeds=3"]), tmp_path / "parts")  # a folder may grow
+    assert len(here) == 9 and more["arms"]["peakd"]["seeds"] == [0, 1, 2]
+    with pytest.raises(RecipeError, match="holds another comparison: train.epochs was 3, is 4"):
+        compare(load_comparison(file, ["train.epochs=4"]), tmp_path / "parts")
+
+
+def test_a_failing_arm_is_named_and_the_others_go_on(file, here, tmp_path):
+    arms = 'arms={"wild": {"train.lr": 1.0e+30, "train.warmup": 0.0}}'
+    made, code = compare(load_comparison(file, ["compare.methods=automm", "compare.seeds=1", arms]), tmp_path / "out")
+    assert code == 5  # diverged
+    assert "no longer a number" in made["arms"]["wild"]["failed"][0]["reason"]
+    assert made["arms"]["automm"]["seeds"] == [0] and made["arms"]["wild"]["spent"] is None
+    assert "wild, seed 0: failed" in lines(made, tmp_path)
+    compare(load_comparison(file, ["compare.methods=automm", "compare.seeds=1", arms]), tmp_path / "out")
+    assert here.count("wild-s0") == 2 and here.count("automm-s0") == 1, "only what failed is tried again"
+
+
+def test_nothing_finished_is_an_error(file, here, tmp_path):
+    alone = ["arms={}", "compare.methods=finetune", "compare.seeds=1"]
+    wild = ["train.lr=1e30", "train.warmup=0.0", "teacher.finetune.lr=1e-3"]
+    with pytest.raises(DataError, match=r"No arm of .*finetune-s0: .*no longer a number"):
+        compare(load_comparison(file, [*alone, *wild]), tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_beside_another_worker_it_comes_to_the_same(file, tmp_path):
+    """Real processes and SIGKILL: the one that is killed leaves an arm half done, which it or the other continues."""
+
+    def start(out: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "understudy", "compare", str(file), "compare.seeds=1", "--out", str(tmp_path / out)]
+        environment = {**os.environ, "PYTHONPATH": str(runs.ROOT / "src")}
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    alone = start("alone")
+    assert alone.wait() == 0
+    for moment in (r"claims/*/recipe.yaml", r"arms/peakd-s0/steps/*"):
+        process = start("killed")
+        while not list((tmp_path / "killed").glob(moment)):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    both = [start("killed"), start("killed")]
+    assert [process.wait() for process in both] == [0, 0]
+    found = [json.loads((tmp_path / out / "comparison.json").read_text()) for out in ("alone", "killed")]
+    assert timeless(found[0]) == timeless(found[1])

@@ -1,0 +1,89 @@
+"""What a comparison says: in words that hold to the numbers, on a page that is deaf to hostile names."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import comparisons
+import pytest
+from pages import HOSTILE, Page, assert_inert
+
+from understudy.compare.advice import fronts, ranked, round_up
+from understudy.report.comparison import render_comparison
+from understudy.report.faceoff import pair
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, Any]:
+    return comparisons.comparison()
+
+
+def test_the_words_hold_to_the_numbers(made):
+    assert set(ranked(made)[:2]) == {"automm", "minidisc"} and ranked(made)[-1] == "finetune"
+    assert pair(made, "automm", "minidisc")["verdict"] == "tie"
+    assert pair(made, "kdnas", "automm")["verdict"] == "worse" and pair(made, "automm", "kdnas")["verdict"] == "better"
+    assert fronts(made)["latency"][-1] == "kdnas" and "finetune" not in fronts(made)["latency"]
+    first, *_, last = made["recommendations"]
+    assert (first["arm"], first["limit_ms"]) == ("kdnas", 5.0) and first["text"].startswith("Under 5 ms: kdnas (0.8")
+    assert last["arm"] == ranked(made)[0] and "tied with" in last["text"]
+    assert "tied with" in made["verdict"] and "against training without a teacher: +6." in made["verdict"]
+
+
+def test_where_no_teacher_helps_it_says_so():
+    made = comparisons.comparison(scores={"finetune": 0.9, "automm": 0.8})
+    assert "No teacher helped here. The teacher itself (0.900) is no better" in made["verdict"]
+    lower = comparisons.comparison(metric="mse", scores={"finetune": 0.9, "automm": 0.8})
+    assert ranked(lower) == ["automm", "finetune"] and "lowest mean squared error" in lower["verdict"]
+
+
+@pytest.mark.parametrize(("value", "expected"), [(4.2, 5.0), (0.31, 0.5), (10.0, 10.0), (1.01, 1.5), (71, 100.0)])
+def test_round_up(value, expected):
+    assert round_up(value) == expected
+
+
+def test_the_page_shows_every_arm_and_loads_nothing(made):
+    html = render_comparison(made, recipe="seed: 0")
+    page = Page(html)
+    assert_inert(page)
+    for name in made["arms"]:
+        assert name in page.text
+    for one in (made["verdict"], *(one["text"] for one in made["recommendations"])):
+        assert one in page.text.replace("\u00a0", " ")
+    for heading in ("Which one to take", "Quality against latency", "Quality against size", "Quality over cost", "Who beats whom",
+                    "Every metric", "The budget"):  # fmt: skip
+        assert heading in page.text, heading
+    assert "http" not in html.replace("http-equiv", "") and len(html) < 200_000
+    assert render_comparison(made, recipe="seed: 0") == html
+    charts = [attributes for tag, attributes in page.elements if tag == "svg"]
+    assert len(charts) == 6 and all(chart.get("aria-label") for chart in charts)
+    links = {attributes["href"] for tag, attributes in page.elements if tag == "a"}
+    assert {link[1:] for link in links} <= {attributes.get("id") for _, attributes in page.elements}
+
+
+@pytest.mark.parametrize("poison", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_names_stay_text(made, poison):
+    plain = Page(render_comparison(made))
+    text = json.dumps(made).replace('"automm', '"' + json.dumps(poison)[1:-1]).replace('"dev-set"', json.dumps(poison))
+    hostile = json.loads(text)
+    hostile["arms"]["kdnas"] |= {"failed": [{"seed": 1, "reason": poison}], "notes": [poison], "changes": {"x": poison}}
+    hostile["verdict"] = hostile["task"]["name"] = hostile["machine"]["cpu"] = hostile["teacher"]["name"] = poison
+    page = Page(render_comparison(hostile, recipe=poison))
+    assert_inert(page)
+    assert page.inline == plain.inline, "the allowed script and style do not depend on the data"
+
+
+def test_arms_without_a_score_are_still_named(made):
+    broken = json.loads(json.dumps(made))
+    nothing = {"metrics": {}, "spent": None, "seeds": [], "latency_ms": None, "curve": []}
+    failed = [{"seed": 0, "reason": "The loss is no longer a number."}]
+    broken["arms"]["peakd"] = {**broken["arms"]["kdnas"], **nothing, "failed": failed}
+    page = Page(render_comparison(broken))
+    assert_inert(page)
+    assert "peakd" in page.text and "The loss is no longer a number." in page.text
+
+
+def test_one_arm_alone_makes_a_page():
+    alone = comparisons.comparison(scores={"finetune": 0.9}, tests=("dev-set",))
+    assert_inert(Page(render_comparison(alone)))
+    assert "no other arm" in alone["verdict"]
