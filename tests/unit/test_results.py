@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("kept", "results", "quality_page", "peakd_page", "minidisc", "minidisc_page", "mkd", "mkd_page", "search_page", "export_page")
+NAMES = (
+    "export_page", "kept", "minidisc", "minidisc_page", "mkd", "mkd_page", "peakd_page", "quality_page", "results", "search_page",
+)  # fmt: skip
 
 
 @pytest.fixture
