@@ -83,13 +83,13 @@ def _claim(comparison: Comparison, folder: Path) -> None:
     if path.exists() and (folder / "arms").is_dir():
         before = load_comparison(path).model_dump(mode="json")
         known = set(before["arms"]) & set(now["arms"])
-        fixed = [
+        was, is_now = (
             {**one, "compare": {key: one["compare"][key] for key in ("budget", "sparsity")},
              "arms": {name: one["arms"][name] for name in known}}
             for one in (before, now)
-        ]  # fmt: skip
-        if fixed[0] != fixed[1]:
-            raise RecipeError(f"{folder} holds another comparison: {difference(*fixed)}. Use another --out for this one.")
+        )  # fmt: skip
+        if was != is_now:
+            raise RecipeError(f"{folder} holds another comparison: {difference(was, is_now)}. Use another --out for this one.")
     disk.write_text(path, yaml.dump(now))
 
 
