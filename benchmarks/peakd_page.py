@@ -136,8 +136,8 @@ def _differences(runs: Runs) -> list[str]:
     lines = [
         "## Differences",
         "",
-        "Pairs share task and seed. The first interval is a t-interval over seeds, for all tasks together of those with several",
-        "seeds; the second is for tasks like these (tasks and seeds drawn).",
+        "Pairs share task and seed. The first interval is a t-interval over seeds, the second is for tasks like these (tasks and",
+        "seeds drawn). All: the tasks with several seeds.",
         "",
         "| what | task | pairs | ahead | points | 95 %, these tasks | 95 %, tasks like these |",
         "|---|---|---|---|---|---|---|",
@@ -151,6 +151,7 @@ def _differences(runs: Runs) -> list[str]:
                 ahead = sum(pair.ours > pair.theirs for pair in mine)
                 cells = [what, TASKS[task], str(len(mine)), str(ahead), f"{found['mean']:+.1f}", _interval(found), ""]
                 lines.append(f"| {' | '.join(cells)} |")
+        pairs = [pair for pair in pairs if sum(other.task == pair.task for other in pairs) > 1]
         if len({pair.task for pair in pairs}) > 1:
             wide, narrow = paired_over_tasks(pairs), _these_tasks(pairs)
             cells = [f"**{what}**", "**all**", str(wide["pairs"]), str(wide["wins"]), f"**{wide['mean']:+.1f}**"]
