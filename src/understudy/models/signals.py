@@ -107,9 +107,10 @@ def _packed(
         queries = state[trace.first] if first_only else state
         to_q, to_k, to_v = row.qkv(layer)
         read = _cast(state)  # once, not by each projection
+        asked = queries if read is state else read[trace.first] if first_only else read
         q, k, v = (
             project(rows).unflatten(-1, (project.out_features // head_dim, head_dim))
-            for project, rows in ((to_q, read[trace.first] if first_only else read), (to_k, read), (to_v, read))
+            for project, rows in ((to_q, asked), (to_k, read), (to_v, read))
         )
         if index in needs.qkv:
             trace.qkv[index] = trace.real(q), trace.real(k), trace.real(v)
