@@ -39,11 +39,11 @@ STUDENTS = {
     "minidisc": {
         "direct": ("6 layers, a tenth of heads and neurons", "no assistant"),
         "maxidisc": ("6 layers, a tenth of heads and neurons", "`maxidisc`"),
-        "minidisc": ("6 layers, a tenth of heads and neurons", "`minidisc`"),
+        "minidisc-sampled": ("6 layers, a tenth of heads and neurons", "`minidisc`, candidates sampled"),
     },
 }
 """Folder of results/ -> variant -> the student and its method, as the README shows them."""
-TASKS = {"rte": "RTE", "mrpc": "MRPC"}
+TASKS = {"rte": "RTE", "mrpc": "MRPC", "cola": "CoLA", "sst2-10k": "SST-2, 10,000 rows"}
 
 
 def page() -> str:
