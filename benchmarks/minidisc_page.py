@@ -75,7 +75,7 @@ def _said(runs: list[dict[str, Any]], costs: dict[str, float]) -> list[str]:
                 f"rows and {_seeds(found['seeds'])}), {verdict}, at {costs[ours] / costs[theirs]:.2f} times its cost."
             )
             if theirs == "direct-long" and low <= 0:
-                lines.append("  The assistant does not pay here: direct distillation with the same total budget is not worse.")
+                lines.append("  That the assistant pays is not shown: on the same total budget direct is not measurably worse.")
     return lines
 
 

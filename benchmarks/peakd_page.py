@@ -129,7 +129,9 @@ def _said(runs: Runs) -> list[str]:
             continue
         verdict = "helped" if found["low"] > 0 else "hurt" if found["high"] < 0 else list(told)[2]
         told[verdict].append(f"{what} ({found['mean']:+.1f} points, {_interval(found)})")
-    return [*(f"* {verdict.capitalize()}: {'; '.join(which)}." for verdict, which in told.items() if which), ""]
+    lines = [f"* {verdict.capitalize()}: {'; '.join(which)}." for verdict, which in told.items() if which]
+    asked = sum(len(which) for which in told.values())
+    return [*lines, "", f"These are 95 % t-intervals over seeds, not corrected for {asked} questions being asked.", ""]
 
 
 def _differences(runs: Runs) -> list[str]:
