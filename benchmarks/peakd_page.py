@@ -7,9 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 from kept import circumstances, glue_score
-from scipy import stats
 
 from understudy.evaluate.compare import Pair, over_seeds, paired_over_tasks
 
@@ -103,30 +101,19 @@ def _pairs(runs: Runs, ours: str, theirs: str) -> list[Pair]:
     ]
 
 
-def _these_tasks(pairs: list[Pair]) -> dict[str, Any]:
-    """Mean over tasks of the mean over seeds, of the tasks with several seeds, and its 95 % t-interval: seeds vary alike on
-    all tasks, as three on each are too few to tell otherwise."""
-    by_task: dict[str, list[float]] = {}
-    for pair in pairs:
-        by_task.setdefault(pair.task, []).append(pair.ours - pair.theirs)
-    groups = [np.array(group) for group in by_task.values() if len(group) > 1]
-    if not groups:
-        return {"mean": None, "low": None, "high": None}
-    free = sum(len(group) - 1 for group in groups)
-    variance = sum(((group - group.mean()) ** 2).sum() for group in groups) / free
-    error = (variance * sum(1 / len(group) for group in groups)) ** 0.5 / len(groups)
-    mean = float(np.mean([group.mean() for group in groups]))
-    half = float(stats.t.ppf(0.975, free)) * float(error)
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+def _repeated(pairs: list[Pair]) -> list[Pair]:
+    """Those of tasks with several seeds."""
+    return [pair for pair in pairs if sum(other.task == pair.task for other in pairs) > 1]
 
 
 def _said(runs: Runs) -> list[str]:
     """What helped and what did not, in words: by the interval for these tasks, of questions that have one."""
     told: dict[str, list[str]] = {"helped": [], "hurt": [], "made no difference that these runs can show": []}
     for ours, theirs, what in QUESTIONS:
-        found = _these_tasks(_pairs(runs, ours, theirs))
-        if found["low"] is None:
+        pairs = _repeated(_pairs(runs, ours, theirs))
+        if not pairs:
             continue
+        found = paired_over_tasks(pairs, tasks_fixed=True)
         verdict = "helped" if found["low"] > 0 else "hurt" if found["high"] < 0 else list(told)[2]
         told[verdict].append(f"{what} ({found['mean']:+.1f} points, {_interval(found)})")
     lines = [f"* {verdict.capitalize()}: {'; '.join(which)}." for verdict, which in told.items() if which]
@@ -138,8 +125,8 @@ def _differences(runs: Runs) -> list[str]:
     lines = [
         "## Differences",
         "",
-        "Pairs share task and seed. The first interval is a t-interval over seeds, the second is for tasks like these (tasks and",
-        "seeds drawn). All: the tasks with several seeds.",
+        "Pairs share task and seed. The first interval is about these tasks (seeds vary; Student, Welch), the second about tasks",
+        "like these. All: the tasks with several seeds.",
         "",
         "| what | task | pairs | ahead | points | 95 %, these tasks | 95 %, tasks like these |",
         "|---|---|---|---|---|---|---|",
@@ -153,9 +140,9 @@ def _differences(runs: Runs) -> list[str]:
                 ahead = sum(pair.ours > pair.theirs for pair in mine)
                 cells = [what, TASKS[task], str(len(mine)), str(ahead), f"{found['mean']:+.1f}", _interval(found), ""]
                 lines.append(f"| {' | '.join(cells)} |")
-        pairs = [pair for pair in pairs if sum(other.task == pair.task for other in pairs) > 1]
+        pairs = _repeated(pairs)
         if len({pair.task for pair in pairs}) > 1:
-            wide, narrow = paired_over_tasks(pairs), _these_tasks(pairs)
+            wide, narrow = paired_over_tasks(pairs), paired_over_tasks(pairs, tasks_fixed=True)
             cells = [f"**{what}**", "**all**", str(wide["pairs"]), str(wide["wins"]), f"**{wide['mean']:+.1f}**"]
             lines.append(f"| {' | '.join([*cells, _interval(narrow), _interval(wide)])} |")
     return [*lines, ""]

@@ -139,12 +139,17 @@ def _paired(records: list[dict[str, Any]]) -> list[str]:
         lines += [
             "",
             (f"Over all {wide['pairs']} pairs the student is {100 * wide['mean']:+.1f} points from the baseline and ahead in "
-            f"{wide['wins']}: 95 % interval {100 * wide['low']:+.1f} to {100 * wide['high']:+.1f} for tasks like these "
-            f"(tasks and seeds drawn), {100 * narrow['low']:+.1f} to {100 * narrow['high']:+.1f} for exactly these tasks "
-            "(seeds drawn)."),
+            f"{wide['wins']}: 95 % interval {_interval(narrow)} for these tasks (seeds vary; Welch), {_interval(wide)} for "
+            "tasks like these."),
             "",
         ]
     return lines
+
+
+def _interval(found: dict[str, Any]) -> str:
+    if found["low"] is None:
+        return "unknown (a task with one seed)"
+    return f"{100 * found['low']:+.1f} to {100 * found['high']:+.1f}"
 
 
 def _costs(records: list[dict[str, Any]], names: list[str]) -> list[str]:

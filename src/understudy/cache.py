@@ -32,7 +32,7 @@ from understudy.models.model import Model
 from understudy.models.needs import Needs, Signals
 from understudy.models.signals import forward
 
-FORMAT = 2
+FORMAT = 3
 _SHARD_EXAMPLES = 1024
 """Examples per shard at least: what a crash may cost."""
 _MAX_TOKENS = 8192

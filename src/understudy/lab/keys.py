@@ -13,7 +13,7 @@ from understudy.base.errors import VerifyError
 from understudy.objective import Objective
 from understudy.recipe.settings import TrainSettings
 
-VERSIONS = {"fit": 1, "predict": 1, "keep": 1, "arrays": 1}
+VERSIONS = {"fit": 2, "predict": 1, "keep": 1, "arrays": 1}
 """Raised by hand when a kind of step would give other results than before."""
 
 NOT_RESULT = {"checkpoint_seconds", "checkpoint_steps", "max_tokens"}
