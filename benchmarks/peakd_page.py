@@ -34,8 +34,8 @@ QUESTIONS = [
     ("ptp", "pkd", "PTP without SPS"),
     ("sps-ptp", "ft", "Pea-KD against labels only"),
     ("sps-ptp", "kd", "Pea-KD against KD"),
-    ("sps", "pkd6", "SPS against six plain layers, as slow as it is"),
-    ("sps-ptp", "pkd6", "Pea-KD against six plain layers, as slow as it is"),
+    ("sps", "pkd6", "SPS against six plain layers, at equal latency"),
+    ("sps-ptp", "pkd6", "Pea-KD against six plain layers, at equal latency"),
 ]
 """(ours, theirs, what the difference between the two is)."""
 
@@ -108,13 +108,13 @@ def _repeated(pairs: list[Pair]) -> list[Pair]:
 
 def _said(runs: Runs) -> list[str]:
     """What helped and what did not, in words: by the interval for these tasks, of questions that have one."""
-    told: dict[str, list[str]] = {"helped": [], "hurt": [], "made no difference that these runs can show": []}
+    told: dict[str, list[str]] = {"ahead": [], "behind": [], "no difference that these runs can show": []}
     for ours, theirs, what in QUESTIONS:
         pairs = _repeated(_pairs(runs, ours, theirs))
         if not pairs:
             continue
         found = paired_over_tasks(pairs, tasks_fixed=True)
-        verdict = "helped" if found["low"] > 0 else "hurt" if found["high"] < 0 else list(told)[2]
+        verdict = "ahead" if found["low"] > 0 else "behind" if found["high"] < 0 else list(told)[2]
         told[verdict].append(f"{what} ({found['mean']:+.1f} points, {_interval(found)})")
     lines = [f"* {verdict.capitalize()}: {'; '.join(which)}." for verdict, which in told.items() if which]
     asked = sum(len(which) for which in told.values())

@@ -35,6 +35,7 @@ STUDENTS = {
         "pkd": ("3 of 6 layers", "+ layers (PKD)"),
         "sps": ("3 layers, each used twice", "+ layers (`peakd` without PTP)"),
         "sps-ptp": ("3 layers, each used twice", "`peakd`, all of it"),
+        "pkd6": ("all 6 layers", "+ layers (PKD), as slow as the two above"),
     },
     "minidisc": {
         "direct": ("6 layers, a tenth of heads and neurons", "no assistant"),
