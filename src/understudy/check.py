@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.base.errors import RecipeError, ResourceError, UnderstudyError
 from understudy.recipe.load import load_recipe, recipe_hash
+from understudy.recipe.methods import Auto
 from understudy.recipe.settings import MKD, AutoMM, MaxiDisc, MiniDisc, PeaKD, Recipe, TeacherSettings
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def look(recipe: Recipe, *, out: Path | None = None, data: TaskData | None = Non
     """`check`, with what it saw. `data`: the recipe's rows, where they are at hand already."""
     found = _Findings()
     data = data or _task(recipe, found)
+    if isinstance(recipe.method, Auto):
+        recipe = _chosen(recipe, found, out)
     teacher, student = _models(recipe, data, found)
     if teacher is not None and student is not None:
         with found.catching("method"):
@@ -141,6 +144,23 @@ def _task(recipe: Recipe, found: _Findings) -> TaskData | None:
     return None
 
 
+def _chosen(recipe: Recipe, found: _Findings, out: Path | None) -> Recipe:
+    """The recipe that `method: auto` stands for here; the same one where it is not known, with the reason among findings."""
+    from understudy import auto
+
+    given = recipe.teacher
+    with found.catching("method"):
+        if given is None or _source(given.model, "teacher", given.revision, given.trust_remote_code, _Findings()) is None:
+            found.note("method", "auto chooses as soon as the teacher can be read.")
+        elif out is not None and (out / auto.FILE).exists():
+            return auto.settled(recipe, out)
+        else:
+            choice = auto.choose(recipe)
+            found.note("method", choice.reason)
+            return auto.changed(recipe, choice.changes)
+    return recipe
+
+
 def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Sizes | None, Sizes | None]:
     teacher = student = None
     source: Source | None = None
@@ -165,7 +185,7 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
             own = _source(wanted.model, "student", None, False, found)
             student = _sizes(own.config, recipe) if own else None
         elif wanted.searched:
-            if source is not None:
+            if source is not None and not isinstance(recipe.method, Auto):
                 found.ok("student", f"the method finds it: {_space(source.config, recipe)}")
         elif source is not None and teacher is not None:
             student = _made_from(source.config, teacher, recipe)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from understudy import auto
 from understudy.base import disk, progress
 from understudy.base.errors import DataError, RecipeError, VerifyError
 from understudy.base.lock import lock
@@ -68,6 +69,7 @@ def train(recipe: Recipe, folder: Path | str, *, json: bool = False) -> dict[str
         progress.quiet = True
         warnings.simplefilter("ignore")
     with StopSignals() as stop, lock(folder) if main else _nothing():
+        recipe = auto.settled(recipe, folder)
         _claim(recipe, folder)
         trackers = start_trackers(recipe.track, "understudy", str(folder / "tracking")) if main else []
         lab = Lab(recipe, folder, stop, trackers)
@@ -166,7 +168,7 @@ def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path) ->
                 test: details(task, lab.data.tests[test], by_model, limit=recipe.evaluate.examples)
                 for test, by_model in predictions.items()
             },
-            "notes": [*lab.data.notes, *models["student"].model.notes, *lab.notes],
+            "notes": [*auto.notes(folder, result["student"]), *lab.data.notes, *models["student"].model.notes, *lab.notes],
             "structure": facts(models["student"].model.net),
         }
         disk.write_json(folder / "details.json", extra)

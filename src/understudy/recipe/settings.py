@@ -12,7 +12,6 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from understudy.recipe.adapter import Adapter
 from understudy.recipe.methods import METHODS, MKD, AutoMM, FineTune, MaxiDisc, Method, MiniDisc, PeaKD
-from understudy.recipe.methods.kdnas import searched_student
 from understudy.recipe.methods.staged import student_of_method
 from understudy.recipe.prune import BudgetSettings, PruneSettings
 from understudy.recipe.types import (
@@ -293,7 +292,7 @@ class StudentSettings(Settings):
     )
     num_layers: PositiveCount | None = Field(default=None, description="how many layers to keep")
     config: StudentConfig | None = Field(default=None, description="a fresh architecture")
-    searched: Flag = Field(default=False, description="the method finds it (kdnas, which sets this by itself)")
+    searched: Flag = Field(default=False, description="the method finds it (kdnas and auto, which set this by themselves)")
     sparsity: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = Field(
         default=None,
         description="the share of heads and of FFN neurons that is cut from the fine-tuned teacher, or from its kept layers",
@@ -425,7 +424,7 @@ class Recipe(Settings):
             raise ValueError(
                 f"method {self.method.name} finds the student by itself; remove `student` (`student.max_length` may stay)."
                 if not self.student.searched
-                else "`student.searched` is for method kdnas; say who learns, as in `student: {num_layers: 3}`."
+                else "`student.searched` is for methods kdnas and auto; say who learns, as in `student: {num_layers: 3}`."
             )
         if self.student.own_norms and self.share == "none":
             raise ValueError("`student.own_norms` is for layers that are used again; add `student: {share: sps}`, or drop it.")
@@ -456,7 +455,7 @@ def complete(data: Any) -> Any:
             for key, value in data.items()}  # fmt: skip
     if isinstance(data.get("track"), str):
         data["track"] = [data["track"]]
-    data = searched_student(student_of_method(data))
+    data = _searched_student(student_of_method(data))
     method, train = data.get("method"), data.get("train", {})
     if isinstance(method, dict) and method.get("parity") is True and isinstance(train, dict):
         implied = getattr(METHODS.get(str(method.get("name"))), "parity_train", {})
@@ -468,3 +467,12 @@ def complete(data: Any) -> Any:
             known.pop("planned_epochs", None)  # they belong together
         data["teacher"] = {**teacher, "finetune": {**known, **teacher["finetune"]}}
     return data
+
+
+def _searched_student(data: dict[str, Any]) -> dict[str, Any]:
+    """The student of a method that makes it marked as such, unless the recipe names one."""
+    method, student = data.get("method"), data.get("student") or {}
+    if not isinstance(method, dict) or not isinstance(student, dict) or set(student) - {"max_length", "searched"}:
+        return data
+    makes = getattr(METHODS.get(str(method.get("name"))), "makes_student", False)
+    return {**data, "student": {**student, "searched": True}} if makes else data

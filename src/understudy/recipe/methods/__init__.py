@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from understudy.recipe.methods.auto import Auto
 from understudy.recipe.methods.automm import AutoMM
 from understudy.recipe.methods.finetune import FineTune
 from understudy.recipe.methods.kdnas import KDNAS
@@ -14,8 +15,8 @@ from understudy.recipe.methods.minidisc import MiniDisc
 from understudy.recipe.methods.mkd import MKD
 from understudy.recipe.methods.peakd import PeaKD
 
-Method = Annotated[AutoMM | FineTune | KDNAS | MaxiDisc | MiniDisc | MKD | PeaKD, Field(discriminator="name")]
-METHODS: dict[str, type[AutoMM | FineTune | KDNAS | MaxiDisc | MiniDisc | MKD | PeaKD]] = {
-    "automm": AutoMM, "finetune": FineTune, "kdnas": KDNAS, "maxidisc": MaxiDisc, "minidisc": MiniDisc, "mkd": MKD,
+Method = Annotated[Auto | AutoMM | FineTune | KDNAS | MaxiDisc | MiniDisc | MKD | PeaKD, Field(discriminator="name")]
+METHODS: dict[str, type[Auto | AutoMM | FineTune | KDNAS | MaxiDisc | MiniDisc | MKD | PeaKD]] = {
+    "auto": Auto, "automm": AutoMM, "finetune": FineTune, "kdnas": KDNAS, "maxidisc": MaxiDisc, "minidisc": MiniDisc, "mkd": MKD,
     "peakd": PeaKD,
 }  # fmt: skip

@@ -197,11 +197,3 @@ def _filled(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and isinstance(given.get(name), dict):
             merged[name] = _filled(given[name], value)
     return merged
-
-
-def searched_student(data: dict[str, Any]) -> dict[str, Any]:
-    """A recipe of this method, its student marked as the one that is searched, unless it names one."""
-    method, student = data.get("method"), data.get("student") or {}
-    if not isinstance(method, dict) or method.get("name") != "kdnas" or not isinstance(student, dict):
-        return data
-    return data if set(student) - {"max_length", "searched"} else {**data, "student": {**student, "searched": True}}

@@ -1,0 +1,249 @@
+"""`method: auto`: from what a student may cost to a complete recipe, by what the comparisons have shown.
+
+    KINDS      the kinds of students, the one that learns best at equal cost first   (docs/auto.md)
+    OBJECTIVE  what it learns, and on which schedule
+
+Of the first kind that has a student within all limits, the largest is taken. The choice is made once and kept in `auto.json`
+of the run's folder; the recipe it stands for becomes the run's `config.yaml`, which runs without `auto` as well.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from understudy.base import disk
+from understudy.base.errors import RecipeError
+from understudy.base.progress import say
+from understudy.recipe.load import apply_changes, recipe_from, recipe_hash
+from understudy.recipe.methods import Auto
+from understudy.recipe.settings import Recipe
+from understudy.report.words import milliseconds, short
+from understudy.train.devices import accelerator
+
+if TYPE_CHECKING:
+    from understudy.models.anatomy import Net
+    from understudy.models.model import Model
+
+FILE = "auto.json"
+OBJECTIVE: dict[str, Any] = {"name": "automm"}
+KINDS = ("pruned", "layers")
+DEFAULT_SHARE = 0.51
+"""Of the teacher's operations, where a recipe names no limit: half, and a little for what lies outside the layers."""
+CANDIDATES = 8
+"""In a round of a search."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A student that could be made of the teacher: its section of the recipe, and what it costs. `latency_ms` is None where
+    time is not limited."""
+
+    student: dict[str, Any]
+    parameters: int
+    flops: int
+    latency_ms: float | None
+
+    def within(self, limits: Mapping[str, float]) -> bool:
+        """Whether it costs no more than any of the limits."""
+        return all(getattr(self, cost) <= limit for cost, limit in limits.items())
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen: the limits, changes to the recipe, the reason as a sentence, and all that was looked at."""
+
+    limits: dict[str, float]
+    changes: dict[str, Any]
+    reason: str
+    options: tuple[Option, ...]
+
+
+def settled(recipe: Recipe, folder: Path | None = None) -> Recipe:
+    """The recipe that `method: auto` stands for; any other recipe as it is.
+
+    Args:
+        folder: of the run: what was chosen there before is not chosen again, as a clock does not say the same twice.
+
+    Raises:
+        RecipeError: nothing fits the limits, or the folder holds a choice for other settings.
+    """
+    if not isinstance(recipe.method, Auto):
+        return recipe
+    if folder is None:
+        return changed(recipe, choose(recipe).changes)
+    asked, path = recipe_hash(recipe), folder / FILE
+    if accelerator().is_main_process and not (path.exists() and (folder / "steps").is_dir()):
+        choice = choose(recipe)
+        say(choice.reason)
+        disk.write_json(path, {"asked": asked, **asdict(choice)})
+    accelerator().wait_for_everyone()
+    kept = disk.read_json(path)
+    if kept["asked"] != asked:
+        raise RecipeError(f"{folder} holds a run that was chosen by other settings; use another --out for this one.")
+    return changed(recipe, kept["changes"])
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """A recipe of `auto` with what was chosen in it."""
+    return recipe_from(apply_changes(recipe.model_dump(mode="json"), changes, source="method auto"), source="method auto")
+
+
+def notes(folder: Path, costs: Mapping[str, Any]) -> list[str]:
+    """For the report of a run: why its student is what it is, and whether it keeps the limits; empty without `auto`.
+
+    Args:
+        costs: of the finished student, as in result.json.
+    """
+    if not (folder / FILE).exists():
+        return []
+    kept = disk.read_json(folder / FILE)
+    found = {"parameters": costs["num_parameters"], "flops": costs["flops"], "latency_ms": costs["latency_ms"]["median"]}
+    checks = [
+        f"auto: {_amount(cost, found[cost])} of at most {_amount(cost, limit)}"
+        + ("." if found[cost] <= limit else ", which is more: the finished student differs a little from what was looked at.")
+        for cost, limit in kept["limits"].items()
+    ]
+    return [kept["reason"], *checks]
+
+
+def choose(recipe: Recipe) -> Choice:
+    """Student, objective and schedule within the limits of the recipe's method.
+
+    Raises:
+        RecipeError: no student that can be made of this teacher is within the limits.
+    """
+    method = recipe.method
+    assert isinstance(method, Auto)
+    teacher, looked = _teacher(recipe), []
+
+    def look(student: dict[str, Any], net: Net) -> Option:
+        looked.append(_option(recipe, student, net, timed=method.max_latency_ms is not None))
+        return looked[-1]
+
+    whole = look({}, teacher.net)
+    named = {"parameters": method.max_parameters, "flops": method.max_flops, "latency_ms": method.max_latency_ms}
+    limits = {cost: limit for cost, limit in named.items() if limit is not None} or {"flops": int(DEFAULT_SHARE * whole.flops)}
+    if method.search:
+        return Choice(limits, _search(method, limits), f"auto: {method.search} architectures are tried by kdnas.", tuple(looked))
+    smallest = []
+    for kind in KINDS:
+        options = [cache(lambda student=student, make=make: look(student, make())) for student, make in STUDENTS[kind](teacher)]
+        if (found := _largest(options, limits)) is not None:
+            length = {"max_length": recipe.student.max_length}
+            reason = f"auto: {_said(found)}; the teacher: {_costs(whole, limits)}. It learns with {OBJECTIVE['name']}."
+            return Choice(limits, {"student": {**found.student, **length}, "method": OBJECTIVE}, reason, tuple(looked))
+        smallest += [_said(options[-1]())] if options else []
+    asked = " and ".join(f"at most {_amount(cost, limit)}" for cost, limit in limits.items())
+    raise RecipeError(
+        f"method auto: {asked}: no student made of this teacher ({_costs(whole, limits)}) is so small. The smallest: "
+        f"{'; '.join(smallest)}. Raise the limit, search for another architecture (`method.search: 64`), or give a small "
+        "checkpoint as `student.model` with `method: automm`."
+    )
+
+
+# -- students that can be made of a teacher, the largest first ---------------------------------------------------------
+
+
+def _pruned(teacher: Model) -> list[tuple[dict[str, Any], Callable[[], Net]]]:
+    """All layers, with fewer heads and neurons in them. Which ones costs nothing, so here they all count alike."""
+    import numpy as np
+
+    from understudy.models.structure import cut, num_units
+    from understudy.students.allocation import Scores, allocate
+
+    def net(sparsity: float) -> Net:
+        smaller = copy.deepcopy(teacher.net)
+        heads, neurons = (tuple(np.ones(number) for number in each) for each in num_units(smaller))
+        kept = allocate(Scores(heads, neurons), sparsity)
+        cut(smaller, heads=kept.heads, neurons=kept.neurons)
+        return smaller
+
+    sparsities = [round(0.05 * number, 2) for number in range(1, 20)]
+    return [({"sparsity": sparsity}, lambda sparsity=sparsity: net(sparsity)) for sparsity in sparsities]
+
+
+def _layers(teacher: Model) -> list[tuple[dict[str, Any], Callable[[], Net]]]:
+    """Some of the layers, as they are; none for a family whose layers are one."""
+    from understudy.models.anatomy import anatomy
+    from understudy.students.keep_layers import keep_layers
+
+    row = anatomy(teacher.net)
+    numbers = range(row.num_layers(teacher.net) - 1, 0, -1) if row.family != "albert" else ()
+    return [({"num_layers": n}, lambda n=n: keep_layers(teacher, num_layers=n).net) for n in numbers]
+
+
+STUDENTS = {"pruned": _pruned, "layers": _layers}
+
+
+def _search(method: Auto, limits: Mapping[str, float]) -> dict[str, Any]:
+    """A search within the limits, of students that are cut out of the teacher: its activation, its layers to begin with."""
+    space = {"activations": None, **{f"max_{cost}": limit for cost, limit in limits.items()}}
+    each = min(CANDIDATES, method.search)
+    search = {"name": "kdnas", "init": "teacher", "space": space, "episodes": method.search // each, "candidates": each}
+    return {"student": {"searched": True}, "method": search}
+
+
+# -- what they cost ----------------------------------------------------------------------------------------------------
+
+
+def _teacher(recipe: Recipe) -> Model:
+    from understudy.data.tasks import load_task
+    from understudy.models.load import load_model
+
+    given = recipe.teacher
+    assert given is not None  # the method needs one
+    seed = recipe.seed if recipe.task.split_seed is None else recipe.task.split_seed
+    task = load_task(recipe.task, seed=seed).task
+    return load_model(
+        given.model, task=task, key="teacher.model", revision=given.revision, trust_remote_code=given.trust_remote_code
+    )
+
+
+def _option(recipe: Recipe, student: dict[str, Any], net: Net, *, timed: bool) -> Option:
+    from understudy.evaluate import measure
+
+    run = recipe.evaluate.latency
+    flops = measure.flops(net, length=run.length)
+    latency = None
+    if timed:
+        net.to(accelerator().device)
+        call = measure.forward_pass(net, batch_size=run.batch_size, length=run.length)
+        protocol = run.model_dump()
+        latency = measure.latency({"it": call}, **protocol, device=accelerator().device.type)["it"]["median"]
+    return Option(student, measure.num_parameters(net), flops, latency)
+
+
+def _largest(options: Sequence[Callable[[], Option]], limits: Mapping[str, float]) -> Option | None:
+    """The first of the options, of which each costs less than the one before it, that is within the limits."""
+    if not options or not options[-1]().within(limits):
+        return None
+    low, high = 0, len(options) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if options[middle]().within(limits) else (middle + 1, high)
+    return options[low]()
+
+
+# -- in words ----------------------------------------------------------------------------------------------------------
+
+
+def _amount(cost: str, value: float) -> str:
+    words = {"parameters": lambda: f"{short(value)} parameters", "flops": lambda: f"{short(value)} operations",
+             "latency_ms": lambda: milliseconds(value)}  # fmt: skip
+    return words[cost]()
+
+
+def _costs(option: Option, limits: Mapping[str, float]) -> str:
+    return ", ".join(_amount(cost, getattr(option, cost)) for cost in limits)
+
+
+def _said(option: Option) -> str:
+    shape = ", ".join(f"student.{key} {value}" for key, value in option.student.items())
+    costs = [f"{short(option.parameters)} parameters", f"{short(option.flops)} operations"]
+    costs += [milliseconds(option.latency_ms)] if option.latency_ms is not None else []
+    return f"{shape} ({', '.join(costs)})"

@@ -1,0 +1,45 @@
+"""The settings of `method: {name: auto}`: what the student may cost."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from understudy.recipe.types import Count, Positive, PositiveCount, Settings
+
+
+class Auto(Settings):
+    """Let the comparisons decide: the student, what it learns and on which schedule, for what it may cost. Without a limit:
+    half of the teacher's operations."""
+
+    summary: ClassVar[str] = "choose student, objective and schedule for a latency or size, by what comparisons have shown"
+    needs: ClassVar[str] = "a teacher, any task; no `student`: the method makes it"
+    needs_teacher: ClassVar[bool] = True
+    makes_student: ClassVar[bool] = True
+    student_example: ClassVar[dict[str, Any]] = {"searched": True}
+
+    name: Literal["auto"] = Field(default="auto", description="this method")
+    max_latency_ms: Positive | None = Field(
+        default=None, description="the student's median milliseconds at most, as evaluate.latency measures them here"
+    )
+    max_parameters: PositiveCount | None = Field(
+        default=None, description="the student's parameters at most, embeddings included"
+    )
+    max_flops: PositiveCount | None = Field(
+        default=None, description="its operations at most, for one row of evaluate.latency.length tokens, two per multiply-add"
+    )
+    search: Count = Field(
+        default=0, description="spend so many short distillations on looking for the architecture (kdnas); 0 = none"
+    )
+
+    @model_validator(mode="after")
+    def _search_of_two(self) -> Self:
+        if self.search == 1:
+            raise ValueError("`search: 1` leaves nothing to choose from; give 8 or more, or 0 for none.")
+        return self
+
+    @property
+    def limited(self) -> bool:
+        """Whether a limit is given."""
+        return any(limit is not None for limit in (self.max_latency_ms, self.max_parameters, self.max_flops))
