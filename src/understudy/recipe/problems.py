@@ -52,6 +52,29 @@ class Origin:
         return f"{self.source}: line {self.lines[path]}" if path else self.source
 
 
+@dataclass(frozen=True)
+class _Sections:
+    """The settings classes of a recipe: `method` is the one that the data names."""
+
+    root: type[BaseModel]
+    data: Any
+
+    def at(self, path: Path) -> type[BaseModel] | None:
+        """The settings class that the keys of `path` lead to."""
+        model: type[BaseModel] | None = self.root
+        for depth, part in enumerate(path):
+            field = model.model_fields.get(str(part)) if model else None
+            model = _model(field.annotation) if field else None
+            if depth == 0 and part == "method" and isinstance(self.data.get("method"), dict):
+                model = METHODS.get(str(self.data["method"].get("name")), model)
+        return model
+
+    def description(self, path: Path) -> str:
+        section = self.at(path[:-1])
+        field = section.model_fields.get(str(path[-1])) if section else None
+        return field.description or "" if field else ""
+
+
 def explain(error: ValidationError, data: dict[str, Any], origin: Origin, root: type[BaseModel] = Recipe) -> str:
     """One line for each thing that is wrong (the first few), each naming file, line and key.
 
@@ -71,7 +94,7 @@ def explain(error: ValidationError, data: dict[str, Any], origin: Origin, root: 
             continue
         where = origin.of(path)
         key = ".".join(str(part) for part in path)
-        lines.append(": ".join(part for part in (where, key, _sentence(path, problems, root)) if part))
+        lines.append(": ".join(part for part in (where, key, _sentence(path, problems, _Sections(root, data))) if part))
     more = len(lines) - _SHOWN
     return "\n".join(lines[:_SHOWN] + ([f"… and {more} more."] if more > 0 else []))
 
@@ -91,15 +114,15 @@ def _path(problem: Any, data: Any) -> Path:
     return tuple(path)
 
 
-def _sentence(path: Path, problems: list[Any], root: type[BaseModel]) -> str:
+def _sentence(path: Path, problems: list[Any], sections: _Sections) -> str:
     first = problems[0]
     kind = first["type"]
     if kind == "extra_forbidden":
         if path in (("arms",), ("compare",)):
             return "belongs to a comparison; run this file with `understudy compare`."
-        return f"unknown key.{_nearest_key(path, root)}"
+        return f"unknown key.{_nearest_key(path, sections)}"
     if kind == "missing":
-        what = _description(path, root)
+        what = sections.description(path)
         return f"is missing{f' ({what})' if what else ''}."
     if kind == "union_tag_not_found":
         return f"needs a `name`, one of {', '.join(METHODS)}."
@@ -152,10 +175,10 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _nearest_key(path: Path, root: type[BaseModel]) -> str:
+def _nearest_key(path: Path, sections: _Sections) -> str:
     """The nearest key of the same section; else of the same name in another section."""
     key = str(path[-1])
-    section = _section(path[:-1], root)
+    section = sections.at(path[:-1])
     options = list(section.model_fields) if section else []
     found = nearest(key, options) or _synonym(key, options)
     if found:
@@ -178,15 +201,6 @@ def _sections() -> list[tuple[str, list[str]]]:
     return sections + [("method", list(model.model_fields)) for model in METHODS.values()]
 
 
-def _section(path: Path, root: type[BaseModel]) -> type[BaseModel] | None:
-    """The settings class that the keys of `path` lead to."""
-    model: type[BaseModel] | None = root
-    for part in path:
-        field = model.model_fields.get(str(part)) if model else None
-        model = _model(field.annotation) if field else None
-    return model
-
-
 def _model(annotation: Any) -> type[BaseModel] | None:
     """The one settings class in an annotation such as `X | None`."""
     from typing import get_args
@@ -195,9 +209,3 @@ def _model(annotation: Any) -> type[BaseModel] | None:
         return annotation
     models = [model for argument in get_args(annotation) if (model := _model(argument))]
     return models[0] if models else None
-
-
-def _description(path: Path, root: type[BaseModel]) -> str:
-    section = _section(path[:-1], root)
-    field = section.model_fields.get(str(path[-1])) if section else None
-    return field.description or "" if field else ""
