@@ -9,6 +9,7 @@ import json
 from statistics import median
 from typing import Any
 
+import compare_page
 import export_page
 import minidisc_page
 import mkd_page
@@ -21,6 +22,7 @@ from understudy.evaluate.compare import over_seeds
 
 SECTIONS = {
     "quality": quality_page.section,
+    "compare": compare_page.section,
     "peakd": peakd_page.section,
     "minidisc": minidisc_page.section,
     "export": export_page.section,

@@ -195,6 +195,7 @@ def test_a_mistake_in_train_is_told_once_although_the_teacher_inherits_it(tmp_pa
         ("seed.x=1", "command line: seed.x"),
         ("train.lr.start=1", "train.lr is 2e-05; set it as a whole"),
         ("method.hidden_weight={strat: 1, end: 0}", "hidden_weight.strat: unknown key. Did you mean 'start'?"),
+        ("method={name: kdnas, candidate: 3}", "method.candidate: unknown key. Did you mean 'candidates'?"),
         ("student.model=x", "exclude each other"),
         ("method.parity=1", "command line: method.parity: should be true or false, not 1."),
         ("train.compile=true", "determinism: fast"),
