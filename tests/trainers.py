@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import fits
+import tiny_models
 import torch
 import toys
 from transformers import (
@@ -58,6 +59,17 @@ def teacher(kind: str = "classification", **sizes: Any) -> Any:
         import transformers
 
         return getattr(transformers, head)(toys.config(labels=len(fits.task(kind).labels) or 1, **_sized(sizes))).eval()
+
+
+def of_family(family: str, kind: str, *, seed: int, **sizes: Any) -> Any:
+    """A random network of a family in the toy world's vocabulary, two layers deep and without dropout."""
+    sizes = {"num_hidden_layers": 2, "vocab_size": len(toys.WORDS), "num_labels": len(fits.task(kind).labels) or 1, **sizes}
+    with torch.random.fork_rng(devices=[]):
+        net = tiny_models.tiny_net(family, kind if kind in ("tokens", "text") else "classification", seed=seed, **sizes)
+    for module in net.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return net
 
 
 def _sized(sizes: dict[str, Any]) -> dict[str, Any]:

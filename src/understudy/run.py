@@ -64,6 +64,8 @@ def train(recipe: Recipe, folder: Path | str, *, json: bool = False) -> dict[str
     """
     folder = Path(folder)
     set_determinism(recipe.determinism)
+    if recipe.method.name == "kdnas":
+        kdnas.require_one_process()
     main = accelerator().is_main_process
     if not main:  # one voice for all processes
         progress.quiet = True

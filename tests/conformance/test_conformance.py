@@ -12,6 +12,7 @@ from typing import Any
 import checkpoints
 import numpy as np
 import pytest
+import ranks
 import tiny_models
 import torch
 import transformers
@@ -85,6 +86,13 @@ TABLE = [
     for row in ALL
     if (listed(*row) or row in FAST) and not refused(*row)
 ]
+FIRST = {row[0]: row for row in reversed(FAST)}.values()  # of each method
+TOGETHER = [
+    pytest.param(row, id="-".join(row), marks=[] if row in FIRST else pytest.mark.slow)
+    for row in (param.values[0] for param in TABLE)
+    if row[0] != "kdnas" and (row in FAST or row[1] == "bert" or row[2] == "classification")
+]
+"""What two processes train together: each method on each family and on each kind of task. A search is refused."""
 REFUSED = [
     pytest.param(row, id="-".join(row), marks=[] if row[0] == "mkd" else pytest.mark.slow)
     for row in ALL
@@ -258,6 +266,46 @@ def test_a_live_teacher_gives_the_same_student(finished: Finished, tmp_path, und
     assert set(one) == set(other)
     for name, tensor in one.items():
         np.testing.assert_allclose(other[name], tensor, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> Any:
+    """Two processes that train together."""
+    with ranks.pair(tmp_path_factory.mktemp("two")) as pair:
+        yield pair
+
+
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch without gloo")
+@pytest.mark.parametrize("row", TOGETHER)
+def test_two_processes_make_the_student_of_one(row, two: ranks.Pair, tmp_path, understudy_home):
+    """As under torchrun. Steps of nine rows, so that the processes never have equally many, and no dropout, which is another
+    in each; the learning rate is small because AdamW turns the rounding of a gradient of nearly 0 into a visible step."""
+    recipe = recipe_of(tmp_path, *row)
+    recipe["train"] |= {"batch_size": 9, "lr": 1e-4, "dropout": 0.0}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(recipe), encoding="utf-8")
+    ended = two.run("train", path, "--out", tmp_path / "two", home=tmp_path / "home-two")
+    assert [one.code for one in ended] == [0, 0], ended[0].err[-3000:] + ended[1].err[-3000:]
+    assert ended[0].out and not ended[1].out  # one voice
+    result = run(recipe, tmp_path / "one")
+    steps = ranks.curves(tmp_path / "one", understudy_home)
+    for name, curve in ranks.curves(tmp_path / "two", tmp_path / "home-two").items():
+        assert len(curve) >= 12 and curve == pytest.approx(steps.pop(name), rel=1e-3), name
+    assert not steps
+    ranks.assert_close(*(load_file(tmp_path / name / "student" / "model.safetensors") for name in ("one", "two")))
+    again = json.loads((tmp_path / "two" / "result.json").read_text())
+    for metric, found in result["student"]["metrics"]["test"].items():
+        assert again["student"]["metrics"]["test"][metric]["value"] == pytest.approx(found["value"], abs=1e-4), metric
+
+
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch without gloo")
+def test_a_search_in_two_processes_is_refused_before_anything_is_trained(two: ranks.Pair, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(recipe_of(tmp_path, "kdnas", "bert", "classification")), encoding="utf-8")
+    ended = two.run("train", path, "--out", tmp_path / "run", home=tmp_path / "home")
+    assert [one.code for one in ended] == [RecipeError.exit_code] * 2
+    assert "A search does not run under torchrun" in ended[0].err and "understudy search worker" in ended[0].err
+    assert not list(tmp_path.glob("home/steps/*")) and not list(tmp_path.glob("run/steps/*"))
 
 
 @pytest.mark.parametrize("row", REFUSED)

@@ -13,11 +13,13 @@ import torch
 import transformers
 
 from understudy.base.errors import RecipeError
+from understudy.cache import LiveTeacher
 from understudy.check import check, exit_code
 from understudy.data.encode import collate
 from understudy.lab import Lab
 from understudy.lab.bare import loss_by_row
 from understudy.methods.automm import distil
+from understudy.models.needs import Needs
 from understudy.models.signals import forward
 from understudy.objective import Objective
 from understudy.objective.terms import hidden_states
@@ -100,6 +102,17 @@ def test_the_values_of_the_rows_average_to_the_loss_over_all_tokens(tmp_path: Pa
         summed += float(((one - two) ** 2).sum())
         tokens += ids.numel()
     assert values.mean() == pytest.approx(3.0 * summed / tokens / width, rel=1e-4)
+
+
+def test_that_outputs_are_too_many_for_the_disk_is_said_once(tmp_path: Path, understudy_home: Path, capsys):
+    """And not for each masking of the rows, whose outputs are stored one by one."""
+    settings = recipe(tmp_path) | {"cache": {"budget_gb": 1e-6}}
+    settings["task"]["mask_variants"] = 3
+    lab = Lab(recipe_from(settings), tmp_path / "run", StopSignals())
+    teacher = lab.teacher()
+    maskings = [lab.signals(teacher, Needs(hidden=(1,)), part) for part in range(3)]
+    assert all(isinstance(one, LiveTeacher) for one in maskings) and len(set(map(id, maskings))) == 3
+    assert capsys.readouterr().err.count("more than cache.budget_gb allows") == 1
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import checkpoints
 import numpy as np
 import pytest
 import torch
+from ranks import assert_close
 from safetensors.numpy import load_file
 
 from understudy.recipe.load import recipe_from
@@ -91,12 +92,6 @@ def curve(folder: Path) -> list[float]:
     """Loss and length of the gradient of every step."""
     rows = map(json.loads, (folder / "steps" / "student" / "metrics.jsonl").read_text().splitlines())
     return [row[key] for row in rows if "loss" in row for key in ("loss", "grad_norm")]
-
-
-def assert_close(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
-    assert set(one) == set(other)
-    for name, tensor in one.items():
-        np.testing.assert_allclose(other[name], tensor, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 CASES = {

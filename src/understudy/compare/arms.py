@@ -1,27 +1,24 @@
 """From a comparison to its arms: for each a complete recipe that spends the same budget, or the reason why it cannot.
 
-What is comparable is decided here (docs/comparison.md says why): everybody has the teacher of the base recipe, its rows and
-its seeds; automm, peakd, mkd and finetune have its student; minidisc and maxidisc a pruned one of as many parameters; kdnas
-finds one with no more parameters and operations.
+What is comparable is decided here and in students.py (docs/comparison.md says why): everybody has the teacher of the base
+recipe, its rows and its seeds, a student of the same size, and as much to train it with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from understudy.auto import settled
 from understudy.base.errors import DataError, RecipeError, ResourceError, SafetyError, UnderstudyError
 from understudy.check import Seen, look
 from understudy.compare.budget import Facts, Stage, allot, planned, stages_of, trained_part
-from understudy.compare.sizes import flops_of, mean_share, nearest_sparsity, pruned_parameters, share_of
+from understudy.compare.sizes import mean_share, share_of
+from understudy.compare.students import Base, changes_of
 from understudy.recipe.comparison import BASELINE, Comparison, changed
-from understudy.recipe.methods import KDNAS
-from understudy.recipe.methods.staged import GRID
+from understudy.recipe.methods import KDNAS, Auto
 from understudy.recipe.settings import MaxiDisc, Recipe
-
-ROOM = 1.01
-"""A searched student may exceed the base student by 1 %: heads differ a little between networks."""
 
 
 @dataclass(frozen=True)
@@ -55,22 +52,23 @@ def make_plan(comparison: Comparison) -> Plan:
         RecipeError: naming every arm that cannot be, and why, before anything is trained.
         UnderstudyError: what is wrong with data, teacher or student.
     """
-    base = comparison.base
-    data = _common(base, comparison)
+    recipe = comparison.base
+    data = _common(recipe, comparison)
     plain = changed(data, {"method": BASELINE}, source="the base recipe")
     seen = look(plain)
     _complain(seen)
-    if base.task.kind == "text" and seen.teacher is not None and not seen.teacher.on_vocabulary:
+    if recipe.task.kind == "text" and seen.teacher is not None and not seen.teacher.on_vocabulary:
         raise RecipeError(
             "the students of this teacher say nothing about words, and each arm is scored by an objective of its own; compare on "
             "a task with labels, or with a teacher that was saved as …ForMaskedLM."
         )
-    draft = _Draft(comparison, base, data, seen)
+    base = Base(recipe, data, seen, comparison.compare)
+    draft = _Draft(base)
     arms, problems = [], []
     for name in (*_methods(comparison), *comparison.arms):
         shaped = name not in comparison.arms
         try:
-            changes = draft.changes_of(name) if shaped else comparison.arms[name]
+            changes = changes_of(name, base) if shaped else comparison.arms[name]
             arms.append(draft.arm(name, changes, shaped=shaped))
         except UnderstudyError as error:
             said = str(error)
@@ -108,76 +106,20 @@ def _complain(seen: Seen) -> None:
 
 
 class _Draft:
-    """What arms are made from."""
+    """How long who learns: the budget, and arms that keep to it."""
 
-    def __init__(self, comparison: Comparison, base: Recipe, data: dict[str, Any], seen: Seen) -> None:
-        self.settings, self.base, self.data, self.seen = comparison.compare, base, data, seen
-        self.kind = self.settings.budget
-        plain = changed(data, {"method": BASELINE}, source="the base recipe")
-        self.facts = self._facts(plain, seen)
-        epochs = float(base.train.epochs)
-        self.total = epochs * self.facts.share * trained_part(plain) if self.kind == "flops" else epochs
+    def __init__(self, base: Base) -> None:
+        self.base, self.data, self.seen, self.kind = base.recipe, base.data, base.seen, base.settings.budget
+        plain = changed(base.data, {"method": BASELINE}, source="the base recipe")
+        self.facts = self._facts(plain, base.seen)
+        train = base.recipe.train
+        self.total = float(train.epochs)
+        if self.kind == "flops":
+            self.total *= self.facts.share * trained_part(plain)
         if self.kind == "seconds":
-            if base.train.time_limit is None:
+            if train.time_limit is None:
                 raise RecipeError("compare.budget: seconds needs `train.time_limit`, the seconds of each arm.")
-            self.total = base.train.time_limit
-
-    # -- who learns ----------------------------------------------------------------------------------------------------
-
-    def changes_of(self, name: str) -> dict[str, Any]:
-        """What a method's arm changes of the base recipe: the method, and a student that suits it."""
-        own = self.data["method"] if name == self.base.method.name else {"name": name}
-        makers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-            "peakd": self._peakd, "minidisc": self._minidisc, "maxidisc": self._maxidisc, "kdnas": self._kdnas
-        }  # fmt: skip
-        return makers[name](own) if name in makers else {"method": own}
-
-    def _peakd(self, own: dict[str, Any]) -> dict[str, Any]:
-        kind = self.seen.data.task.kind if self.seen.data else "classification"
-        off = {} if "ptp" in own or kind == "classification" else {"ptp": "off"}  # its four classes are classes of answers
-        return {"method": {**own, **off}}
-
-    def _pruned(self) -> tuple[dict[str, Any], float]:
-        """The student of minidisc and maxidisc, and its sparsity."""
-        wanted, given = self.settings.sparsity, self.base.student
-        whole = given.num_layers is None and isinstance(given.keep, str)
-        if wanted is None and given.sparsity is not None and whole:
-            return {}, given.sparsity
-        if wanted is None:
-            teacher, student = self.seen.teacher, self.seen.student
-            if teacher is None or student is None:
-                raise RecipeError("the sizes of teacher and student are not known here; say compare.sparsity.")
-            wanted = nearest_sparsity(student.parameters, pruned_parameters(self.base, teacher.net.config))
-        return {"student": {"sparsity": wanted, "max_length": given.max_length}}, wanted
-
-    def _minidisc(self, own: dict[str, Any]) -> dict[str, Any]:
-        student, sparsity = self._pruned()
-        # The published least sparsity of an assistant suits students of a tenth: for larger ones half their own.
-        room = {} if "min_assistant_sparsity" in own or sparsity > 0.5 else {"min_assistant_sparsity": sparsity / 2}
-        return {**student, "method": {**own, **room}}
-
-    def _maxidisc(self, own: dict[str, Any]) -> dict[str, Any]:
-        student, sparsity = self._pruned()
-        if "path" in own or "assistants" in own:
-            return {**student, "method": own}
-        least = min(0.5, sparsity / 2)
-        names = [f"{100 * s:g}S" for s in GRID if least <= s < sparsity]
-        return {**student, "method": {**own, **({"assistants": names} if names else {"path": []})}}
-
-    def _kdnas(self, own: dict[str, Any]) -> dict[str, Any]:
-        space = dict(own.get("space") or {})
-        student, length = self.seen.student, self.base.evaluate.latency.length
-        if student is not None and not {"max_parameters", "max_flops"} & set(space):
-            operations = flops_of(student, length=length)
-            space |= {"max_parameters": int(ROOM * student.parameters)}
-            space |= {"max_flops": int(ROOM * operations)} if operations else {}
-        mini = {"batch_size": self.base.train.batch_size, **dict(own.get("mini_kd") or {})}
-        return {
-            "student": {"searched": True, "max_length": self.base.student.max_length},
-            "method": {**own, "space": space, "mini_kd": mini},
-        }
-
-    # -- how long ------------------------------------------------------------------------------------------------------
+            self.total = train.time_limit
 
     def arm(self, name: str, changes: dict[str, Any], *, shaped: bool) -> Arm:
         """A complete recipe within the budget.
@@ -190,6 +132,8 @@ class _Draft:
         """
         source = f"arm {name}"
         recipe = changed(self.data, changes, source=source)
+        if isinstance(recipe.method, Auto):
+            recipe = _settled(recipe)
         self._same(recipe)
         if recipe.evaluate.baseline:
             recipe = changed(recipe.model_dump(mode="json"), {"evaluate.baseline": False}, source=source)
@@ -284,6 +228,17 @@ class _Draft:
         sizes = {"method.episodes": episodes, "method.candidates": each}
         note = f"{episodes * each} candidates instead of {method.trials}: the search spends about half of the budget."
         return changed(recipe.model_dump(mode="json"), sizes, source=source), [note] if episodes * each < method.trials else []
+
+
+def _settled(recipe: Recipe) -> Recipe:
+    """What `method: auto` stands for, which has to be the same whenever a comparison is continued."""
+    assert isinstance(recipe.method, Auto)
+    if recipe.method.max_latency_ms is not None:
+        raise RecipeError(
+            "auto with max_latency_ms would measure, and perhaps choose another student, each time the comparison is continued; "
+            "give max_flops or max_parameters."
+        )
+    return settled(recipe)
 
 
 def _spread(names: Sequence[str], number: int) -> tuple[str, ...]:

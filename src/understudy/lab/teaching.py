@@ -39,10 +39,11 @@ def signals_of(lab: Lab, teacher: Source, needs: Needs, encoded: Encoded) -> Tea
     )
     needed = cache.bytes_needed(needs)
     if needed > settings.budget_gb * 1e9:
-        say(
+        said = (
             f"The teacher's outputs would take {needed / 1e9:.1f} GB, more than cache.budget_gb allows "
             f"({settings.budget_gb:g}): the teacher is run in every epoch instead."
         )
+        lab.once(("over budget", teacher.digest, needs, len(encoded)), lambda: say(said))  # not for each masking of the rows
         return live
     interrupted = None
     if accelerator().is_main_process:

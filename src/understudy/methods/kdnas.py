@@ -6,6 +6,7 @@ knob, every difference and the patent notice.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from understudy.base.errors import DataError, RecipeError
@@ -19,7 +20,6 @@ from understudy.models.model import Model
 from understudy.recipe.methods.kdnas import KDNAS
 from understudy.search.pareto import front
 from understudy.search.space import DIMENSIONS, Architecture
-from understudy.train.devices import accelerator
 
 if TYPE_CHECKING:
     from understudy.search.study import Study
@@ -60,12 +60,18 @@ def join(cfg: KDNAS, lab: Lab) -> int:
         study.close()
 
 
-def _study(cfg: KDNAS, lab: Lab, candidates: Candidates) -> Study:
-    if accelerator().num_processes > 1:
+def require_one_process() -> None:
+    """Raise RecipeError under torchrun, before the processes wait for each other and before anything is trained: workers
+    share a search through its study."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RecipeError(
             "A search does not run under torchrun: start the run once, and `understudy search worker DIR` for each further "
             "device."
         )
+
+
+def _study(cfg: KDNAS, lab: Lab, candidates: Candidates) -> Study:
+    require_one_process()
     try:
         from understudy.search.engines import make_engine
         from understudy.search.study import Study, database

@@ -40,6 +40,20 @@ def test_methods_get_the_student_that_suits_them(arms):
         assert arm.spends <= 12 and arm.recipe.evaluate.baseline is False
 
 
+def test_auto_chooses_within_the_size_of_the_others(arms):
+    found = arms("compare.methods=automm,auto")
+    assert found["auto"].recipe.method.name == "automm" and found["auto"].spends == 12
+    assert found["auto"].recipe.student.sparsity == pytest.approx(0.5, abs=0.06)  # one layer of two
+
+
+def test_auto_is_put_together_with_limits_that_no_clock_decides(arms):
+    tight = {"student": {"searched": True}, "method": {"name": "auto", "max_parameters": 90_000}}
+    found = arms(arms={"tight": tight})["tight"].recipe
+    assert found.method.name == "automm" and found.student.sparsity is not None  # a run of what was chosen
+    with pytest.raises(RecipeError, match="arm tight: .*each time"):
+        arms(arms={"tight": {**tight, "method": {"name": "auto", "max_latency_ms": 3.0}}})
+
+
 def test_teacher_and_rows_are_the_same_for_all_arms_and_seeds(arms):
     found = arms("compare.methods=automm,mkd", "seed=5")
     made = [arm.of(seed) for arm in found.values() for seed in range(3)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,17 @@ from understudy.objective.terms import hard_labels, soft_labels
 from understudy.train import loop
 
 
-def gradients_of_our_loop(folder: Path, kind: str, objective: Objective, monkeypatch: Any) -> dict[str, torch.Tensor]:
-    """One step of all 16 rows, in micro-batches of ours where terms allow it."""
+def gradients_of_our_loop(
+    folder: Path, kind: str, objective: Objective, monkeypatch: Any, *, student: Any = None, teacher: Any = None
+) -> dict[str, torch.Tensor]:
+    """One step of all 16 rows, in micro-batches of ours where terms allow it. `student` and `teacher` are networks."""
     seen: dict[str, torch.Tensor] = {}
+    model = fits.model(kind, dropout=0.0)
     task = fits.make(
-        folder, kind, model=fits.model(kind, dropout=0.0), data=[fits.encoded(16, kind=kind)], objective=objective,
+        folder, kind, model=replace(model, net=student or model.net), data=[fits.encoded(16, kind=kind)], objective=objective,
         train={"max_tokens": 40, "shuffle": False},
     )  # fmt: skip
-    teacher = Model(trainers.teacher(kind), toys.tokenizer(), (), kind, "toy", None)
+    teacher = Model(teacher or trainers.teacher(kind), toys.tokenizer(), (), kind, "toy", None)
     task.teachers = [LiveTeacher(teacher, task.data[0], objective.needs_teacher, "fp32", lambda _: None)]
     original = loop.clip_gradients
 
@@ -69,6 +73,27 @@ def test_its_gradients_are_those_of_our_loop(kind, size, parts, tmp_path, monkey
     callback.learner = trainer.learner
     trainer.train()
     assert len(callback.steps) == 1 and any(name.startswith("objective.") for name in expected)
+    same(expected, callback.steps[0], 1e-6)
+
+
+@pytest.mark.parametrize("kind", ["classification", "tokens"])
+@pytest.mark.parametrize("family", ["roberta", "distilbert", "deberta-v2", "modernbert"])
+def test_so_they_are_in_other_families(family, kind, tmp_path, monkeypatch):
+    """Positions counted from an offset, no types of tokens, layers that are run padded."""
+
+    def nets() -> dict[str, Any]:
+        teacher = trainers.of_family(family, kind, seed=7, hidden_size=trainers.WIDE, num_hidden_layers=3)
+        return {"student": trainers.of_family(family, kind, seed=0), "teacher": teacher}
+
+    expected = gradients_of_our_loop(tmp_path / "ours", kind, trainers.objective(kind), monkeypatch, **nets())
+    callback, made = trainers.Gradients(), nets()
+    trainer = trainers.trainer(
+        tmp_path / "theirs", kind, model=made["student"], teacher=made["teacher"], callbacks=[callback],
+        args={"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4, "max_grad_norm": 0.0},
+    )  # fmt: skip
+    callback.learner = trainer.learner
+    trainer.train()
+    assert len(callback.steps) == 1 and any(name.startswith("net.") for name in expected)
     same(expected, callback.steps[0], 1e-6)
 
 
