@@ -87,14 +87,20 @@ def _cache(found: dict[str, Any]) -> list[str]:
     if "cache" not in found:
         return []
     made = found["cache"]
-    stored, live = made["auto"], made["live"]
-    return [
+    lines = [
         "## The teacher's outputs, shared",
         "",
-        (f"{made['candidates']} candidates of five epochs: {stored['seconds']:.0f} s with the teacher's outputs read from disk "
-        f"({stored['teacher_examples']:,} passages read by the teacher), {live['seconds']:.0f} s with the teacher running beside "
-        f"every student ({live['teacher_examples']:,}): {made['times_cheaper']:.2f} times as cheap."),
+        (f"{made['candidates']} candidates of five epochs, batches of 32, at most 64 tokens; each once with the teacher's "
+        "outputs read from disk and once with the teacher running beside it, in turns."),
+        "",
+        "| candidates | from disk (s) | passages the teacher read | beside each student (s) | passages | times as cheap |",
+        "|---|---|---|---|---|---|",
     ]
+    for name, one in made["spaces"].items():
+        seconds, read = one["seconds"], one["teacher_examples"]
+        lines.append(f"| {name} | {seconds['auto']:.0f} | {read['auto']:,} | {seconds['live']:.0f} | {read['live']:,} | "
+                     f"{one['times_cheaper']:.2f} |")  # fmt: skip
+    return lines
 
 
 def _sizes(row: dict[str, Any]) -> str:
