@@ -24,9 +24,9 @@ def section(kept: Path) -> list[str]:
         "# mKD: which ways of moving an adapter help?",
         "",
         "Measured by `python benchmarks/mkd.py run`; kept in `results/mkd/`, each run with its command. Scores in points: those",
-        "after so many steps on the selection rows, the end on the test rows. Intervals of 95 %: over the test rows where there is",
-        "one seed, over seeds (Student's t) where there are several. The last column is the first look at which a student is as",
-        "good on the selection rows as `scratch` ever gets, seed by seed, of the steps that both are trained.",
+        "after so many steps on the selection rows, the end on the test rows. Intervals of 95 %: over the test rows where there",
+        "is one seed, over seeds (Student's t) where there are several. The last column is the first look at which a student is",
+        "as good on the selection rows as `scratch` ever gets, seed by seed, of the steps that both are trained.",
         "",
         *circumstances(records[0]),
     ]

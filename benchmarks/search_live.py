@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kept import ENCODER, ROOT, train
+from kept import ENCODER, ROOT, add_samples, train
 from search import ENGINES_FILE, SPACE, texts
 
 KEPT = ROOT / "results" / "search"
@@ -90,6 +90,7 @@ def plain_text(given: argparse.Namespace) -> None:
                 kept = KEPT / f"glue-{task}-{name}-s{seed}.json"
                 about = {"recipe_name": task, "variant": name}
                 must(train(arguments, given.out / kept.stem, kept, about), kept.stem)
+                add_samples(kept, given.out / kept.stem)
     _keep_rows(found, KEPT / "text-found.json")
     _keep_rows(made, KEPT / "text-by-hand.json")
 
@@ -105,8 +106,9 @@ def one_task(given: argparse.Namespace) -> None:
     sizes = by_hand(winner(found)["latency_ms"], teacher_ms)
     alone = [*base, "method.engine=random", "method.episodes=1", "method.candidates=1", "method.halving=null", one_point(sizes)]
     must(train(alone, given.out / "task-by-hand", KEPT / "task-by-hand.json", {"sizes": sizes}), "The student made by hand")
-    _keep_rows(found, KEPT / "task-found.json")
-    _keep_rows(given.out / "task-by-hand", KEPT / "task-by-hand.json")
+    for name in ("task-found", "task-by-hand"):
+        _keep_rows(given.out / name, KEPT / f"{name}.json")
+        add_samples(KEPT / f"{name}.json", given.out / name)
 
 
 def _teacher_latency(place: Path) -> float:
