@@ -12,7 +12,7 @@ from understudy.base.errors import DataError, RecipeError
 from understudy.base.progress import say
 from understudy.lab import Lab
 from understudy.lab.candidates import Candidates, learning, ranked
-from understudy.lab.keys import step_folder
+from understudy.lab.keys import key_of, step_folder
 from understudy.lab.models import FOUND
 from understudy.lab.steps import read_done
 from understudy.models.model import Model
@@ -86,6 +86,7 @@ def _study(cfg: KDNAS, lab: Lab, candidates: Candidates) -> Study:
         trials=cfg.trials,
         storage=database(cfg.storage),
         name="understudy" if cfg.storage is None else lab.folder.absolute().name,
+        key=key_of(_about(cfg, lab, candidates)),
         heartbeat=cfg.heartbeat,
         halving=cfg.halving,
     )
@@ -114,7 +115,12 @@ def _search(cfg: KDNAS, lab: Lab, candidates: Candidates) -> dict[str, Any]:
 
     if lab.repeating is not None:  # the run's own record, wherever its student is repeated
         return read_done(lab.repeated_run / "steps" / "search")["value"]
-    about = {
+    return lab.keep("search", _about(cfg, lab, candidates), run)
+
+
+def _about(cfg: KDNAS, lab: Lab, candidates: Candidates) -> dict[str, Any]:
+    """Everything that decides what the search finds."""
+    return {
         "method": cfg.model_dump(mode="json", exclude={"storage", "heartbeat", "top_k", "reinit", "relation_weight"}),
         "teacher": candidates.teacher.digest,
         "data": lab.data.digest(),
@@ -122,7 +128,6 @@ def _search(cfg: KDNAS, lab: Lab, candidates: Candidates) -> dict[str, Any]:
         "latency": lab.recipe.evaluate.latency.model_dump(),
         "seed": lab.recipe.seed,
     }
-    return lab.keep("search", about, run)
 
 
 def _full_kd(cfg: KDNAS, lab: Lab, candidates: Candidates, row: dict[str, Any], name: str) -> Model:
