@@ -63,6 +63,12 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def pictures() -> dict[str, str]:
+    """Name in docs/ -> content, of the pictures on that page."""
+    found = {search_page.CHART: search_page.chart(ROOT / "results" / "search")}
+    return {name: content for name, content in found.items() if content is not None}
+
+
 def _one_deeper(lines: list[str]) -> list[str]:
     """A page's headings as those of a section."""
     return [f"#{line}" if line.startswith("#") else line for line in lines]
@@ -118,4 +124,6 @@ def _row(student: str, how: str, records: list[dict[str, Any]], model: str) -> s
 if __name__ == "__main__":
     (ROOT / "docs" / "results.md").write_text(page(), encoding="utf-8")
     (ROOT / "README.md").write_text(readme(), encoding="utf-8")
-    print("docs/results.md and README.md")
+    for name, content in pictures().items():
+        (ROOT / "docs" / name).write_text(content, encoding="utf-8")
+    print("docs/results.md, its pictures and README.md")

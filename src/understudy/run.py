@@ -161,6 +161,7 @@ def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path) ->
         teacher_forwards=lab.teacher_examples,
         versions=measure.versions(),
         machine=measure.machine(),
+        search=kdnas.shown(_kept(folder)) if recipe.student.searched else None,
     )
     if accelerator().is_main_process:
         _save_student(recipe, lab, models["student"].model, result, folder)

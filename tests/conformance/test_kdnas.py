@@ -17,7 +17,9 @@ import torch
 import transformers
 
 from understudy.base import disk
+from understudy.base.errors import RecipeError
 from understudy.check import check, exit_code
+from understudy.data.tasks import load_task
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
 from understudy.recipe.load import load_recipe, recipe_from
@@ -47,6 +49,17 @@ def recipe_of(folder: Path, kind: str, family: str = "bert", *, head: str | None
 
 def found(run: Path) -> dict[str, Any]:
     return json.loads((run / "steps" / "search" / "done.json").read_text())["value"]
+
+
+def pareto_of(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """Who nobody beats in quality, latency and size together, the best quality first; written out literally."""
+    done = [row for row in rows if row["state"] == "complete"]
+    costs = [(-row["quality"], row["latency_ms"], row["parameters"]) for row in done]
+    free = [one for one in range(len(done)) if not any(
+        other != costs[one] and all(a <= b for a, b in zip(other, costs[one], strict=True)) for other in costs
+    )]  # fmt: skip
+    names = ("layers", "heads", "hidden", "intermediate", "activation", "quality", "latency_ms", "parameters", "value")
+    return [tuple(done[one][name] for name in names) for one in sorted(free, key=lambda one: costs[one])]
 
 
 def test_the_three_published_settings_are_there():
@@ -88,6 +101,7 @@ def test_check_accepts_them_and_they_run_end_to_end(path, tmp_path, understudy_h
     ("kind", "method"),
     [
         ("text", {"head": "backbone", "top_k": 3, "init": "teacher"}),
+        ("text", {"hard_label_weight": 0.5, "soft_label_weight": 0.5, "candidates": 1, "engine": "random"}),
         ("classification", {"halving": 2, "engine": "tpe"}),
         pytest.param("regression", {"engine": "random", "mini_kd": {"score": "held_out", "epochs": 1}}, marks=pytest.mark.slow),
         pytest.param("tokens", {"engine": "evolution", "reinit": True}, marks=pytest.mark.slow),
@@ -111,15 +125,50 @@ def test_a_search_ends_in_a_stock_student(kind, method, tmp_path, understudy_hom
         rank_correlation([r["mini_quality"] for r in full["rows"]], [r["quality"] for r in full["rows"]])
     result = json.loads((run / "result.json").read_text())
     assert (result["baseline"] is None) == (kind == "text")
+    assert pareto_of(search["rows"]) == [tuple(one.values()) for one in result["search"]["front"]]
+    assert result["search"]["chosen"]["reward"] == row["value"] and result["search"]["tried"] == len(search["rows"])
     seconds = result["train_seconds"]
     assert seconds["search"] > 0 and not [name for name in seconds if name.startswith("candidate")]
     kept = [path.name for path in (run / "steps").glob("candidate-*")]
     assert len({name.split("-")[1] for name in kept}) <= settings["method"].get("top_k", 1)
+    for other in full["rows"]:
+        saved = run / "steps" / other["step"] / "model"
+        assert transformers.AutoModel.from_pretrained(saved).config.model_type == config.model_type
+        transformers.AutoTokenizer.from_pretrained(saved)
     assert 'id="search"' in (run / "report.html").read_text()
     assert not disk.problems(run) and verify(run)["files"] > 0
     files = {path: path.stat().st_mtime_ns for path in (run / "steps").rglob("*") if path.is_file()}
     train(recipe_from(settings), run)  # again: nothing is done
     assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+def test_candidates_share_what_the_teacher_says_and_the_student_goes_on_to_a_task(tmp_path, understudy_home):
+    """The teacher reads each row once for all candidates and for full KD; its student is then fine-tuned as any checkpoint
+    is. A dead worker of another machine has left its lock, which does not cost the candidate."""
+    settings = recipe_of(tmp_path, "text", engine="random", space={**SMALL, "layers": [2]}, mini_kd={"epochs": 1, "proxy": 1.0})
+    settings["task"]["mask_variants"] = 2
+    run = tmp_path / "run"
+    for point in range(len(SMALL["heads"]) * len(SMALL["hidden"]) * len(SMALL["intermediate"])):
+        left = run / "steps" / f"candidate-{point}" / ".lock"
+        left.parent.mkdir(parents=True)
+        left.write_text(json.dumps({"pid": 1, "host": "another-machine", "boot": "x", "started": "1"}))
+    result = train(recipe_from(settings), run)
+    assert {row["state"] for row in found(run)["rows"]} == {"complete"}
+    data = load_task(recipe_from(settings).task, seed=0)
+    assert result["teacher_forwards"] == 2 * len(data.train) + len(data.select)  # each row as often as it is masked anew
+
+    task = {
+        **settings, "task": checkpoints.task_settings(tmp_path / "labelled", "classification"), "method": {"name": "finetune"},
+        "student": {"model": str(run / "student")}, "teacher": None,
+    }  # fmt: skip
+    tuned = train(recipe_from({name: value for name, value in task.items() if value}), tmp_path / "tuned")
+    assert "accuracy" in tuned["student"]["metrics"]["test"] and tuned["search"] is None
+    transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "tuned" / "student")
+
+
+def test_more_students_than_candidates_are_refused(tmp_path):
+    with pytest.raises(RecipeError, match=r"top_k: 5. is more than all 4 candidates"):
+        recipe_from(recipe_of(tmp_path, "text", top_k=5))
 
 
 def test_candidates_over_the_latency_budget_are_never_trained(tmp_path, understudy_home):

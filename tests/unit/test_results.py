@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -57,3 +60,54 @@ def test_a_record_names_the_commit_of_its_code(results, tmp_path, monkeypatch):
     assert kept.made_by() == {"commit": f"{commit}+"}
     monkeypatch.setattr(kept, "ROOT", tmp_path / "src")
     assert kept.made_by() == {}  # inside the checkout of something else
+
+
+def test_pictures_are_those_of_the_files(results):
+    for name, content in results.pictures().items():
+        assert content == (ROOT / "docs" / name).read_text(encoding="utf-8"), "run `make results`"
+
+
+def engines_record(trials: int = 4) -> dict[str, Any]:
+    one = {"low": [0.1, 0.2, 0.3, 0.4], "median": [0.2, 0.3, 0.4, 0.5], "high": [0.3, 0.4, 0.5, 0.6], "found_the_best": 1}
+    engines = {name: one | {"seconds": [1.0, 2.0, 3.0, 4.0 + place]} for place, name in enumerate(("random", "tpe", "lstm"))}
+    against = {"tpe": {"gain": 0.01, "low": 0.005, "high": 0.02}, "lstm": {"gain": 0.01, "low": -0.01, "high": 0.03}}
+    return {"trials": trials, "seeds": 2, "best_of_all": 0.7, "points": 9, "engines": engines, "against_random": against}
+
+
+def test_engines_are_drawn_over_cost_and_judged_by_intervals(results, tmp_path):
+    (tmp_path / "engines.json").write_text(json.dumps(engines_record()))
+    picture = results.search_page.chart(tmp_path)
+    root = ElementTree.fromstring(picture)
+    curves = [one.get("d") for one in root.iter() if one.tag.endswith("path") and "curve" in (one.get("class") or "")]
+    assert len(curves) == len(set(curves)) == 3 and "random 0.5000" in (root.get("aria-label") or "")
+    page = "\n".join(results.search_page.section(tmp_path))
+    assert "Better than chance at equal cost: tpe; worse: none." in page and f"({results.search_page.CHART})" in page
+    assert results.search_page.chart(tmp_path / "nowhere") is None
+
+
+def glue_run(seed: int, value: float, *, rows: list[float] | None = None) -> dict[str, Any]:
+    run = {"seed": seed, "task": {"select": "f1"}, "student": {"metrics": {"dev": {"f1": {"value": value}}}}}
+    return run | ({"samples": {"test": "dev", "metric": "f1", "scores": rows}} if rows else {})
+
+
+@pytest.mark.parametrize(
+    ("gaps", "words"),
+    [
+        ([0.05], "one seed; no interval, so neither is shown to be better"),
+        ([0.05, 0.06, 0.055], ": better."),
+        ([0.05, -0.06, 0.01], "neither is shown to be better"),
+        ([-0.05, -0.06, -0.055], ": worse."),
+        ([], "not measured"),
+    ],
+)
+def test_students_are_compared_seed_by_seed_and_a_small_lead_is_no_victory(results, gaps, words):
+    ours = [glue_run(seed, 0.8 + gap) for seed, gap in enumerate(gaps)]
+    said = results.search_page._paired(ours, [glue_run(seed, 0.8) for seed in range(3)])
+    assert words in said
+
+
+def test_students_are_compared_row_by_row_where_draws_were_kept(results):
+    draws = [0.70, 0.80, 0.90, 0.75, 0.85]
+    ours = [glue_run(0, 0.83, rows=[value + 0.03 for value in draws])]
+    said = results.search_page._paired(ours, [glue_run(0, 0.8, rows=draws)])
+    assert said == "+3.0 points (95 % interval +3.0 to +3.0, over rows, with one seed: about these weights alone): better."

@@ -77,6 +77,30 @@ class TaskResult(_Part):
     tests: dict[str, int]
 
 
+class Candidate(_Part):
+    """A student that a search tried: its sizes, and what it is worth and costs after the short distillation."""
+
+    layers: int
+    heads: int
+    hidden: int
+    intermediate: int
+    activation: str
+    quality: float
+    latency_ms: float
+    parameters: int
+    reward: float
+
+
+class SearchResult(_Part):
+    """What a search for the student's architecture found."""
+
+    engine: str
+    architectures: int
+    tried: int
+    chosen: Candidate
+    front: list[Candidate]
+
+
 class Result(_Part):
     """The whole file."""
 
@@ -91,6 +115,7 @@ class Result(_Part):
     retained: dict[str, dict[str, Ratio]]
     gain: dict[str, dict[str, Interval]]
     speedup: float | None
+    search: SearchResult | None = None
     verdict: str
     train_seconds: dict[str, float]
     teacher_forwards: int
@@ -128,6 +153,7 @@ def assemble(
     teacher_forwards: int,
     versions: Mapping[str, str],
     machine: Mapping[str, Any],
+    search: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Build a result from what the models predicted and what they cost.
 
@@ -136,6 +162,7 @@ def assemble(
             models of a test set on the same rows.
         costs: model -> {"name", "num_parameters", "num_parameters_nonembedding", "size_mb", "flops", "latency_ms"}.
         resamples: bootstrap resamples per test set (0: no intervals).
+        search: what found the student, as `SearchResult` has it; None where its architecture was given.
     """
     scores = {test: resample(task, by_model, resamples=resamples, seed=seed) for test, by_model in predictions.items()}
     result: dict[str, Any] = {
@@ -164,6 +191,7 @@ def assemble(
     result["retained"] = _each(scores, ("teacher", "student"), lambda metric, t, s: retained(s, t, metric=metric))
     result["gain"] = _each(scores, ("baseline", "student"), lambda metric, b, s: (s - b).interval())
     result["speedup"] = _speedup(result)
+    result["search"] = None if search is None else dict(search)
     result["verdict"] = verdict(result)
     result["train_seconds"] = dict(train_seconds)
     result["teacher_forwards"] = teacher_forwards

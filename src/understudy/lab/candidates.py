@@ -19,6 +19,7 @@ import torch
 
 from understudy.base import disk, seeds
 from understudy.base.errors import RecipeError, ResourceError, UnderstudyError
+from understudy.base.lock import take_from_elsewhere
 from understudy.base.progress import say
 from understudy.data.split import subset
 from understudy.data.types import LOWER_IS_BETTER, TaskData
@@ -145,6 +146,8 @@ class Candidates:
 
         began = time.monotonic()
         one = self.space[point]
+        for epochs in rungs(self.cfg.mini_kd.epochs, self.cfg.halving):  # the study gave the point to this worker
+            take_from_elsewhere(self.lab.folder / "steps" / self._step(point, epochs))
         with self._within_time():
             times = self._latencies(one)
             facts: dict[str, Any] = {

@@ -7,13 +7,14 @@ knob, every difference and the patent notice.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from understudy.base.errors import DataError, RecipeError
 from understudy.base.progress import say
 from understudy.lab import Lab
 from understudy.lab.candidates import Candidates, learning, ranked
-from understudy.lab.keys import step_folder
+from understudy.lab.keys import key_of, step_folder
 from understudy.lab.models import FOUND
 from understudy.lab.steps import read_done
 from understudy.models.model import Model
@@ -60,6 +61,24 @@ def join(cfg: KDNAS, lab: Lab) -> int:
         study.close()
 
 
+def shown(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """A finished search as result.json has it, from what the run kept: the front of quality, latency and size."""
+    found, full = kept["search"], kept["full-kd"]
+    rows = {row["point"]: row for row in found["rows"]}
+
+    def one(point: int) -> dict[str, Any]:
+        row = rows[point]
+        return {name: row[name] for name in (*DIMENSIONS, "quality", "latency_ms", "parameters")} | {"reward": row["value"]}
+
+    return {
+        "engine": found["engine"],
+        "architectures": found["space"]["points"],
+        "tried": len(found["rows"]),
+        "chosen": one(full["rows"][full["chosen"]]["point"]),
+        "front": [one(point) for point in found["front"]],
+    }
+
+
 def require_one_process() -> None:
     """Raise RecipeError under torchrun, before the processes wait for each other and before anything is trained: workers
     share a search through its study."""
@@ -92,6 +111,7 @@ def _study(cfg: KDNAS, lab: Lab, candidates: Candidates) -> Study:
         trials=cfg.trials,
         storage=database(cfg.storage),
         name="understudy" if cfg.storage is None else lab.folder.absolute().name,
+        key=key_of(_about(cfg, lab, candidates)),
         heartbeat=cfg.heartbeat,
         halving=cfg.halving,
     )
@@ -120,7 +140,12 @@ def _search(cfg: KDNAS, lab: Lab, candidates: Candidates) -> dict[str, Any]:
 
     if lab.repeating is not None:  # the run's own record, wherever its student is repeated
         return read_done(lab.repeated_run / "steps" / "search")["value"]
-    about = {
+    return lab.keep("search", _about(cfg, lab, candidates), run)
+
+
+def _about(cfg: KDNAS, lab: Lab, candidates: Candidates) -> dict[str, Any]:
+    """Everything that decides what the search finds."""
+    return {
         "method": cfg.model_dump(mode="json", exclude={"storage", "heartbeat", "top_k", "reinit", "relation_weight"}),
         "teacher": candidates.teacher.digest,
         "data": lab.data.digest(),
@@ -128,7 +153,6 @@ def _search(cfg: KDNAS, lab: Lab, candidates: Candidates) -> dict[str, Any]:
         "latency": lab.recipe.evaluate.latency.model_dump(),
         "seed": lab.recipe.seed,
     }
-    return lab.keep("search", about, run)
 
 
 def _full_kd(cfg: KDNAS, lab: Lab, candidates: Candidates, row: dict[str, Any], name: str) -> Model:

@@ -29,7 +29,11 @@ def search(kept: Mapping[str, Any]) -> dict[str, Any] | None:
         "importance": importance(found["importance"]),
         "agreement": agreement(full),
         "lines": _sentences(found, rows, full),
-        "table": [_line(row, rank) for rank, row in enumerate(_ranked(rows)[:10], start=1)],
+        "table": [
+            _line(row, rank, on_front=row["point"] in found["front"])
+            for rank, row in enumerate(_ranked(rows), start=1)
+            if rank <= 10 or row["point"] in found["front"]
+        ],
     }
 
 
@@ -142,7 +146,7 @@ def _ranked(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(rows, key=lambda row: (-row["value"], row["trial"]))
 
 
-def _line(row: Mapping[str, Any], rank: int) -> dict[str, Any]:
+def _line(row: Mapping[str, Any], rank: int, *, on_front: bool) -> dict[str, Any]:
     return {
         "rank": rank,
         "name": _architecture(row),
@@ -150,6 +154,7 @@ def _line(row: Mapping[str, Any], rank: int) -> dict[str, Any]:
         "latency": milliseconds(row["latency_ms"]),
         "quality": f"{row['quality']:.4f}",
         "reward": f"{row['value']:.4f}",
+        "on_front": on_front,
     }
 
 

@@ -5,7 +5,8 @@ Optuna's database keeps trials, values and signs of life, and `optuna-dashboard`
 * **Claims.** Before a point is trained its number is inserted into a table of ours whose primary key is the point: of
   several workers one succeeds, on SQLite and PostgreSQL alike. The others answer from the record, or propose again.
 * **Rescue.** A trial whose worker is gone (its lock on this machine is nobody's, or two heartbeats were missed) is failed
-  and queued again with the same point. A kill between two such writes leaves something the next rescue finishes.
+  and queued again with the same point. A kill between two such writes leaves something the next rescue finishes. A worker
+  that was only asleep, as on a closed laptop, finds its trial taken away and goes on with the next.
 * **Failures are rows.** A candidate that raises or takes too long is recorded with its error; the study goes on.
 """
 
@@ -18,11 +19,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import NopPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
@@ -34,7 +35,7 @@ from understudy.search.engines import RETRY_OF, Engine, suggested
 from understudy.search.space import DIMENSIONS
 
 NAME = "understudy"
-WORKER, ERROR, DUPLICATE_OF, SURPLUS = "worker", "error", "duplicate_of", "surplus"
+WORKER, ERROR, DUPLICATE_OF, SURPLUS, KEY = "worker", "error", "duplicate_of", "surplus", "key"
 MAX_TRIES = 3
 """A point whose worker died this often is recorded as failed: it may be what kills them."""
 _CLAIMS = "understudy_claims"
@@ -83,6 +84,8 @@ class Study:
         engine: proposes points of its space.
         trials: how many distinct points are tried, failures included.
         storage: a database URL; None is a SQLite file in `folder`.
+        key: of everything that decides what a point is worth; a database that holds a search of this name with another
+            key is refused.
         heartbeat: seconds between signs of life.
         halving: h, to go on after 1, h, h² … epochs with one candidate in h only.
     """
@@ -95,6 +98,7 @@ class Study:
         trials: int,
         storage: str | None = None,
         name: str = NAME,
+        key: str | None = None,
         heartbeat: int = 10,
         halving: int | None = None,
     ) -> None:
@@ -127,8 +131,19 @@ class Study:
                 direction="maximize",
                 load_if_exists=True,
             )
+        if self.study.user_attrs.get(KEY, key) != key:
+            self.close()
+            raise RecipeError(
+                f"The database holds another search named '{name}', with other settings, teacher or data. Use another --out, or "
+                "delete that study first."
+            )
+        self.study.set_user_attr(KEY, key)
         self.grace = 2 * heartbeat
         self._claims = _Claims(self.storage.engine, name)
+        self._current: int | None = None
+        """The trial under way here."""
+        self._first_seen: dict[int, float] = {}
+        """Trial without a point -> when it was first seen, by a clock of this process: others' may go wrong."""
 
     # -- working -------------------------------------------------------------------------------------------------------
 
@@ -143,23 +158,35 @@ class Study:
         with self._alive(), progress(budget, "candidates", done=self.done()) as bar:
             shown = self.done()
             while True:
-                self.rescue()
-                done, running, waiting = self.done(), self._running(), self._waiting()
+                left = self.rescue()
+                done, running, waiting = self.done(), self._running() + left, self._waiting()
                 exhausted = not self.engine.repeats and self._claims.count() >= len(self.space)
                 if not waiting and (exhausted or done + running >= self.trials):
                     if not running:
                         return
                     time.sleep(_POLL_SECONDS)  # another worker's last candidates: they may come back
                     continue
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    self.study.optimize(lambda trial: self._try(trial, evaluate), n_trials=1, catch=(_Recorded,))
+                self._next(evaluate)
                 bar.advance(max(0, self.done() - shown))
                 shown = self.done()
                 if after is not None:
                     after()
 
+    def _next(self, evaluate: Evaluate) -> None:
+        """One trial, whatever becomes of it."""
+        self._current = None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.study.optimize(lambda trial: self._try(trial, evaluate), n_trials=1, catch=(_Recorded,))
+        except (ValueError, RuntimeError):  # what Optuna raises where a trial is over already, and elsewhere
+            frozen = None if self._current is None else self._frozen(self._current)
+            if frozen is None or not frozen.state.is_finished():
+                raise
+            say(f"No sign of life was seen for {self.grace} s, so trial {frozen.number} was taken away; going on.")
+
     def _try(self, trial: Trial, evaluate: Evaluate) -> float:
+        self._current = trial.number
         trial.set_user_attr(WORKER, self.worker)
         point = suggested(trial, self.space)
         trial.set_user_attr("point", point)
@@ -176,7 +203,7 @@ class Study:
             outcome = evaluate(point, Report(trial))
         except StoppedEarly:
             raise optuna.TrialPruned from None
-        except Interrupted:
+        except (Interrupted, UpdateFinishedTrialError):
             raise  # Optuna fails the trial; without a verdict of ours it is queued again on the next start
         except Exception as error:
             text = f"{type(error).__name__}: {error}" if not isinstance(error, UnderstudyError) else str(error)
@@ -207,8 +234,11 @@ class Study:
 
     # -- rescue --------------------------------------------------------------------------------------------------------
 
-    def rescue(self) -> None:
-        """Fail the trials of workers that are gone, and queue again what has no verdict. Any worker may, at any time."""
+    def rescue(self) -> int:
+        """Fail the trials of workers that are gone, and queue again what has no verdict. Any worker may, at any time.
+
+        Returns how many of these were left to workers that still live.
+        """
         trials = self.study.get_trials(deepcopy=False)
         for trial in trials:
             if trial.state == TrialState.RUNNING and self._is_gone(trial):
@@ -222,8 +252,12 @@ class Study:
                 optuna.storages.fail_stale_trials(self.study)
         trials = self.study.get_trials(deepcopy=False)
         retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+        left = 0
         for trial in trials:
             if not self._lost(trial) or trial.number in retried:
+                continue
+            if self._will_see_to_it(trial):
+                left += 1
                 continue
             tries = trial.user_attrs.get("tries", 1)
             attributes = {RETRY_OF: trial.number, "tries": tries + 1, "point": trial.user_attrs.get("point")}
@@ -236,21 +270,35 @@ class Study:
                     system_attrs=trial.system_attrs,
                 )
             )
+        return left
 
     def _is_gone(self, trial: FrozenTrial) -> bool:
-        """Whether a running trial's worker, on this machine, no longer lives; or was gone before it left its name."""
+        """Whether a running trial's worker, on this machine, no longer lives; or was gone before it came to a point."""
         worker = trial.user_attrs.get(WORKER)
-        if worker is None:
-            return trial.datetime_start is not None and trial.datetime_start < self._old()
         if worker == self.worker:
             return False
-        if not worker.startswith(f"{socket.gethostname()}-"):
+        if worker is not None and self._is_here(worker):
+            return not self._lives(worker)
+        if worker is not None and "point" in trial.user_attrs:
             return False  # elsewhere: its heartbeats tell
+        now = time.monotonic()
+        return now - self._first_seen.setdefault(trial.number, now) > self.grace
+
+    def _will_see_to_it(self, trial: FrozenTrial) -> bool:
+        """Whether the worker of a lost trial is still busy with it: its signs of life failed, on this machine, not itself."""
+        worker = trial.user_attrs.get(WORKER)
+        return worker not in (None, self.worker) and self._is_here(worker) and self._lives(worker)
+
+    @staticmethod
+    def _is_here(worker: str) -> bool:
+        return worker.startswith(f"{socket.gethostname()}-")
+
+    def _lives(self, worker: str) -> bool:
         try:
             with lock(self.folder / "workers" / worker):
-                return True
+                return False
         except ResourceError:
-            return False
+            return True
 
     @staticmethod
     def _lost(trial: FrozenTrial) -> bool:
@@ -310,16 +358,9 @@ class Study:
         return sum(self._is_row(t) for t in trials) + (repeats if self.engine.repeats else 0)
 
     def _running(self) -> int:
-        """Trials under way that may still become a row. One that never came to a point has lost its worker at birth."""
+        """Trials under way that may still become a row."""
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        old = self._old()
-        return sum(
-            DUPLICATE_OF not in t.user_attrs and ("point" in t.user_attrs or (t.datetime_start or old) > old) for t in trials
-        )
-
-    def _old(self) -> datetime:
-        """Trials begun before this moment have had time to come to their point."""
-        return datetime.now() - timedelta(seconds=self.grace)
+        return sum(DUPLICATE_OF not in trial.user_attrs for trial in trials)
 
     def _waiting(self) -> int:
         return len(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))

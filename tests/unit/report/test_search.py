@@ -38,9 +38,17 @@ def test_every_trained_candidate_is_a_dot_and_the_front_stands_out():
     front = str(section["front"])
     assert front.count("<circle") == 3 and front.count("bubble student") == 2
     assert section["table"][0]["name"].startswith("2 layers") and len(section["table"]) == 3
+    assert [(line["rank"], line["on_front"]) for line in section["table"]] == [(1, False), (2, True), (3, True)]
     words = " ".join(section["lines"])
     assert "3 of them" in words and "1 were stopped" in words and "1 were slower" in words and "boom" in words
     assert section["agreement"] is None and "<b>" not in front
+
+
+def test_the_whole_front_is_in_the_table_beside_the_ten_best():
+    section = search(kept([row(trial) for trial in range(30)], front=[29, 4]))
+    assert section is not None
+    assert [line["rank"] for line in section["table"]] == [*range(1, 11), 26]
+    assert [line["rank"] for line in section["table"] if line["on_front"]] == [1, 26]
 
 
 def test_best_so_far_is_drawn_for_each_engine():

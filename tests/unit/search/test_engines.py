@@ -9,7 +9,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from understudy.search.engines import ENGINES, RETRY_OF, make_engine, proposals, suggested
+from understudy.search.controller import BATCH, Regression, Seen
+from understudy.search.engines import ENGINES, RETRY_OF, Proposal, make_engine, proposals, suggested
 from understudy.search.space import Space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -112,6 +113,60 @@ def test_the_controller_is_asked_and_learns_as_episodes_go_by(space):
     table = worth(space, 3)
     points = search("lstm", space, table, seed=0, trials=48)
     assert np.mean(table[points[-8:]]) > np.mean(table[points[:8]]) + 0.02
+
+
+def told(points: list[int], table: np.ndarray) -> list[Proposal]:
+    return [Proposal(ordinal, point, float(table[point])) for ordinal, point in enumerate(points)]
+
+
+@pytest.mark.parametrize("parity", [False, True])
+def test_the_controller_replays_all_episodes_each_beside_the_bests_it_brought_about(parity, space):
+    """The released code learns from the last episode alone, one candidate at a time."""
+    table = worth(space, 5)
+    engine = make_engine("lstm", space, seed=0, episodes=4, candidates=3, parity=parity)
+    points = [40, 7, 100, 3, 90, 12, 55, 61, 20]
+    taught: list[list[Seen]] = []
+
+    class Noting(Regression):
+        def learn(self, seen, *, epochs, episode):
+            taught.append(list(seen))
+            assert self.batch == (1 if parity else BATCH)
+            return super().learn(seen, epochs=epochs, episode=episode)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("understudy.search.engines.Regression", Noting)
+        engine._ranked(3, told(points, table))
+    expected: list[list[Seen]] = []
+    best, most = (), float("-inf")
+    for start in (0, 3, 6):
+        top = max(points[start : start + 3], key=lambda point: table[point])
+        if table[top] > most:
+            best, most = space.codes(top), table[top]
+        rows = points[start : start + 3]
+        expected.append([Seen(space.codes(top), best, space.codes(p), float(table[p])) for p in rows])
+    assert taught == (expected if parity else [[one for rows in expected[: episode + 1] for one in rows] for episode in range(3)])
+
+
+def test_an_episode_takes_the_best_predictions_of_its_pool_and_the_rest_by_chance(space):
+    table = worth(space, 6)
+    engine = make_engine("lstm", space, seed=4, episodes=4, candidates=4)
+    study = optuna.create_study(sampler=engine, direction="maximize")
+    points = []
+    for _ in range(16):
+        trial, point = asked(study, space)
+        study.tell(trial, float(table[point]))
+        points.append(point)
+    slots = engine.random_slots
+    assert slots[0] == 4 and slots[-1] == 0 and sorted(slots, reverse=True) == slots
+    for episode in range(1, 4):
+        before = told(points[: 4 * episode], table)
+        pool = engine._pool(episode, set(points[: 4 * episode]))
+        history, previous_best, best = engine._episodes([before[i : i + 4] for i in range(0, len(before), 4)])
+        scores = engine._regression(history).score(previous_best, best, [space.codes(point) for point in pool])
+        ranking = [point for _, point in sorted(zip(scores, pool, strict=True), key=lambda pair: (-pair[0], pair[1]))]
+        chosen = 4 - slots[episode]
+        assert points[4 * episode : 4 * episode + chosen] == ranking[:chosen]
+        assert best == space.codes(max(points[: 4 * episode], key=lambda point: table[point]))
 
 
 @pytest.mark.parametrize("name", ["evolution", "tpe", pytest.param("lstm", marks=pytest.mark.slow)])

@@ -67,16 +67,18 @@ def test_ratios_are_snapped_to_round_sizes():
     assert build_space(config("minilm-6")).choices["intermediate"] == (384, 512, 768, 1024, 1152, 1536)
 
 
-def test_budgets_are_kept_and_an_empty_space_says_why():
+@pytest.mark.parametrize("name", ["max_parameters", "max_flops"])
+def test_budgets_are_kept_and_an_empty_space_says_why(name):
     def cost(point: Architecture) -> int:
         return point.layers * point.hidden
 
-    space = build_space(config("bert-mini"), SpaceSettings(max_parameters=300), parameters=cost)
+    costs = {name.removeprefix("max_"): cost}
+    space = build_space(config("bert-mini"), SpaceSettings(**{name: 300}), **costs)
     assert {cost(point) <= 300 for point in space.points} == {True}
-    assert space.refused["above max_parameters"] > 0
-    assert "above max_parameters" in space.describe()
-    with pytest.raises(RecipeError, match="above max_parameters"):
-        build_space(config("bert-mini"), SpaceSettings(max_parameters=1), parameters=cost)
+    assert space.refused[f"above {name}"] > 0
+    assert f"above {name}" in space.describe()
+    with pytest.raises(RecipeError, match=f"above {name}"):
+        build_space(config("bert-mini"), SpaceSettings(**{name: 1}), **costs)
     with pytest.raises(RecipeError, match="may not exceed"):
         build_space(config("bert-mini"), SpaceSettings(layers=(2, 5)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import random
 import shutil
@@ -15,14 +16,16 @@ import time
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
+from wsgiref.util import setup_testing_defaults
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
-from understudy.base.errors import Interrupted, ResourceError
-from understudy.search.engines import ENGINES, make_engine
+from understudy.base.errors import Interrupted, RecipeError, ResourceError
+from understudy.search.engines import ENGINES, make_engine, suggested
 from understudy.search.space import Space
-from understudy.search.study import Outcome, Study, database
+from understudy.search.study import MAX_TRIES, Outcome, Study, database
 
 HERE = Path(__file__).parent
 
@@ -139,6 +142,101 @@ def test_the_database_is_plain_optuna(tmp_path):
 def test_an_unreachable_database_is_named(tmp_path):
     with pytest.raises(ResourceError, match=r"method\.storage"):
         workers.study(tmp_path, 2, storage="postgresql+psycopg://localhost:1/nothing")
+
+
+def test_a_trial_that_was_taken_away_from_a_sleeping_worker_is_done_once(tmp_path):
+    """As when a laptop is closed: another worker sees no sign of life, but this one wakes up and goes on."""
+    study = workers.study(tmp_path, 8)
+    tried = Counter()
+
+    def sleeps(point: int, report) -> Outcome:
+        tried[point] += 1
+        if tried.total() == 3:
+            running = next(t for t in study.study.trials if t.state == TrialState.RUNNING)
+            study.storage.set_trial_state_values(running._trial_id, TrialState.FAIL)
+            other = workers.study(tmp_path, 8)
+            other.worker += "0"  # another process of this machine: the sleeping one's lock says that it lives
+            assert other.rescue() == 1 and not other._waiting()
+            other.close()
+        return quick(point, report)
+
+    study.work(sleeps)
+    rows = study.rows()
+    assert [row["state"] for row in rows] == ["complete"] * 8 and len({row["point"] for row in rows}) == 8
+    assert sorted(tried.values()) == [1] * 7 + [2]
+
+
+def test_a_worker_killed_on_another_machine_is_told_by_two_missed_heartbeats(tmp_path, monkeypatch):
+    """Whatever the clock over there says: the database's own counts."""
+    monkeypatch.setattr("socket.gethostname", lambda: "there")
+    dead = workers.study(tmp_path / "there", 6, storage=f"sqlite:///{tmp_path / 'shared.db'}")
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        trial, unborn = dead.study.ask(), dead.study.ask()  # the second one is killed before it could say whose it is
+    dead.storage.record_heartbeat(trial._trial_id)
+    trial.set_user_attr("worker", dead.worker)
+    point = suggested(trial, dead.space)
+    trial.set_user_attr("point", point)
+    assert dead._claim(point, trial) == trial.number
+    monkeypatch.setattr("socket.gethostname", lambda: "here")
+    study = workers.study(tmp_path / "here", 6, storage=f"sqlite:///{tmp_path / 'shared.db'}")
+    assert study.rescue() == 0 and not study._waiting()  # it may still live
+    began = time.monotonic()
+    study.work(quick)
+    assert 1 < time.monotonic() - began < 30
+    rows = study.rows()
+    assert len(rows) == 6 == len({row["point"] for row in rows}) and {row["state"] for row in rows} == {"complete"}
+    assert point in {row["point"] for row in rows}
+    assert {t.state for t in study.study.trials if t.number in (trial.number, unborn.number)} == {TrialState.FAIL}
+
+
+def test_a_point_that_kills_its_workers_is_given_up(tmp_path):
+    study = workers.study(tmp_path, 3)
+    tried = Counter()
+
+    def kills(point: int, report) -> Outcome:
+        tried[point] += 1
+        if point == first:
+            raise Interrupted("as if killed", exit_code=137)
+        return quick(point, report)
+
+    first = study.engine.space.draw(study.engine.seed, "random", 0)
+    for _ in range(MAX_TRIES):
+        with pytest.raises(Interrupted):
+            study.work(kills)
+    study.work(kills)
+    assert tried[first] == MAX_TRIES
+    assert [(row["state"], "died" in (row["error"] or "")) for row in study.rows()].count(("failed", True)) == 1
+    assert len(study.rows()) == 3
+
+
+def test_a_database_with_another_search_of_the_same_name_is_refused(tmp_path):
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    for _ in range(2):
+        workers.study(tmp_path / "one", 4, storage=url, name="nas", key="a").close()
+    with pytest.raises(RecipeError, match="another search named 'nas'"):
+        workers.study(tmp_path / "two", 4, storage=url, name="nas", key="b")
+    workers.study(tmp_path / "two", 4, storage=url, name="other", key="b").close()
+
+
+def test_optuna_dashboard_opens_the_study_as_it_is(tmp_path):
+    dashboard = pytest.importorskip("optuna_dashboard")
+    study = workers.study(tmp_path, 8)
+    study.work(quick)
+    app = dashboard.wsgi(optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'study.db'}"))
+
+    def get(path: str) -> dict:
+        said = []
+        environ: dict = {}
+        setup_testing_defaults(environ)
+        body = b"".join(app(environ | {"PATH_INFO": path}, lambda status, *_: said.append(status)))
+        assert said == ["200 OK"], (path, body)
+        return json.loads(body)
+
+    (summary,) = get("/api/studies")["study_summaries"]
+    assert summary["study_name"] == "understudy" and summary["directions"] == ["maximize"]
+    trials = get(f"/api/studies/{summary['study_id']}")["trials"]
+    shown = {int(t["number"]): [float(value) for value in t["values"]] for t in trials if t["state"] == "Complete"}
+    assert shown == {row["trial"]: [pytest.approx(row["value"])] for row in study.rows()}
 
 
 def launch(place: Path, trials: int, url: str | None) -> subprocess.Popen:

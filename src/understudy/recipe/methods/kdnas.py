@@ -175,6 +175,12 @@ class KDNAS(Settings):
         return _filled(data, PARITY.get(branch, {}))
 
     @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.top_k > self.trials:
+            raise ValueError(f"`top_k: {self.top_k}` is more than all {self.trials} candidates (`episodes` times `candidates`).")
+        return self
+
+    @model_validator(mode="after")
     def _database(self) -> Self:
         if self.storage is not None:
             if "://" not in self.storage:
