@@ -21,7 +21,9 @@ IDS = torch.tensor([[2, 7, 11, 5, 29, 3], [2, 8, 1, 19, 6, 3]])
 
 
 def model(case: str):
-    return transformers.AutoModelForSequenceClassification.from_pretrained(ASSETS / "models" / case.rpartition("-")[0]).eval()
+    """The model of a case, or of a family."""
+    family = case.rpartition("-")[0] or case
+    return transformers.AutoModelForSequenceClassification.from_pretrained(ASSETS / "models" / family).eval()
 
 
 @pytest.fixture(scope="module")
