@@ -193,7 +193,30 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
             found.ok("student", f"{wanted.model or 'made from the teacher'}: {_describe(student)}.")
             if student.cut:
                 found.note("student", student.cut)
+    _adapters(recipe, found, teacher, student)
     return teacher, student
+
+
+def _adapters(recipe: Recipe, found: _Findings, teacher: Sizes | None, student: Sizes | None) -> None:
+    """Adapters that will be put in, fresh or from folders, have their places in these models."""
+    from understudy.adapters import put, remove
+    from understudy.adapters.files import read_adapter
+    from understudy.adapters.inject import places
+
+    finetune = recipe.teacher.finetune if recipe.teacher else None
+    with found.catching("adapter"):
+        for sizes, settings in ((teacher, finetune), (student, recipe.train)):
+            only = settings and (settings.only if settings.only != "auto" else getattr(recipe.method, "trains", "all"))
+            if sizes and settings and settings.adapter and only == "adapter":
+                places(sizes.net, settings.adapter)
+    given = getattr(recipe.method, "adapter", None)
+    for key, sizes, folder in (("method.adapter", teacher, given), ("student.adapter", student, recipe.student.adapter)):
+        with found.catching(key):
+            if sizes and folder:
+                read = read_adapter(Path(folder).expanduser(), sizes.net)
+                put(sizes.net, read, name="check", head=False)
+                remove(sizes.net, "check")
+                found.ok(key, f"{folder}: its {len(read.tensors)} tensors fit.")
 
 
 def _source(ref: str, key: str, revision: str | None, trust: bool, found: _Findings) -> Source | None:

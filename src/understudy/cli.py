@@ -326,6 +326,7 @@ def transfer(
     texts: Annotated[
         Path | None, typer.Option("--texts", metavar="FILE", help="Texts to align the two models on.", show_default=False)
     ] = None,
+    text: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column with the text.")] = None,
     layout: Annotated[str, typer.Option(metavar="LAYOUT", help="auto, peft or adapterhub.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Which texts are drawn.")] = 0,
     as_json: Json = False,
@@ -342,8 +343,8 @@ def transfer(
         from understudy.recipe.transfer import transfer_settings
 
         report = transfer_folder(
-            adapter, teacher=source, student=target, out=out, texts=texts, settings=transfer_settings(settings or []), seed=seed,
-            layout=layout,
+            adapter, teacher=source, student=target, out=out, texts=texts, text=text, seed=seed, layout=layout,
+            settings=transfer_settings(settings or []),
         )  # fmt: skip
         if as_json:
             show_json(report)

@@ -12,11 +12,15 @@ import toys
 import transformers
 from safetensors.torch import load_file
 
-from understudy.adapters.files import read_adapter
+from understudy import cli
+from understudy.adapters import extract, inject, put
+from understudy.adapters.files import read_adapter, write_adapter
 from understudy.adapters.transfer.command import transfer_folder
+from understudy.base import disk
 from understudy.base.errors import RecipeError
 from understudy.check import check, exit_code
 from understudy.models.load import load_model
+from understudy.recipe.adapter import KINDS, written_out
 from understudy.recipe.load import recipe_from
 from understudy.recipe.transfer import TransferSettings, transfer_settings
 from understudy.run import evaluate_folder, predict, train, verify
@@ -62,6 +66,14 @@ def test_lora_ends_as_a_stock_student_and_a_peft_folder(world, tmp_path, underst
     before, after = base.net.state_dict(), student.state_dict()
     changed = {key.rpartition(".")[0].rpartition(".")[2] for key in before if not torch.equal(before[key], after[key])}
     assert "v_lin" in changed and changed <= {"q_lin", "v_lin", "pre_classifier", "classifier"}
+    # And peft makes the same student of the base and the adapter.
+    peft = pytest.importorskip("peft")
+    about = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
+    assert about["base_model_name_or_path"] == str(world / "small")
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(world / "small", num_labels=2)
+    theirs = peft.PeftModel.from_pretrained(plain, tmp_path / "run" / "adapter").eval()
+    ids = torch.tensor([[2, 9, 14, 30, 22, 3], [2, 41, 8, 17, 60, 3]])
+    assert torch.allclose(theirs(input_ids=ids).logits, student.eval()(input_ids=ids).logits, atol=1e-5)
     metrics = (tmp_path / "run" / "steps" / "student" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in metrics if "select" in line] == [0, 2, 6]
     stored = next((tmp_path / "run" / "steps" / "student").glob("step-*/model.safetensors"))
@@ -117,6 +129,119 @@ def test_an_adapter_that_exists_is_taken(world, tmp_path, understudy_home):
     again = recipe_from(data)
     result = train(again, tmp_path / "second")
     assert result["teacher"]["metrics"] and result["student"]["metrics"]
+
+
+def with_adapter(world: Path, folder: Path, text: str, *, model: str = "large") -> Path:
+    """An adapter of a model, as somebody else may have trained it, with a head."""
+    net = load_model(str(world / model), task=_Moods(), seed=5).net
+    settings = written_out(text)
+    inject(net, KINDS[settings["kind"]].model_validate(settings))
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if ".adapters." in name or "classifier" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+    return write_adapter(folder, extract(net, head=True), net, base=model)
+
+
+class _Moods:
+    kind = "classification"
+    labels = ("glad", "sad")
+
+
+def command(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as caught:
+        cli.app([str(argument) for argument in arguments])
+    return int(caught.value.code or 0)
+
+
+def test_an_adapter_is_moved_and_trained_on_by_commands(world, tmp_path, understudy_home, capsys):
+    adapter = with_adapter(world, tmp_path / "large", "pfeiffer[reduction_factor=4]")
+    out = tmp_path / "moved"
+    ends = ("--from", world / "large", "--to", world / "small", "--out", out)
+    texts = ("--texts", world / "data" / "train.csv")
+    assert command("transfer", adapter, *ends, *texts) == 3 and "say which holds the text with --text" in capsys.readouterr().err
+    assert command("transfer", adapter, *ends, *texts, "--text", "body", "topk=20") == 0
+    said = capsys.readouterr().err
+    shown = ("student layer 1 <- teacher layer 2", "up.weight axis 0 by what it writes to", "tokens matched (100%",
+             "head left to the student: transfer_head is never", "8 tensors of the adapter were put into 2 places")  # fmt: skip
+    assert [said.find(line) for line in shown] == sorted(said.find(line) for line in shown) and said.find(shown[0]) >= 0, said
+    report = json.loads((out / "transfer.json").read_text())
+    assert report["settings"]["num_samples"] == 20 and len(report["tensors"]) == 8
+    assert disk.problems(out) == [] and "transfer.json" in (out / "manifest.json").read_text()
+    # The third command: any method goes on from it.
+    data = recipe(world, "lora").model_dump(mode="json")
+    data |= {"teacher": None, "method": {"name": "finetune"}, "student": {"model": str(world / "small"), "adapter": str(out)}}
+    data["train"] |= {"only": "adapter", "adapter": None, "lr": 1e-5, "evaluate_at": []}
+    wanted = recipe_from(data)
+    findings = check(wanted, out=tmp_path / "run")
+    assert exit_code(findings) == 0 and "its 8 tensors fit" in " ".join(str(finding) for finding in findings)
+    assert train(wanted, tmp_path / "run")["student"]["metrics"]
+    student = load_model(str(tmp_path / "run" / "student")).net
+    before, after = (read_adapter(folder, student).tensors for folder in (out, tmp_path / "run" / "adapter"))
+    assert all(torch.allclose(before[key], after[key], atol=1e-3) for key in before)
+    assert any(not torch.equal(before[key], after[key]) for key in before)
+
+
+@pytest.mark.parametrize("text", ["pfeiffer", "lora"])
+def test_the_head_comes_along_by_command_where_it_is_asked_for(text, world, tmp_path):
+    adapter = with_adapter(world, tmp_path / "large", text)
+    checkpoints.save_checkpoint(tmp_path / "half", "bert", num_hidden_layers=2, hidden_size=48, seed=8)
+    ends = {"teacher": str(world / "large"), "student": str(tmp_path / "half"), "texts": None}
+    report = transfer_folder(
+        adapter, **ends, out=tmp_path / "one", settings=TransferSettings(transfer_head="if_compatible")
+    )  # fmt: skip
+    assert report["head"] == "the teacher's"
+    net = load_model(str(tmp_path / "half"), task=_Moods()).net
+    found = read_adapter(tmp_path / "one", net)
+    wanted = read_adapter(adapter, load_model(str(world / "large"), task=_Moods()).net).head
+    assert wanted and all(torch.equal(found.head[key], wanted[key]) for key in wanted)
+    put(net, found)
+    report = transfer_folder(adapter, **ends, out=tmp_path / "two", settings=TransferSettings())
+    assert "never" in report["head"] and not read_adapter(tmp_path / "two", net).head
+
+
+def test_what_a_transfer_cannot_do_is_said_before_models_are_run(world, tmp_path, capsys):
+    adapter = with_adapter(world, tmp_path / "large", "pfeiffer")
+    ends = ("--from", world / "large", "--to", world / "small", "--out", tmp_path / "x")
+    for arguments, error in (
+        ((adapter, *ends), "name a file with --texts"),
+        ((adapter, *ends, "layer_mop=skip"), "Did you mean 'layer_map'"),
+        ((adapter, *ends, "--layout", "peft", "--texts", tmp_path / "none.txt"), "peft has no bottleneck"),
+        ((adapter, *ends, "--layout", "zip", "--texts", tmp_path / "none.txt"), "no layout 'zip'"),
+        ((tmp_path / "none", *ends), "is not the folder of an adapter"),
+        ((adapter, *ends, "layer_map=[0,9]"), "one teacher layer, from 0 to 3"),
+    ):
+        assert command("transfer", *arguments) in (2, 3)
+        said = capsys.readouterr().err
+        assert error in said, said
+        assert "Traceback" not in said and not (tmp_path / "x").exists()
+
+
+def test_adapters_without_a_place_are_found_by_check(world, tmp_path):
+    checkpoints.save_checkpoint(tmp_path / "modern", "modernbert")
+    data = recipe(world, "lora").model_dump(mode="json")
+    data["student"]["model"] = str(tmp_path / "modern")
+    assert "modernbert has no linear map 'query'" in " ".join(str(finding) for finding in check(recipe_from(data)))
+    data = recipe(world, "lora").model_dump(mode="json")
+    data["method"]["adapter"] = str(with_adapter(world, tmp_path / "small", "lora", model="small"))
+    data["teacher"]["finetune"] = None
+    assert "no linear map inside a layer of a bert model" in " ".join(str(finding) for finding in check(recipe_from(data)))
+    for changes, error in (
+        ({"student": {"model": str(world / "small"), "adapter": "x"}}, "mkd moves an adapter to the student by itself"),
+        ({"student": {"model": str(world / "small"), "adapter": "x"}, "method": "finetune"}, "student.adapter` is for `train."),
+        ({"method": "finetune"}, "train.adapter` is for `train.only: adapter`, and here it is `all`"),
+    ):
+        data = {**recipe(world, "lora").model_dump(mode="json"), **changes}
+        data["train"] = {**data["train"], **({"adapter": None} if "student" in changes else {})}
+        assert error in said_by_check(data)
+
+
+def said_by_check(data: dict) -> str:
+    try:
+        return " ".join(str(finding) for finding in check(recipe_from(data)))
+    except RecipeError as refused:
+        return str(refused)
 
 
 def test_what_cannot_work_is_said_before_anything_is_trained(world, tmp_path):

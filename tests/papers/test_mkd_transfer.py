@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from time import process_time
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import toys
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics.pairwise import cosine_similarity
 
-from understudy.adapters import Adapter, extract, inject, put
+from understudy.adapters import Adapter, active, extract, inject, put
 from understudy.adapters.transfer import plan, transfer
 from understudy.adapters.transfer.align import assign, assign_heads
 from understudy.adapters.transfer.collect import Sums, recording
@@ -70,22 +72,22 @@ def logits(source: Model, adapter: Adapter | None = None):
 def permuted(source: Model, order: np.ndarray) -> Model:
     """The same function with the residual stream in another order."""
     net = copy.deepcopy(source.net)
-    width, index = anatomy(net).width(net), torch.from_numpy(order)
-    stream_in = {"query", "key", "value", "intermediate", "classifier"}
+    row, index = anatomy(net), torch.from_numpy(order)
+    axes: dict[int, tuple[int, ...]] = {}  # of the stream; parameters that are not here have it wherever the size is the width
+    for layer in row.layers(net):
+        for linear in (*row.qkv(layer), row.up(layer), *row.split_by_head(layer)):
+            axes |= {id(linear.weight): (1,), id(linear.bias): ()}
+    for name, parameter in net.named_parameters():
+        if re.match(r"(bert\.)?pooler|pre_classifier|classifier|head\.", name):
+            axes[id(parameter)] = (1,) if name.endswith(("dense.weight", "pre_classifier.weight")) else ()
     with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            short = name.split(".")
-            if parameter.ndim == 1 and ("LayerNorm" in short or "output" in short):
-                parameter.copy_(parameter[index])
-            elif "embeddings" in short:
-                parameter.copy_(parameter[:, index])
-            elif parameter.ndim == 2 and "output" in short:
-                parameter.copy_(parameter[index])
-            elif parameter.ndim == 2 and "pooler" in short:
-                parameter.copy_(parameter[:, index])
-            elif parameter.ndim == 2 and stream_in & set(short) and "classifier" not in short:
-                assert parameter.shape[1] == width
-                parameter.copy_(parameter[:, index])
+        for layer in row.layers(net):
+            for linear in (row.out(layer), row.down(layer)):
+                axes |= {id(linear.weight): (0,), id(linear.bias): (0,)}
+        for parameter in net.parameters():
+            stream = [axis for axis, size in enumerate(parameter.shape) if size == len(order)]
+            for axis in axes.get(id(parameter), stream):
+                parameter.copy_(parameter.index_select(axis, index))
     return Model(net, source.tokenizer, source.labels, source.kind, "permuted", None)
 
 
@@ -113,6 +115,20 @@ def test_a_permuted_student_gets_an_adapter_with_the_same_logits(text):
         assert (logits(student, moved(teacher, student, adapter, **control).adapter) - wanted).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("family", ["distilbert", "roberta", "xlm-roberta", "electra", "deberta-v2", "modernbert"])
+def test_a_permuted_student_of_every_family(family):
+    teacher = model(family, **({"embedding_size": 32} if family == "electra" else {}))
+    student = permuted(teacher, np.random.default_rng(0).permutation(32))
+    assert torch.allclose(logits(student), logits(teacher), atol=1e-5)
+    for text in ("pfeiffer[reduction_factor=4, mh_adapter=true]", "parallel",
+                 LORA.replace("query, key, value", "qkv") if family == "modernbert" else LORA):  # fmt: skip
+        adapter = trained(teacher, text)
+        wanted = logits(teacher, adapter)
+        assert (wanted - logits(teacher)).abs().max() > 0.05
+        assert torch.allclose(logits(student, moved(teacher, student, adapter, align="lsa").adapter), wanted, atol=1e-5)
+        assert (logits(student, moved(teacher, student, adapter, align="random").adapter) - wanted).abs().max() > 0.01
+
+
 def test_one_shared_map_is_wrong_for_lora_as_in_the_released_code():
     teacher = model()
     student = permuted(teacher, np.random.default_rng(0).permutation(32))
@@ -132,6 +148,69 @@ def test_of_a_wider_teacher_the_right_dimensions_are_kept():
     for start in range(0, 3000, 700):
         sums.add(torch.from_numpy(y[start : start + 700]), torch.from_numpy(x[start : start + 700]))
     assert assign(sums.correlation()).tolist() == places[:24].tolist()
+
+
+def widened(source: Model, kept: np.ndarray, heads: np.ndarray, width: int) -> Model:
+    """A wider model that computes `source` in the dimensions `kept` of its residual stream (in the rows `heads` of its
+    heads), and beside it something of its own in the others. The two meet in nothing but the statistics of LayerNorm."""
+    ours, wide = source.net, model(seed=7, hidden_size=width, intermediate_size=80)
+    theirs = wide.net
+    noise = np.setdiff1d(np.arange(width), kept)
+    beside = np.setdiff1d(np.arange(width), heads)
+    inner, more = np.arange(48), np.arange(48, 80)
+    stretch = (anatomy(theirs).head_dim(theirs) / anatomy(ours).head_dim(ours)) ** 0.5
+
+    def place(target, value, rows, columns, *, factor=1.0):
+        """`value` at rows x columns; the other rows read and write the other columns alone."""
+        if target.ndim == 1:
+            target[torch.from_numpy(rows)] = value * factor
+            return
+        for one, others in ((rows, False), (np.setdiff1d(np.arange(target.shape[0]), rows), True)):
+            closed = columns if others else np.setdiff1d(np.arange(target.shape[1]), columns)
+            target[np.ix_(one, closed)] = 0.0
+        target[np.ix_(rows, columns)] = value * factor
+
+    with torch.no_grad():
+        for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
+            getattr(theirs.bert.embeddings, name).weight[:, kept] = getattr(ours.bert.embeddings, name).weight
+        for norm, from_norm in (
+            (theirs.bert.embeddings.LayerNorm, ours.bert.embeddings.LayerNorm),
+            *((one, other) for a, b in zip(theirs.bert.encoder.layer, ours.bert.encoder.layer, strict=True)
+              for one, other in zip(anatomy(theirs).norms(a), anatomy(ours).norms(b), strict=True)),
+        ):  # fmt: skip
+            norm.weight[kept], norm.bias[kept] = from_norm.weight, from_norm.bias
+        for a, b in zip(theirs.bert.encoder.layer, ours.bert.encoder.layer, strict=True):
+            for role, (one, other) in enumerate(zip(anatomy(theirs).qkv(a), anatomy(ours).qkv(b), strict=True)):
+                for what in ("weight", "bias"):
+                    place(getattr(one, what), getattr(other, what), heads, kept, factor=stretch if role == 0 else 1.0)
+                if role < 2:
+                    one.weight[beside] = 0.0  # the noise has no say in who attends to whom
+                    one.bias[beside] = 0.0
+            for row, rows, columns in (("out", kept, heads), ("up", inner, kept), ("down", kept, inner)):
+                one, other = getattr(anatomy(theirs), row)(a), getattr(anatomy(ours), row)(b)
+                place(one.weight, other.weight, rows, columns)
+                place(one.bias, other.bias, rows, columns)
+    assert len(noise) and len(more)
+    return wide
+
+
+def test_a_wider_teacher_with_noise_keeps_the_right_dimensions():
+    """Whole models: a teacher made of the student and of as much that is not the student's."""
+    student, draw = model(), np.random.default_rng(3)
+    kept = draw.permutation(48)[:32]
+    heads = np.concatenate([head * 12 + draw.permutation(12)[:8] for head in range(4)])
+    teacher = widened(student, kept, heads, 48)
+    bottleneck = trained(teacher, "houlsby[reduction_factor=4]")
+    found = moved(teacher, student, bottleneck).adapter
+    for (layer, place, tensor), value in found.tensors.items():
+        theirs = bottleneck.tensors[layer, place, tensor]
+        wanted = theirs if tensor == "down.bias" else theirs[:, kept] if tensor == "down.weight" else theirs[kept]
+        assert torch.equal(value, wanted), (layer, place, tensor)
+    lora = trained(teacher, "lora[r=3]")
+    moved_lora = moved(teacher, student, lora).adapter
+    for layer in range(3):
+        assert torch.equal(moved_lora.tensors[layer, "query", "A"], lora.tensors[layer, "query", "A"][:, kept])
+        assert torch.equal(moved_lora.tensors[layer, "value", "B"], lora.tensors[layer, "value", "B"][heads])
 
 
 def test_the_streamed_correlation_is_the_textbook_one():
@@ -161,6 +240,11 @@ def test_heads_go_to_heads():
     correlation[np.arange(12), wanted] = 0.9
     correlation[0, (wanted[0] + 7) % 24] = 1.0  # one dimension alone would rather go elsewhere
     assert assign_heads(correlation, 3, 4).tolist() == wanted.tolist()
+    fused = draw.uniform(0, 0.3, size=(36, 72))
+    three = np.concatenate([wanted + 24 * part for part in range(3)])
+    fused[np.arange(36), three] = 0.9
+    fused[0, three[12]] = 1.0  # a query would rather be a key
+    assert assign_heads(fused, 3, 4, fused=3).tolist() == three.tolist()
 
 
 @pytest.mark.parametrize("group", [2, 3])
@@ -245,6 +329,10 @@ def test_any_pair_of_families(one, other, text):
     net = copy.deepcopy(student.net)
     said = put(net, found.adapter)
     assert f"{len(found.adapter.tensors)} tensors" in said[0]
+    listed = {(line["layer"], line["place"], line["tensor"]): line for line in found.report["tensors"]}
+    assert listed.keys() == found.adapter.tensors.keys()  # every tensor is accounted for
+    assert all(line["shape"] == list(found.adapter.tensors[key].shape) for key, line in listed.items())
+    assert all(line["from"] == [key[0] * 2] for key, line in listed.items())
     assert (logits(student, found.adapter) - logits(student)).abs().max() > 1e-4
 
 
@@ -322,6 +410,44 @@ def test_the_head_moves_only_when_asked_and_only_where_it_fits():
     assert torch.equal(net.classifier.weight, teacher.net.classifier.weight)
     aligned = moved(teacher, student, adapter, transfer_head="if_compatible", align="lsa")
     assert not aligned.adapter.head and "another space" in aligned.report["head"]
+
+
+def test_the_plan_says_what_becomes_of_each_kind_of_tensor():
+    teacher, student = model(hidden_size=48), model()
+    said = {text: plan(teacher.net.config, student.net.config, settings_of(text)).rules() for text in (SHORT, LORA, "ia3")}
+    assert said[SHORT] == [
+        "down.weight axis 1 by what the module reads", "down.bias as it is",
+        "up.weight axis 0 by what it writes to", "up.bias axis 0 by what it writes to",
+    ]  # fmt: skip
+    assert said[LORA] == ["A axis 1 by what the module reads", "B axis 0 by what it writes to"]
+    assert said["ia3"] == ["key, value: l axis 0 by what it writes to", "down: l axis 0 by what the module reads"]
+    assert plan(teacher.net.config, teacher.net.config, settings_of(SHORT)).rules() == []
+
+
+def test_an_adapter_that_is_in_a_model_rests_while_it_is_compared():
+    teacher, student = model(hidden_size=48), model(seed=3)
+    adapter = trained(teacher, SHORT)
+    wanted = moved(teacher, student, adapter).adapter
+    for source in (teacher, student):
+        put(source.net, trained(source, "lora[r=3]"), head=False)
+    found = moved(teacher, student, adapter).adapter
+    assert all(torch.equal(found.tensors[key], wanted.tensors[key]) for key in wanted.tensors)
+    assert active(teacher.net) == active(student.net) == "task"
+    assert plan(teacher.net.config, teacher.net.config, adapter.config).teacher.family == "bert"
+
+
+@pytest.mark.slow
+def test_the_sums_of_100_000_tokens_take_seconds_and_no_more_memory_than_one():
+    sums, draw = Sums(), torch.Generator().manual_seed(0)
+    y, x = torch.randn(1000, 768, generator=draw), torch.randn(1000, 1024, generator=draw)
+    sums.add(y[:1], x[:1])
+    held = sum(value.numel() for value in vars(sums).values() if isinstance(value, torch.Tensor))
+    start = process_time()
+    for _ in range(100):
+        sums.add(y, x)
+    assert assign(sums.correlation()).shape == (768,)
+    assert process_time() - start < 30  # four on one core
+    assert sum(value.numel() for value in vars(sums).values() if isinstance(value, torch.Tensor)) == held
 
 
 def test_recording_changes_nothing():

@@ -16,7 +16,7 @@ from understudy.adapters.inject import NAME, Adapter
 from understudy.base import disk
 from understudy.base.errors import DataError, RecipeError
 from understudy.models.anatomy import Net
-from understudy.recipe.adapter import BottleneckAdapter
+from understudy.recipe.adapter import AdapterSettings, BottleneckAdapter
 
 CONFIG = "adapter_config.json"
 LAYOUTS = ("auto", "peft", "adapterhub")
@@ -24,7 +24,10 @@ WEIGHTS = {
     "peft": ("adapter_model.safetensors", "adapter_model.bin"),
     "adapterhub": ("adapter.safetensors", "pytorch_adapter.bin"),
 }
+REPORT = "transfer.json"
 HEADS = ("model_head.safetensors", "pytorch_model_head.bin")
+_HEAD_KINDS = {"ForSequenceClassification": "classification", "ForTokenClassification": "tokens"}
+_LAST = ("classifier.weight", "classifier.out_proj.weight")
 
 
 def read_adapter(folder: Path | str, net: Net) -> Adapter:
@@ -52,7 +55,8 @@ def read_adapter(folder: Path | str, net: Net) -> Adapter:
 
 
 def write_adapter(
-    folder: Path | str, adapter: Adapter, net: Net, *, layout: str = "auto", name: str = NAME, base: str = ""
+    folder: Path | str, adapter: Adapter, net: Net, *, layout: str = "auto", name: str = NAME, base: str = "",
+    report: dict[str, Any] | None = None,
 ) -> Path:
     """Write an adapter that fits `net`; the folder appears by one rename, replaced if it exists.
 
@@ -60,11 +64,9 @@ def write_adapter(
         layout: peft, adapterhub, or auto: peft for what peft has, adapterhub for bottlenecks.
         name: AdapterHub's name of the adapter.
         base: the model it belongs to, for people and for loaders that fetch it.
+        report: how it came to be, written beside it as transfer.json.
     """
-    if layout not in LAYOUTS:
-        raise RecipeError(f"There is no layout '{layout}'; there are {', '.join(LAYOUTS)}.")
-    if layout == "auto":
-        layout = "adapterhub" if isinstance(adapter.config, BottleneckAdapter) else "peft"
+    layout = layout_of(adapter.config, layout)
     folder = Path(folder)
     with disk.commit_dir(folder) as temporary:
         if layout == "peft":
@@ -75,7 +77,42 @@ def write_adapter(
             _write(temporary, config, {WEIGHTS["adapterhub"][0]: tensors})
             if adapter.head:
                 _write(temporary, hub_files.head_config(net), {HEADS[0]: adapter.head}, config_name="head_config.json")
+        if report is not None:
+            disk.write_json(temporary / REPORT, report)
     return folder
+
+
+def layout_of(config: AdapterSettings, layout: str) -> str:
+    """The layout such an adapter is written in."""
+    if layout not in LAYOUTS:
+        raise RecipeError(f"There is no layout '{layout}'; there are {', '.join(LAYOUTS)}.")
+    if layout == "auto":
+        return "adapterhub" if isinstance(config, BottleneckAdapter) else "peft"
+    return layout
+
+
+def require_layout(config: AdapterSettings, net: Net, layout: str) -> None:
+    """Raise RecipeError where no folder of this layout can hold such an adapter, before there is one to write."""
+    empty = Adapter(config, {})
+    if layout_of(config, layout) == "peft":
+        peft_files.render(empty, net, base="")
+    else:
+        hub_files.render(empty, net, name=NAME, base="")
+
+
+def head_task(folder: Path | str) -> tuple[str, tuple[str, ...]] | None:
+    """(kind of task, labels) of the head beside an adapter, as its files tell; None where there is none."""
+    folder = Path(folder)
+    if (folder / "head_config.json").is_file():
+        about = disk.read_json(folder / "head_config.json")
+        named = {int(number): str(name) for name, number in (about.get("label2id") or {}).items()}
+        kind = next((kind for end, kind in _HEAD_KINDS.items() if str(about.get("model_class")).endswith(end)), None)
+        return (kind, tuple(named[number] for number in sorted(named))) if kind and named else None
+    config = disk.read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    kind = {"SEQ_CLS": "classification", "TOKEN_CLS": "tokens"}.get(str(config.get("task_type")))
+    tensors = (_tensors(folder, WEIGHTS["peft"]) or {}) if kind and config.get("modules_to_save") else {}
+    last = next((tensor for name, tensor in tensors.items() if name.endswith(_LAST)), None)
+    return None if kind is None or last is None else (kind, tuple(f"LABEL_{i}" for i in range(len(last))))
 
 
 def _write(

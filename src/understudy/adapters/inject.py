@@ -12,6 +12,7 @@ bottlenecks, and the roles `query`, `key`, `value`, `qkv`, `out`, `up`, `down` f
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -211,6 +212,19 @@ def activate(net: Net, name: str | None) -> None:
         else:
             place.host.register_forward_hook(part.on_output)
     _note(net, installed(net), name)
+
+
+@contextmanager
+def resting(*nets: Net) -> Iterator[None]:
+    """No adapter of these models acts meanwhile."""
+    acting = [(net, active(net)) for net in nets]
+    for net in nets:
+        activate(net, None)
+    try:
+        yield
+    finally:
+        for net, name in acting:
+            activate(net, name)
 
 
 def remove(net: Net, name: str) -> None:

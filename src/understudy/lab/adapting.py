@@ -27,8 +27,11 @@ def prepare(model: Model, settings: TrainSettings, method: Any, *, seed: int) ->
     freeze(model.net, adapter=active(model.net) if only == "adapter" else None)
 
 
-def with_given(model: Model, folder: str) -> Model:
+def with_given(model: Model, folder: str, *, headless: bool = False) -> Model:
     """A copy of a model with the adapter in a folder, and the head that came with it.
+
+    Args:
+        headless: it will be trained, so a head that nobody trained is welcome.
 
     Raises:
         RecipeError: it does not fit, or there is no head, neither with it nor in the model.
@@ -37,7 +40,7 @@ def with_given(model: Model, folder: str) -> Model:
     adapter = read_adapter(Path(folder).expanduser(), adapted.net)
     for line in put(adapted.net, adapter):
         say(line)
-    if model.fresh_head and not adapter.head:
+    if model.fresh_head and not adapter.head and not headless:
         raise RecipeError(f"method.adapter: {folder} came without a head for the task, and the model has none either.")
     return adapted
 

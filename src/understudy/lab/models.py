@@ -104,9 +104,9 @@ def student(lab: Lab) -> Model:
     """The student before training: a checkpoint, some of the teacher's layers, or a fresh architecture; then its layers
     are used again, if they are to be."""
     model, settings = _built(lab), lab.recipe.student
-    if lab.recipe.share == "none" or (settings.share == "auto" and shares(model.net)):
-        return model
-    return share(model, lab.recipe.share, own_norms=settings.own_norms)
+    if not (lab.recipe.share == "none" or (settings.share == "auto" and shares(model.net))):
+        model = share(model, lab.recipe.share, own_norms=settings.own_norms)
+    return model if settings.adapter is None else with_given(model, settings.adapter, headless=True)
 
 
 def _built(lab: Lab) -> Model:

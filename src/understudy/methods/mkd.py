@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from understudy.adapters import Adapter, active, extract, put
-from understudy.adapters.transfer import Plan, plan, transfer
+from understudy.adapters.transfer import Plan, plan, told, transfer
 from understudy.adapters.transfer.plan import layer_sources
 from understudy.base.errors import RecipeError
 from understudy.base.progress import say
@@ -39,10 +39,11 @@ def distil(cfg: MKD, lab: Lab) -> Model:
     student = lab.student()
     adapter = extract(teacher.model.net, active(teacher.model.net) or "", head=True)
     how = plan(lab.pretrained().model.net.config, student.net.config, adapter.config, cfg)
-    for line in how.lines():
+    for line in (*how.lines(), *how.rules()):
         say(f"Transfer: {line}.")
     adapter, notes = moved(lab, teacher, student, adapter, how)
-    put(student.net, adapter)
+    for line in put(student.net, adapter):
+        say(f"Transfer: {line}")
     about = cfg.model_dump(mode="json", include={"soft_label_weight", "temperature"})
     objective, source = _objective(cfg, lab, teacher, student)
     trained = lab.fit("student", student, objective, teacher=source, about=about)
@@ -58,6 +59,11 @@ def require(cfg: MKD, recipe: Recipe) -> None:
         raise RecipeError(
             "mkd needs an adapter of the teacher: let one be trained with `teacher: {finetune: {…}}`, or give "
             "the folder of one as `method.adapter`."
+        )
+    if recipe.student.adapter is not None:
+        raise RecipeError(
+            "mkd moves an adapter to the student by itself: give the teacher's as `method.adapter`, or train one that was moved "
+            "already with `method: finetune`."
         )
     if cfg.adapter is not None and finetune is not None:
         raise RecipeError("`method.adapter` is trained already; remove `teacher.finetune`.")
@@ -94,20 +100,7 @@ def moved(lab: Lab, teacher: Source, student: Model, adapter: Adapter, how: Plan
             tensors[int(layer), place, name] = torch.from_numpy(value.copy())
         elif kind == "head":
             head[rest] = torch.from_numpy(value.copy())
-    return Adapter(how.module, tensors, head), told(how, report)
-
-
-def told(how: Plan, report: dict[str, Any]) -> list[str]:
-    """What is worth knowing about a transfer, in sentences."""
-    notes = [f"transfer: {line}." for line in how.lines()]
-    if "correlation" in report:
-        share = report["matched_tokens"]
-        mean = float(np.mean([line["correlation"] for line in report["correlation"]]))
-        notes.append(
-            f"transfer: {share['tokens']:,} tokens matched ({share['share_of_student']:.0%} of the student's); mean correlation "
-            f"of the assigned dimensions {mean:.3f}."
-        )
-    return [*notes, f"transfer: head {report['head']}."]
+    return Adapter(how.module, tensors, head), [f"transfer: {line}." for line in (*how.lines(), *told(report))]
 
 
 def _objective(cfg: MKD, lab: Lab, teacher: Source, student: Model) -> tuple[Objective, Source | None]:

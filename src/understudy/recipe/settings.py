@@ -305,6 +305,10 @@ class StudentSettings(Settings):
         "peakd, else none",
     )
     own_norms: Flag = Field(default=False, description="layers that are used again have norms of their own each time")
+    adapter: Text | None = Field(
+        default=None, description="with `train.only: adapter`: the folder of an adapter to go on from, instead of a fresh one; "
+        "`understudy transfer` writes such"
+    )  # fmt: skip
     max_length: Annotated[int, Field(strict=True, ge=8)] | None = Field(
         default=None, description="longest input of the student, in its own tokens; by default the task's"
     )
@@ -428,11 +432,24 @@ class Recipe(Settings):
             )
         if self.student.own_norms and self.share == "none":
             raise ValueError("`student.own_norms` is for layers that are used again; add `student: {share: sps}`, or drop it.")
+        self._check_adapters()
         if self.determinism == "exact":
             fits = [self.train, self.teacher.finetune if self.teacher else None]
             if any(fit and fit.compile for fit in fits):
                 raise ValueError("`compile` cannot promise the same bits; set `determinism: fast` with it.")
         return self
+
+    def _check_adapters(self) -> None:
+        only = self.train.only if self.train.only != "auto" else getattr(self.method, "trains", "all")
+        for key, there in (("train.adapter", self.train.adapter), ("student.adapter", self.student.adapter)):
+            if there is not None and only != "adapter" and not hasattr(self.method, "trains"):  # else the method says why
+                raise ValueError(f"`{key}` is for `train.only: adapter`, and here it is `{only}`; add that, or drop it.")
+        if self.student.adapter is None:
+            return
+        if self.train.adapter is not None:
+            raise ValueError("`student.adapter` has settings of its own in its folder; drop `train.adapter`.")
+        if self.student.searched or self.student.prunes:
+            raise ValueError("`student.adapter` is for a model that is there already, not for one that is searched or pruned.")
 
     @property
     def share(self) -> str | tuple[tuple[int, bool], ...]:

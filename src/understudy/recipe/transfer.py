@@ -67,6 +67,7 @@ def transfer_settings(arguments: list[str]) -> TransferSettings:
 
     from understudy.base import yaml
     from understudy.base.errors import RecipeError
+    from understudy.recipe.problems import Origin, explain
 
     given: dict[str, Any] = {}
     for argument in arguments:
@@ -77,5 +78,4 @@ def transfer_settings(arguments: list[str]) -> TransferSettings:
     try:
         return TransferSettings.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise RecipeError(f"command line: {'.'.join(map(str, first['loc'])) or 'settings'}: {first['msg']}.") from None
+        raise RecipeError(explain(error, given, Origin("command line", {}, "command line", ()), TransferSettings)) from None

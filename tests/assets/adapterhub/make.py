@@ -29,6 +29,10 @@ FAMILIES = {
     "roberta": {**SIZES, "type_vocab_size": 1, "pad_token_id": 0},
     "distilbert": {"vocab_size": 30, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24, "max_position_embeddings": 16},
     "albert": {**SIZES, "embedding_size": 8},
+    "electra": {**SIZES, "embedding_size": 8},
+    "xlm-roberta": {**SIZES, "type_vocab_size": 1, "pad_token_id": 0},
+    "deberta-v2": {**SIZES, "relative_attention": True, "position_buckets": 4, "pos_att_type": ["p2c", "c2p"],
+                   "share_att_key": True, "norm_rel_ebd": "layer_norm", "type_vocab_size": 0},
 }
 CASES = {
     "bert-seq_bn": "seq_bn[reduction_factor=4]",
@@ -40,6 +44,11 @@ CASES = {
     "distilbert-double_seq_bn": "double_seq_bn[reduction_factor=4]",
     "distilbert-lora": "lora[r=2]",
     "albert-seq_bn": "seq_bn[reduction_factor=4]",
+    "electra-double_seq_bn": "double_seq_bn[reduction_factor=4]",
+    "xlm-roberta-par_bn": "par_bn[reduction_factor=4]",
+    "deberta-v2-double_seq_bn": "double_seq_bn[reduction_factor=4]",
+    "deberta-v2-par_bn": "par_bn[reduction_factor=4, mh_adapter=True]",
+    "deberta-v2-lora": "lora[r=2, output_lora=True]",
 }
 OLD_FILES = "bert-double_seq_bn"
 """The case that is kept as a pickle."""
@@ -59,7 +68,7 @@ def theirs() -> None:
         adapters.init(net)
         logits[f"bare.{family}"] = net(input_ids=IDS).logits
         for case, settings in CASES.items():
-            if not case.startswith(family + "-"):
+            if family_of(case) != family:
                 continue
             net.add_adapter(case, config=settings)
             net.set_active_adapters(case)
@@ -70,6 +79,10 @@ def theirs() -> None:
             net.save_adapter(str(folder), case, with_head=True, use_safetensors=case != OLD_FILES)
             net.delete_adapter(case)
     save_file(logits, HERE / "logits.safetensors")
+
+
+def family_of(case: str) -> str:
+    return case.rpartition("-")[0]
 
 
 def shake(net: torch.nn.Module, size: float, only: str = "") -> None:
@@ -87,7 +100,7 @@ def ours() -> None:
     from understudy.adapters.files import read_adapter, write_adapter
 
     for case in CASES:
-        net = AutoModelForSequenceClassification.from_pretrained(HERE / "models" / case.partition("-")[0]).eval()
+        net = AutoModelForSequenceClassification.from_pretrained(HERE / "models" / family_of(case)).eval()
         put(net, read_adapter(HERE / "theirs" / case, net))
         folder = write_adapter(HERE / "ours" / case, extract(net, head=True), net, layout="adapterhub", name=case)
         (folder / "manifest.json").unlink()  # checksums, which say nothing here
@@ -99,7 +112,7 @@ def judge() -> None:
 
     logits = load_file(HERE / "logits.safetensors")
     for case in CASES:
-        net = AutoModelForSequenceClassification.from_pretrained(HERE / "models" / case.partition("-")[0]).eval()
+        net = AutoModelForSequenceClassification.from_pretrained(HERE / "models" / family_of(case)).eval()
         adapters.init(net)
         net.load_adapter(str(HERE / "ours" / case), set_active=True, use_safetensors=True)
         logits[f"ours.{case}"] = net(input_ids=IDS).logits

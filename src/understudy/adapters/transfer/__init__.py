@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from understudy.adapters.inject import Adapter, head_of, places
+from understudy.adapters.inject import Adapter, Address, head_of, places
 from understudy.adapters.transfer.align import assign, assign_heads
 from understudy.adapters.transfer.collect import Link, Sums, collect
 from understudy.adapters.transfer.match import match_tokens
@@ -27,7 +28,7 @@ from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
 from understudy.recipe.adapter import BottleneckAdapter, LoraAdapter
 
-__all__ = ["Plan", "Transferred", "plan", "transfer"]
+__all__ = ["Plan", "Transferred", "plan", "told", "transfer"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def transfer(
         sums, report["matched_tokens"] = _sums(teacher, student, how, rows, task, seed, max_length)
         maps, report["correlation"] = _maps(sums, how)
     moved = rewrite(adapter, how, maps)
+    report["tensors"] = [_origin(how, address, value) for address, value in moved.tensors.items()]
     moved.head, report["head"] = _head(teacher, student, adapter, how)
     return Transferred(moved, report)
 
@@ -99,14 +101,38 @@ def _maps(sums: dict[Link, Sums], how: Plan) -> tuple[dict[Link, np.ndarray], li
         correlation = sums[seen].correlation()
         if seen != link and correlation.shape != sums[link].correlation().shape:
             raise RecipeError(f"method.maps: shared cannot serve '{place}', which reads and writes two widths; use separate.")
-        if place in ("query", "key", "value") and side == "out" and seen == link:
-            chosen = assign_heads(correlation, how.student.heads, how.teacher.heads)
+        if place in ("query", "key", "value", "qkv") and side == "out" and seen == link:
+            fused = 3 if place == "qkv" else 1
+            chosen = assign_heads(correlation, how.student.heads, how.teacher.heads, fused=fused)
         else:
             chosen = assign(correlation)
         maps[link] = chosen
         mean = float(correlation[np.arange(len(chosen)), chosen].mean())
         told.append({"layer": layer, "from": source, "place": place, "side": side, "correlation": mean})
     return maps, told
+
+
+def _origin(how: Plan, address: Address, value: Tensor) -> dict[str, Any]:
+    """What stands at an address of the student, and where it came from."""
+    layer, place, tensor = address
+    rule = how.rule(place, tensor)
+    by = rule[1] if rule is not None and how.align != "none" else None
+    return {
+        "layer": layer, "place": place, "tensor": tensor, "shape": list(value.shape), "from": list(how.sources[layer]), "map": by,
+    }  # fmt: skip
+
+
+def told(report: dict[str, Any]) -> list[str]:
+    """What became of a transfer, in sentences: tokens, correlation, head."""
+    said = []
+    if "correlation" in report:
+        share = report["matched_tokens"]
+        mean = float(np.mean([line["correlation"] for line in report["correlation"]]))
+        said.append(
+            f"{share['tokens']:,} tokens matched ({share['share_of_student']:.0%} of the student's); mean correlation of the "
+            f"assigned dimensions {mean:.3f}"
+        )
+    return [*said, f"head {report['head']}"]
 
 
 def _links(teacher: Model, student: Model, how: Plan) -> list[tuple[Link, int, int]]:
@@ -130,7 +156,7 @@ def _head(teacher: Model, student: Model, adapter: Adapter, how: Plan) -> tuple[
     if not wanted:
         return {}, "left to the student: transfer_head is never"
     if not adapter.head:
-        return {}, "left to the student: none came with the adapter"
+        return {}, "left to the student: none that fits the teacher came with the adapter"
     own = {name: tuple(tensor.shape) for name, tensor in head_of(student.net).items()}
     if how.align != "none" or {name: tuple(tensor.shape) for name, tensor in adapter.head.items()} != own:
         return {}, "left to the student: it reads another space, or has another shape"

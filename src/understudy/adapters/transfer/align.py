@@ -23,12 +23,20 @@ def assign(correlation: np.ndarray) -> np.ndarray:
     return linear_sum_assignment(-correlation)[1]
 
 
-def assign_heads(correlation: np.ndarray, student_heads: int, teacher_heads: int) -> np.ndarray:
-    """As `assign`, with whole heads going to whole heads: the rows of a query, key or value projection.
+def assign_heads(correlation: np.ndarray, student_heads: int, teacher_heads: int, *, fused: int = 1) -> np.ndarray:
+    """As `assign`, with whole heads going to whole heads: the rows of a query, key or value projection; with `fused` = 3
+    those of one that computes the three, each from its own.
 
     The value of a pair of heads is that of the best assignment inside it. Where the student has more or wider heads than
     the teacher no head can hold another, and dimensions are assigned freely.
     """
+    if fused > 1:
+        students, teachers = (size // fused for size in correlation.shape)
+        blocks = [
+            correlation[i * students : (i + 1) * students, i * teachers : (i + 1) * teachers] for i in range(fused)
+        ]
+        chosen = [assign_heads(block, student_heads, teacher_heads) for block in blocks]
+        return np.concatenate([one + i * teachers for i, one in enumerate(chosen)])
     students, teachers = correlation.shape
     wide, wider = students // student_heads, teachers // teacher_heads
     if student_heads > teacher_heads or wide > wider:

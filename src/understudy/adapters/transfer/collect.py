@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from understudy.adapters.inject import places
+from understudy.adapters.inject import places, resting
 from understudy.adapters.transfer.match import Pairs
 from understudy.adapters.transfer.plan import Plan
 from understudy.base.errors import DataError
@@ -77,7 +77,8 @@ class Sums:
 def collect(
     teacher: Net, student: Net, plan: Plan, encoded: tuple[Encoded, Encoded], pairs: Pairs
 ) -> dict[Link, Sums]:
-    """Run both bare models, in eval mode, over the same examples, and keep the sums of every pair of places.
+    """Run both bare models, in eval mode, over the same examples, and keep the sums of every pair of places. An adapter
+    that is in one of them rests meanwhile.
 
     Args:
         encoded: the examples in the teacher's tokens, and in the student's.
@@ -86,9 +87,10 @@ def collect(
     sums: dict[Link, Sums] = {}
     for start in range(0, len(pairs), _ROWS):
         rows = range(start, min(start + _ROWS, len(pairs)))
-        theirs, ours = (
-            _activations(net, data, rows, plan) for net, data in zip((teacher, student), encoded, strict=True)
-        )
+        with resting(teacher, student):
+            theirs, ours = (
+                _activations(net, data, rows, plan) for net, data in zip((teacher, student), encoded, strict=True)
+            )
         left, right = (_positions(data, rows, pairs, side) for side, data in enumerate(encoded))
         for layer, place, side in ours:
             for source in plan.sources[layer]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from understudy.adapters.bottleneck import size_of
 from understudy.base.errors import RecipeError
-from understudy.models.anatomy import anatomy_of
+from understudy.models.anatomy import PREFIX, anatomy_of
 from understudy.recipe.adapter import AdapterSettings, BottleneckAdapter, LoraAdapter
 from understudy.recipe.transfer import TransferSettings
 
@@ -46,7 +46,7 @@ def shape_of(config: Any) -> Shape:
     """From a Hugging Face configuration; all names go through its attribute map."""
     anatomy_of(config.model_type)
     sizes = (config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.vocab_size)
-    return Shape(config.model_type, *sizes)
+    return Shape(config.model_type.removeprefix(PREFIX), *sizes)
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,20 @@ class Plan:
         for layer, sources in enumerate(self.sources):
             what = f"layer {sources[0]}" if len(sources) == 1 else f"{self.settings.average} average of {list(sources)}"
             said.append(f"student layer {layer} <- teacher {what}")
+        return said
+
+    def rules(self) -> list[str]:
+        """What becomes of each kind of tensor, in words."""
+        if self.align == "none":
+            return []
+        words = {"in": "by what the module reads", "out": "by what it writes to", None: "as it is"}
+        said = []
+        for places, tensors in _tensors(self.module):
+            of = f"{', '.join(places)}: " if places else ""
+            for tensor in tensors:
+                rule = self.rule(places[0] if places else "", tensor)
+                axis = "" if rule is None else f" axis {rule[0]}"
+                said.append(f"{of}{tensor}{axis} {words[rule and rule[1]]}")
         return said
 
     def as_dict(self) -> dict[str, Any]:
@@ -146,6 +160,17 @@ def layer_sources(layer_map: str | tuple[int, ...], teacher: int, student: int) 
         )
     groups = [tuple(range(j * group, (j + 1) * group)) for j in range(student)]
     return tuple({"skip": found[:1], "last": found[-1:], "avg": found}[layer_map] for found in groups)
+
+
+def _tensors(module: AdapterSettings) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The kinds of tensors of a module, with the places they are named apart for."""
+    if isinstance(module, LoraAdapter):
+        return [((), ("A", "B"))]
+    if isinstance(module, BottleneckAdapter):
+        norms = [name for name, there in (("norm_before", module.ln_before), ("norm_after", module.ln_after)) if there]
+        return [((), tuple(f"{part}.{what}" for part in ("down", "up", *norms) for what in ("weight", "bias")))]
+    outputs = tuple(role for role in module.targets if role not in module.feedforward)
+    return [(places, ("l",)) for places in (outputs, module.feedforward) if places]
 
 
 def _same_space(one: Shape, other: Shape) -> bool:
