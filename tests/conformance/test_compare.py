@@ -11,11 +11,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import checkpoints
 import pytest
 import runs
+from pages import Page
 
+from understudy import cli
 from understudy.base.errors import DataError, RecipeError
 from understudy.compare import one, work
+from understudy.compare.advice import ranked
 from understudy.compare.whole import compare, lines
 from understudy.recipe.comparison import load_comparison
 from understudy.run import verify
@@ -118,6 +122,70 @@ def test_nothing_finished_is_an_error(file, here, tmp_path):
     wild = ["train.lr=1e30", "train.warmup=0.0", "teacher.finetune.lr=1e-3"]
     with pytest.raises(DataError, match=r"No arm of .*finetune-s0: .*no longer a number"):
         compare(load_comparison(file, [*alone, *wild]), tmp_path / "out")
+
+
+KINDS = {
+    "tokens": (["peakd", "minidisc", "mkd"], "f1", "F1", "up and left is better"),
+    "regression": (["automm", "peakd", "kdnas"], "pearson", "Pearson correlation", "up and left is better"),
+    "text": (["automm", "peakd", "mkd"], "loss", "loss", "down and left is better"),
+}
+"""Kind of task -> who is compared, the metric to judge by, its name for people, what the page says about directions."""
+
+
+def of_kind(folder: Path, kind: str) -> Path:
+    """The file of a comparison of toys on a task of a kind."""
+    model = checkpoints.save_checkpoint(
+        folder / "model", "bert", head="text" if kind == "text" else "backbone", num_hidden_layers=2
+    )
+    recipe = {
+        "task": checkpoints.task_settings(folder / "data", kind),
+        "teacher": {"model": str(model), "finetune": {"epochs": 8, "lr": 1e-2}},
+        "student": {"num_layers": 1},
+        "method": {"name": "automm"},
+        "train": {"epochs": 4, "batch_size": 16, "lr": 1e-2, "precision": "fp32"},
+        "evaluate": {"bootstrap": 10, "latency": {"repeats": 3, "length": 8}},
+        "compare": {"seeds": 1},
+    }
+    path = folder / "compare.yaml"
+    path.write_text(json.dumps(recipe), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_task_is_compared_by_its_own_metric(kind, here, tmp_path, understudy_home, capsys):
+    """The command itself, and what it and its page say."""
+    path, (names, metric, shown, direction) = of_kind(tmp_path, kind), KINDS[kind]
+    command = ["compare", str(path), "--methods", ",".join(names), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as ended:
+        cli.app(command)
+    assert ended.value.code == 0
+    made = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert list(made["arms"]) == ["finetune", *names] and made["headline"] == {"test": "test", "metric": metric}
+    assert not any(arm["failed"] for arm in made["arms"].values())
+    notes = made["arms"]["peakd"]["notes"]
+    assert any(note.startswith("Without PTP, which is for classes: ") for note in notes)
+    said = capsys.readouterr().out
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    for text in (said, page.text.replace("\u00a0", " ")):
+        assert made["verdict"] in text and shown in text
+    assert f"the {'lowest' if kind == 'text' else 'highest'} {shown}" in made["verdict"]
+    assert direction in page.text and notes[0] in page.text
+    assert [bool(arm["curve"]) for arm in made["arms"].values()] == [kind != "text"] * len(made["arms"])
+    best = ranked(made)[0]
+    means = {name: arm["metrics"]["test"][metric]["mean"] for name, arm in made["arms"].items()}
+    assert means[best] == (min if kind == "text" else max)(means.values())
+    assert said.splitlines()[1].startswith(best)
+
+
+def test_what_cannot_be_compared_on_a_kind_is_named_with_the_reason(here, tmp_path, understudy_home, capsys):
+    path = of_kind(tmp_path, "text")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        cli.app(["compare", str(path), "--methods", "automm,minidisc,mkd", "--out", str(tmp_path / "out")])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.startswith("arm minidisc: ") and said.count("arm ") == 1
+    assert "'loss' is better when it is lower" in said and "set method.selector to capacity-gap" in said
+    assert here == [] and not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

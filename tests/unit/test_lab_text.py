@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from understudy.base.errors import RecipeError
-from understudy.cache import LiveTeacher
+from understudy.cache import LiveTeacher, content_digest
 from understudy.check import check, exit_code
 from understudy.data.encode import collate
 from understudy.lab import Lab
@@ -102,6 +102,23 @@ def test_the_values_of_the_rows_average_to_the_loss_over_all_tokens(tmp_path: Pa
         summed += float(((one - two) ** 2).sum())
         tokens += ids.numel()
     assert values.mean() == pytest.approx(3.0 * summed / tokens / width, rel=1e-4)
+
+
+def test_masks_belong_to_the_rows_and_not_to_the_seed(tmp_path: Path, understudy_home: Path):
+    """Several seeds on the same rows: what is hidden, in training as in tests, follows `task.split_seed`, as hold-outs do."""
+    settings = recipe(tmp_path)
+
+    def masked(seed: int, split_seed: int | None) -> list[str]:
+        task = settings["task"] | {"split_seed": split_seed}
+        lab = Lab(recipe_from(settings | {"seed": seed, "task": task}), tmp_path / "run", StopSignals())
+        model = lab.pretrained().model
+        return [
+            content_digest(one) for rows in (lab.data.train, lab.data.select, lab.data.tests["test"])
+            for one in lab.encoded(model, rows)
+        ]  # fmt: skip
+
+    assert masked(1, 0) == masked(2, 0) == masked(0, None)
+    assert not set(masked(1, None)) & set(masked(2, None))
 
 
 def test_that_outputs_are_too_many_for_the_disk_is_said_once(tmp_path: Path, understudy_home: Path, capsys):

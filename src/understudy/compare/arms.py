@@ -15,7 +15,7 @@ from understudy.base.errors import DataError, RecipeError, ResourceError, Safety
 from understudy.check import Seen, look
 from understudy.compare.budget import Facts, Stage, allot, planned, stages_of, trained_part
 from understudy.compare.sizes import mean_share, share_of
-from understudy.compare.students import Base, changes_of
+from understudy.compare.students import Base, changes_of, left_out
 from understudy.recipe.comparison import BASELINE, Comparison, changed
 from understudy.recipe.methods import KDNAS, Auto
 from understudy.recipe.settings import MaxiDisc, Recipe
@@ -140,7 +140,7 @@ class _Draft:
         seen = look(recipe, data=self.seen.data)
         _complain(seen)
         facts = self._facts(recipe, seen)
-        notes = self._sizes_apart(seen)
+        notes = self._sizes_apart(seen) + left_out(recipe, seen)
         if shaped and isinstance(recipe.method, KDNAS) and self.kind != "seconds":
             recipe, more = self._fewer_candidates(recipe, facts, source)
             notes += more

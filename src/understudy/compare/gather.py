@@ -18,6 +18,7 @@ from understudy.data.tasks import load_task
 from understudy.data.types import TaskData
 from understudy.evaluate import measure
 from understudy.evaluate.many import RESAMPLES, compared, scores, summary
+from understudy.evaluate.metrics import limits
 from understudy.evaluate.predictions import Predictions
 from understudy.lab.keys import read_mark, safe, step_folder
 from understudy.lab.saved import read_predictions
@@ -61,11 +62,13 @@ def gather(comparison: Comparison, plan: Plan, runs: Sequence[ArmRun], folder: P
             **_costs(by_arm[arm.name], costs, results),
             "latency_ms": times.get(arm.name),
             "metrics": {
-                test: {metric: summary(score, seed=recipe.seed) | {"values": score.values.tolist()} for metric, score in
-                       found[arm.name].items()}
+                test: {
+                    metric: summary(score, seed=recipe.seed, limits=limits(metric)) | {"values": score.values.tolist()}
+                    for metric, score in found[arm.name].items()
+                }
                 for test, found in tested.items() if arm.name in found
             },
-            "curve": curve(by_arm[arm.name][0], costs[0], data.task.select) if costs else [],
+            "curve": curve(by_arm[arm.name][0], costs[0], data.task.select) if costs and data.task.kind != "text" else [],
         }  # fmt: skip
     first = results[done[0].name]
     made: dict[str, Any] = {

@@ -14,9 +14,10 @@ from understudy.auto import choose
 from understudy.base.errors import RecipeError
 from understudy.check import Seen
 from understudy.compare.sizes import flops_of, nearest_sparsity, pruned_parameters
+from understudy.objective.ptp import WHY_NOT
 from understudy.recipe.comparison import CompareSettings, changed
 from understudy.recipe.methods.staged import GRID
-from understudy.recipe.settings import Recipe
+from understudy.recipe.settings import PeaKD, Recipe
 
 ROOM = 1.01
 """A searched student may exceed the base student by 1 %: heads differ a little between networks."""
@@ -44,9 +45,17 @@ def changes_of(name: str, base: Base) -> dict[str, Any]:
     return MAKERS[name](own, base) if name in MAKERS else {"method": own}
 
 
+def left_out(recipe: Recipe, seen: Seen) -> list[str]:
+    """What the method does without on this task, and why, in sentences."""
+    kind = seen.data.task.kind if seen.data else ""
+    if isinstance(recipe.method, PeaKD) and recipe.method.ptp is None and kind in WHY_NOT:
+        return [f"Without PTP, which is for classes: {WHY_NOT[kind]}."]
+    return []
+
+
 def _peakd(own: dict[str, Any], base: Base) -> dict[str, Any]:
     kind = base.seen.data.task.kind if base.seen.data else "classification"
-    off = {} if "ptp" in own or kind == "classification" else {"ptp": "off"}  # its four classes are classes of answers
+    off = {"ptp": "off"} if kind in WHY_NOT and "ptp" not in own else {}
     return {"method": {**own, **off}}
 
 

@@ -95,9 +95,14 @@ def scores(
     return {arm: {metric: of(arm, metric) for metric in task.metrics} for arm in predictions}
 
 
-def summary(score: Score, *, seed: int = 0) -> dict[str, Any]:
-    """{"n", "mean", "deviation", "low", "high"}: over seeds, with the interval over rows and seeds."""
-    return over_seeds(score.values.tolist()) | ends(score.draws(seed, "one"))
+def summary(score: Score, *, seed: int = 0, limits: tuple[float, float] = (-np.inf, np.inf)) -> dict[str, Any]:
+    """{"n", "mean", "deviation", "low", "high"}: over seeds, with the interval over rows and seeds.
+
+    Args:
+        limits: the least and the greatest value there is; t with few seeds knows of none, and where the interval ends
+            beyond them it loses only what cannot be.
+    """
+    return over_seeds(score.values.tolist()) | ends(score.draws(seed, "one").clip(*limits))
 
 
 def compared(by_arm: Mapping[str, Score], metric: str, *, seed: int = 0) -> list[dict[str, Any]]:

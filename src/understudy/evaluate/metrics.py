@@ -20,7 +20,7 @@ from understudy.base.suggest import did_you_mean
 from understudy.data.types import LOWER_IS_BETTER, Task
 from understudy.evaluate.predictions import Predictions, check, entities, predicted, tag_names
 
-__all__ = ["DISPLAY", "LOWER_IS_BETTER", "Predictions", "Statistic", "compute", "positive_label", "statistics"]
+__all__ = ["DISPLAY", "LOWER_IS_BETTER", "Predictions", "Statistic", "compute", "limits", "positive_label", "statistics"]
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 """(R, N) weights -> (R,) values of one metric."""
@@ -31,6 +31,17 @@ DISPLAY = {
     "spearman": "Spearman correlation", "mse": "mean squared error", "mae": "mean absolute error", "loss": "loss",
     "perplexity": "perplexity",
 }  # fmt: skip
+
+
+def limits(metric: str) -> tuple[float, float]:
+    """The least and the greatest value that a metric has.
+
+    >>> limits("f1"), limits("pearson"), limits("mae")
+    ((0.0, 1.0), (-1.0, 1.0), (0.0, inf))
+    """
+    if metric in ("mcc", "pearson", "spearman"):
+        return -1.0, 1.0
+    return (float(metric == "perplexity"), float("inf")) if metric in LOWER_IS_BETTER else (0.0, 1.0)
 
 
 def compute(task: Task, predictions: Predictions) -> dict[str, float]:

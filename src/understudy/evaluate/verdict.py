@@ -115,12 +115,17 @@ def plain(value: float, metric: str, *, sign: bool = False) -> str:
     >>> plain(0.0123, "f1"), plain(-0.0123, "f1"), plain(0.0123, "f1", sign=True), plain(0.5, "mse")
     ('1.2', '−1.2', '+1.2', '0.500')
     """
-    text = f"{value * 100:.1f}" if metric in _POINTS else score(value)
+    text = f"{in_points(value, metric):.1f}" if metric in _POINTS else score(value)
     if float(text.replace("−", "-")) == 0:
         text = text.lstrip("-−")
     elif sign and value > 0:
         text = "+" + text
     return text.replace("-", "−")
+
+
+def in_points(value: float, metric: str) -> float:
+    """The number that `plain` writes: hundredths of a share or correlation, anything else as it is."""
+    return value * 100 if metric in _POINTS else value
 
 
 def amount(value: float, metric: str, *, sign: bool = False) -> str:

@@ -86,7 +86,7 @@ def check(cfg: MiniDisc, student: StudentSettings, metric: str) -> float | None:
     if metric in LOWER_IS_BETTER:
         raise RecipeError(
             f"method.selector: tradeoff adds the selecting metric to the sparsity, and '{metric}' is better when it is lower; "
-            "set task.select to a score, or method.selector to capacity-gap."
+            "set method.selector to capacity-gap or, where the task has one, task.select to a score."
         )
     outside = [] if cfg.candidates == "auto" or cfg.parity else [s for s in cfg.candidates if s >= target]
     if outside:

@@ -29,20 +29,21 @@ PUBLISHED = {
 }
 """(t1, t2) of the released code, set by hand for a fine-tuned BERT-base."""
 
-_KINDS = {
+WHY_NOT = {
     "regression": "a number is neither right nor wrong, and a regression head has no confidence",
     "tokens": "nearly all words are tagged O, rightly and with a confidence of nearly 1, so that four classes of words would "
     "tell rounding errors apart",
     "text": "plain text has no labels to be right about",
 }
+"""The kinds of tasks in which the classes mean nothing."""
 
 
 def refuse(kind: str) -> None:
     """Raise RecipeError, with the reason, for kinds of tasks in which the classes mean nothing."""
-    if kind in _KINDS:
+    if kind in WHY_NOT:
         raise RecipeError(
             f"method.ptp: pre-training with the teacher's predictions is for classes, and this task is of kind {kind}: "
-            f"{_KINDS[kind]}. Set method.ptp: off; the other parts of the method work."
+            f"{WHY_NOT[kind]}. Set method.ptp: off; the other parts of the method work."
         )
 
 

@@ -105,8 +105,8 @@ class TaskSettings(Settings):
         "what is reported, else a fraction of train); never the reported rows",
     )
     split_seed: Count | None = Field(
-        default=None, description="the seed of hold-outs and subsets; null = the recipe's. Give it one value to compare several "
-        "seeds on the same rows"
+        default=None, description="the seed of hold-outs, subsets and masks; null = the recipe's. Give it one value to compare "
+        "several seeds on the same rows"
     )  # fmt: skip
     select: Text | None = Field(
         default=None, description="the metric that chooses the best checkpoint; else the task's own"

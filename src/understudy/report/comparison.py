@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from understudy.evaluate.metrics import DISPLAY, LOWER_IS_BETTER
-from understudy.evaluate.verdict import percent, plain, score
+from understudy.evaluate.verdict import in_points, percent, plain, score
 from understudy.report import charts, faceoff
 from understudy.report.page import fill, resource
 from understudy.report.words import duration, megabytes, milliseconds, short
@@ -138,7 +138,7 @@ def _plots(made: Mapping[str, Any], classes: Mapping[str, str], names: Sequence[
 
 
 def _forest(made: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """Every arm's difference to the baseline with its interval; None where there is no baseline or no score of 0 to 1."""
+    """Every arm's difference to the baseline with its interval; None where there is no other arm or no interval."""
     metric, rows = made["headline"]["metric"], []
     for name in names:
         row = faceoff.pair(made, name, made["baseline"])
@@ -147,7 +147,8 @@ def _forest(made: Mapping[str, Any], names: Sequence[str]) -> Any:
         shown = plain(row["difference"], metric, sign=True)
         interval = f"95 % interval {plain(row['low'], metric)} to {plain(row['high'], metric)}"
         rows.append({
-            "name": name, **{key: row[other] * 100 for key, other in (("value", "difference"), ("low", "low"), ("high", "high"))},
+            "name": name, "value": in_points(row["difference"], metric),
+            **{key: in_points(row[key], metric) for key in ("low", "high")},
             "kind": row["verdict"], "shown": shown,
             "tip": f"{name}: {shown}, {interval}; {row['verdict']}",
         })  # fmt: skip

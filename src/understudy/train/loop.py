@@ -147,7 +147,8 @@ class _Loop:
                 state.step += 1
                 bar.advance()
                 if loss is not None:
-                    bar.note(f"loss {loss:.4g}" + (f", {self.task.select} {state.best_value:.4f}" if state.best_value else ""))
+                    best = "" if state.best_value is None else f", {self.task.select} {state.best_value:.4f}"
+                    bar.note(f"loss {loss:.4g}{best}")
                 if self._time_to_evaluate(position):
                     self.selection.evaluate(state, epoch)
                 state.seconds = time.monotonic() - began

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import comparisons
@@ -59,6 +60,16 @@ def test_the_page_shows_every_arm_and_loads_nothing(made):
     assert len(charts) == 6 and all(chart.get("aria-label") for chart in charts)
     links = {attributes["href"] for tag, attributes in page.elements if tag == "a"}
     assert {link[1:] for link in links} <= {attributes.get("id") for _, attributes in page.elements}
+
+
+@pytest.mark.parametrize(("metric", "scale"), [("f1", 100), ("mse", 1)])
+def test_differences_are_drawn_in_the_numbers_that_stand_beside_them(metric, scale):
+    """Points for what is a share, else the metric's own unit: the axis goes a little further than the largest difference."""
+    made = comparisons.comparison(metric=metric, scores={"finetune": 0.80, "automm": 0.86})
+    html = render_comparison(made)
+    (drawing,) = re.findall(r">Against finetune<.*?(<svg.*?</svg>)", html, re.DOTALL)
+    ticks = [float(text.replace("−", "-")) for text in re.findall(r'text-anchor="middle" class="axis">([^<]*)<', drawing)]
+    assert 0.02 * scale < max(ticks) < 0.09 * scale
 
 
 @pytest.mark.parametrize("poison", HOSTILE, ids=range(len(HOSTILE)))

@@ -52,6 +52,8 @@ def test_without_noise_of_rows_the_interval_is_that_of_student():
     low, high = stats.t.interval(0.95, 2, loc=values.mean(), scale=stats.sem(values))
     assert (found["low"], found["high"]) == pytest.approx((low, high), abs=0.003)
     assert (found["n"], found["mean"]) == (3, pytest.approx(values.mean()))
+    cut = summary(score, limits=(0.0, 0.82))
+    assert cut == {**found, "high": 0.82}  # what cannot be is left out, nothing else
 
 
 def test_the_same_answers_are_a_tie_and_seeds_are_paired():
