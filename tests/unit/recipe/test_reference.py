@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from understudy.base.errors import RecipeError
 from understudy.data.tasks import TASK_NAMES as DATA_TASKS
 from understudy.recipe import settings as recipe_settings
+from understudy.recipe.comparison import is_comparison, load_comparison
 from understudy.recipe.load import load_recipe, recipe_from
 from understudy.recipe.methods import METHODS
 from understudy.recipe.reference import methods_table, reference, template
@@ -77,4 +78,4 @@ def test_recipe_and_data_know_the_same_tasks():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_of_the_repository_is_valid(path):
-    assert load_recipe(path)
+    assert load_comparison(path) if is_comparison(path) else load_recipe(path)
