@@ -57,7 +57,19 @@ def _group(task: str, regime: str, adapter: str, runs: list[dict[str, Any]]) -> 
             low, high = _gain(chosen)[1:]
             said = "helps" if low > 0 else "does harm" if high < 0 else "cannot be told from a fresh adapter"
             verdicts[said].append(f"`{way}`")
-    return [*lines, "", " ".join(f"In the end {said}: {', '.join(ways)}." for said, ways in verdicts.items() if ways)]
+    said = [f"In the end {said}: {', '.join(ways)}." for said, ways in verdicts.items() if ways]
+    return [*lines, "", " ".join([*said, *_against_chance(runs)])]
+
+
+def _against_chance(runs: list[dict[str, Any]]) -> list[str]:
+    """What finding the dimensions by correlation adds to choosing them at random, seed by seed; empty without both."""
+    lsa, random = ({r["seed"]: 100 * _end(r, "student")["value"] for r in runs if r["way"] == way} for way in ("lsa", "random"))
+    gaps = [lsa[seed] - random[seed] for seed in sorted(lsa.keys() & random.keys())]
+    if not gaps:
+        return []
+    found = over_seeds(gaps)
+    interval = "one seed" if found["low"] is None else f"{found['low']:+.1f} to {found['high']:+.1f} over {len(gaps)} seeds"
+    return [f"Correlation (`lsa`) against chance (`random`): {found['mean']:+.1f} points ({interval})."]
 
 
 def _row(way: str, runs: list[dict[str, Any]]) -> str:
