@@ -164,10 +164,9 @@ def _text(found: dict[str, Any]) -> list[str]:
     lines = [
         "## A student for any text",
         "",
-        (f"A search of {len(students['found']['search']['rows'])} candidates by `{students['found']['engine']}`, of at most a third "
-        "of the teacher's operations, then full KD; "
-        "and as many of the teacher's own layers as are as fast, through the same full KD. Both fine-tuned on each task: "
-        "dev score in points, mean ± deviation over seeds."),
+        (f"A search of {len(students['found']['search']['rows'])} candidates by `{students['found']['engine']}`, of at most a "
+        "third of the teacher's operations, then full KD; and as many of the teacher's own layers as are as fast, through the "
+        "same full KD. Both fine-tuned on each task: dev score in points, mean ± deviation over seeds."),
         "",
         *circumstances(students["found"]),
         "",
