@@ -346,6 +346,7 @@ def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Size
         return
     import torch
 
+    from understudy.models.anatomy import sides
     from understudy.objective.automm import automm_objective, impossible_terms
 
     outputs = max(1, len(data.task.labels))
@@ -353,7 +354,7 @@ def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Size
         recipe.method,
         task_kind=data.task.kind,
         num_labels=outputs,
-        **_sides(teacher, student),
+        **sides(student.net, teacher.net),
         teacher_head=(torch.zeros(outputs, teacher.width), torch.zeros(outputs)),
         seed=recipe.seed,
         same_tokens=recipe.student.model is None,
@@ -363,44 +364,26 @@ def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Size
     )
 
 
-def _sides(teacher: Sizes, student: Sizes) -> dict[str, Any]:
-    """Widths and depths, as every method's objective asks for them."""
-    return {
-        "student_width": student.width,
-        "teacher_width": teacher.width,
-        "student_layers": student.layers,
-        "teacher_layers": teacher.layers,
-    }
-
-
 def _peakd(method: PeaKD, recipe: Recipe, data: TaskData, teacher: Sizes, student: Sizes) -> None:
     from understudy.methods.peakd import require
+    from understudy.models.anatomy import sides
     from understudy.objective.peakd import peakd_objective
 
     require(method, recipe, data.task)
-    peakd_objective(
-        method,
-        task_kind=data.task.kind,
-        **_sides(teacher, student),
-        seed=recipe.seed,
-    )
+    peakd_objective(method, task_kind=data.task.kind, **sides(student.net, teacher.net), seed=recipe.seed)
 
 
 def _staged(method: MiniDisc | MaxiDisc, recipe: Recipe, data: TaskData, teacher: Sizes, student: Sizes) -> None:
     from understudy.lab.stages import target_of
     from understudy.methods import maxidisc, minidisc
+    from understudy.models.anatomy import sides
     from understudy.objective.minidisc import minidisc_objective
 
     if isinstance(method, MiniDisc):
         minidisc.check(method, recipe.student, data.task.select)
     else:
         maxidisc.ways(method, target_of(recipe.student), teacher.layers)
-    minidisc_objective(
-        method,
-        task_kind=data.task.kind,
-        **_sides(teacher, student),
-        seed=recipe.seed,
-    )
+    minidisc_objective(method, task_kind=data.task.kind, **sides(student.net, teacher.net), seed=recipe.seed)
 
 
 def _room(recipe: Recipe, found: _Findings, out: Path | None, teacher: Sizes | None, student: Sizes | None) -> None:
