@@ -25,7 +25,6 @@ from understudy.lab.encodings import Encodings, same_task, scale_of
 from understudy.lab.fits import Job, fit_key, prepared, score_bare
 from understudy.lab.keys import VERSIONS, safe
 from understudy.lab.models import Source
-from understudy.lab.pruning import allocation
 from understudy.lab.replay import Replay
 from understudy.lab.saved import (
     read_arrays,
@@ -42,7 +41,6 @@ from understudy.models.model import Model, digest
 from understudy.models.needs import Needs
 from understudy.objective import Objective
 from understudy.recipe.settings import Recipe, TrainSettings
-from understudy.students.allocation import Allocation
 from understudy.train.devices import accelerator, any_process
 from understudy.train.guard import StopSignals
 from understudy.train.loop import fit
@@ -136,10 +134,6 @@ class Lab:
     def student(self) -> Model:
         """The student before training: a checkpoint, some of the teacher's layers, or a fresh architecture."""
         return models.student(self)
-
-    def allocation(self, sparsity: float) -> Allocation:
-        """What stays of the teacher at a sparsity, cut as `student.prune` says. The larger contains the smaller."""
-        return self.once(("allocation", sparsity), lambda: allocation(self, self.teacher().model, sparsity))
 
     # -- durable steps -------------------------------------------------------------------------------------------------
 
