@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
-import json as json_module
+import json
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,13 @@ METHODS: dict[str, Callable[[Any, Lab], Model]] = {
     "finetune": finetune.distil,
     "kdnas": kdnas.distil,
     "maxidisc": maxidisc.distil,
-    "minidisc": minidisc.distil, "mkd": mkd.distil,
+    "minidisc": minidisc.distil,
+    "mkd": mkd.distil,
     "peakd": peakd.distil,
 }
 
 
-def train(recipe: Recipe, folder: Path | str, *, json: bool = False) -> dict[str, Any]:
+def train(recipe: Recipe, folder: Path | str) -> dict[str, Any]:
     """Start the run in `folder`, or continue it if this run is there already. Returns the content of result.json.
 
     Raises:
@@ -70,7 +72,7 @@ def train(recipe: Recipe, folder: Path | str, *, json: bool = False) -> dict[str
     if not main:  # one voice for all processes
         progress.quiet = True
         warnings.simplefilter("ignore")
-    with StopSignals() as stop, lock(folder) if main else _nothing():
+    with StopSignals() as stop, lock(folder) if main else nullcontext():
         recipe = auto.settled(recipe, folder)
         _claim(recipe, folder)
         trackers = start_trackers(recipe.track, "understudy", str(folder / "tracking")) if main else []
@@ -253,7 +255,7 @@ def _history(folder: Path) -> dict[str, list[dict[str, Any]]]:
         metrics = step_folder(folder, mark.parent.name) / "metrics.jsonl"
         if metrics.exists():
             lines = metrics.read_text(encoding="utf-8").splitlines()
-            history[mark.parent.name] = [json_module.loads(line) for line in lines]
+            history[mark.parent.name] = [json.loads(line) for line in lines]
     return history
 
 
@@ -342,11 +344,3 @@ def _replay(folder: Path, steps: int) -> int:
         replay = lab.replaying("student", step_folder(folder, "student"), steps)
         METHODS[recipe.method.name](recipe.method, lab)
         return replay.repeated
-
-
-class _nothing:
-    """A context that does nothing."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *details: object) -> None: ...

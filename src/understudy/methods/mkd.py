@@ -119,8 +119,6 @@ def _objective(cfg: MKD, lab: Lab, teacher: Source, student: Model) -> tuple[Obj
     return objective, teacher
 
 
-
-
 def fits(cfg: MKD, teacher_layers: int, student_layers: int, teacher_width: int, student_width: int) -> None:
     """Raise RecipeError where no plan can be made for models of these sizes, before anything is trained."""
     layer_sources(cfg.layer_map, teacher_layers, student_layers)
