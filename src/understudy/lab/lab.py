@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from understudy.base.lock import lock
+from understudy.base.lock import DAY, lock
 from understudy.cache import Teacher, content_digest
 from understudy.data.encode import Encoded
 from understudy.data.tasks import load_task
@@ -35,7 +35,7 @@ from understudy.lab.saved import (
     write_projections,
 )
 from understudy.lab.steps import finish, finish_fit, is_finished, load_fit, open_step, read_done
-from understudy.lab.teaching import DAY, signals_of
+from understudy.lab.teaching import signals_of
 from understudy.lab.together import best_models
 from understudy.models.model import Model, digest
 from understudy.models.needs import Needs
