@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -45,6 +44,7 @@ from understudy.report.page import ReportInput, render
 from understudy.report.structure import facts
 from understudy.train.devices import accelerator, set_determinism, start_trackers
 from understudy.train.guard import StopSignals
+from understudy.train.record import recorded
 
 METHODS: dict[str, Callable[[Any, Lab], Model]] = {
     "automm": automm.distil,
@@ -252,10 +252,8 @@ def _history(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """step -> rows of its metrics.jsonl, in the order the steps were opened."""
     history = {}
     for mark in sorted(folder.glob("steps/*/step.json")):
-        metrics = step_folder(folder, mark.parent.name) / "metrics.jsonl"
-        if metrics.exists():
-            lines = metrics.read_text(encoding="utf-8").splitlines()
-            history[mark.parent.name] = [json.loads(line) for line in lines]
+        if rows := recorded(step_folder(folder, mark.parent.name)):
+            history[mark.parent.name] = rows
     return history
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from understudy.methods.maxidisc import step_name
 from understudy.recipe.methods import KDNAS
 from understudy.recipe.methods.staged import Stage as Way
 from understudy.recipe.settings import MaxiDisc
+from understudy.train.record import recorded
 
 
 def spent(run: ArmRun, result: dict[str, Any], *, rows: int, kind: str) -> dict[str, Any]:
@@ -86,11 +86,8 @@ def curve(run: ArmRun, cost: dict[str, Any], metric: str) -> list[list[float]]:
     if not step.exists():
         return []
     read_mark(step)
-    folder = step_folder(run.folder, name)
-    if not (folder / "metrics.jsonl").exists():
-        return []
     own = next((line for line in cost["stages"] if line["stage"] == name), cost["stages"][-1])
     before = cost["amount"] - own["amount"]
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = recorded(step_folder(run.folder, name))
     scored = [row for row in rows if isinstance(row.get("select"), dict) and metric in row["select"]]
     return [[before + own["amount"] * row["step"] / max(1, own["steps"]), row["select"][metric]] for row in scored]

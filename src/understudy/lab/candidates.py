@@ -6,13 +6,13 @@ named by its number in the space; what is not among the best is deleted once its
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -40,6 +40,7 @@ from understudy.search.warm_start import start_from_teacher
 from understudy.students.fresh import fresh
 from understudy.train.guard import StopSignals
 from understudy.train.learner import held_out_loss
+from understudy.train.record import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -324,11 +325,10 @@ def learning(cfg: KDNAS) -> dict[str, Any]:
     return cfg.model_dump(mode="json", include=set(names))
 
 
-def _training_loss(folder: Any, *, last: bool) -> float:
+def _training_loss(folder: Path, *, last: bool) -> float:
     """The mean training loss of the last epoch, or of all."""
-    lines: list[Mapping[str, Any]] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    steps = [line for line in lines if "loss" in line]
-    wanted = [line["loss"] for line in steps if not last or line["epoch"] == steps[-1]["epoch"]]
+    steps = [row for row in recorded(folder) if "loss" in row]
+    wanted = [row["loss"] for row in steps if not last or row["epoch"] == steps[-1]["epoch"]]
     if not wanted:
         raise RecipeError("method.mini_kd.score: the training loss was not recorded; use held_out.")
     return sum(wanted) / len(wanted)
