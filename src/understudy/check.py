@@ -206,8 +206,7 @@ def _adapters(recipe: Recipe, found: _Findings, teacher: Sizes | None, student: 
     finetune = recipe.teacher.finetune if recipe.teacher else None
     with found.catching("adapter"):
         for sizes, settings in ((teacher, finetune), (student, recipe.train)):
-            only = settings and (settings.only if settings.only != "auto" else getattr(recipe.method, "trains", "all"))
-            if sizes and settings and settings.adapter and only == "adapter":
+            if sizes and settings and settings.adapter and settings.trains(recipe.method) == "adapter":
                 places(sizes.net, settings.adapter)
     given = getattr(recipe.method, "adapter", None)
     for key, sizes, folder in (("method.adapter", teacher, given), ("student.adapter", student, recipe.student.adapter)):
