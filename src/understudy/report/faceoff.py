@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from understudy.evaluate.metrics import DISPLAY, LOWER_IS_BETTER
 from understudy.evaluate.verdict import plain, score
+from understudy.report.charts import axes
 from understudy.report.svg import WIDTH, Scale, dot, line, path, picture, rect, shorten, text
 from understudy.report.words import megabytes, milliseconds, short
 
@@ -49,10 +50,7 @@ def front(
     room = (max(ys) - min(ys)) * 0.08 or 0.05
     x = Scale(0, max(point["x"] for point in points) * 1.15, 44, WIDTH - 8)
     y = Scale(min(ys) - room, max(ys) + room, height - bottom, top)
-    marks: list[Markup] = [text((x.start + x.end) / 2, height - 6, x_name, anchor="middle", class_="axis title")]
-    for value, shown in y.ticks(4):
-        marks += [line(x.start, y(value), x.end, y(value), "rule"), text(x.start - 6, y(value), shown, anchor="end")]
-    marks += [text(x(value), height - bottom + 11, shown, anchor="middle") for value, shown in x.ticks(4)]
+    marks = axes(x, y, height - bottom, x_name=x_name, height=height)
     marks.append(text(0, 6, f"{DISPLAY.get(metric, metric)} · {shorten(test, 24)}"))
     edge = sorted((point for point in points if point["name"] in made["fronts"][cost]), key=lambda point: point["x"])
     if len(edge) > 1:

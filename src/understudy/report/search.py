@@ -44,10 +44,7 @@ def pareto(rows: Sequence[Mapping[str, Any]], front: Sequence[int]) -> Markup:
     margin = (max(ys) - min(ys)) * 0.1 or 0.05
     x = Scale(0, max(xs) * 1.1, 44, WIDTH - 10)
     y = Scale(min(ys) - margin, max(ys) + margin, height - bottom, top)
-    marks: list[Markup] = [text((x.start + x.end) / 2, height - 6, "milliseconds", anchor="middle", class_="axis title")]
-    for value, shown in y.ticks(4):
-        marks += [line(x.start, y(value), x.end, y(value), "rule"), text(x.start - 6, y(value), shown, anchor="end")]
-    marks += [text(x(value), height - bottom + 11, shown, anchor="middle") for value, shown in x.ticks(4)]
+    marks = charts.axes(x, y, height - bottom, x_name="milliseconds", height=height)
     largest = max(row["parameters"] for row in rows)
     edge = sorted((row for row in rows if row["point"] in front), key=lambda row: row["latency_ms"])
     if len(edge) > 1:
