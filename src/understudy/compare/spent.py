@@ -15,6 +15,7 @@ from understudy.methods.maxidisc import step_name
 from understudy.recipe.methods import KDNAS
 from understudy.recipe.methods.staged import Stage as Way
 from understudy.recipe.settings import MaxiDisc
+from understudy.search.pareto import trained
 from understudy.train.record import recorded
 
 
@@ -58,9 +59,8 @@ def _search(run: ArmRun, stage: Stage, rows: int) -> tuple[int, float]:
     found = read_done(run.folder / "steps" / "search")["value"]
     method = run.recipe.method
     assert isinstance(method, KDNAS)
-    trained = sum(row["state"] == "complete" and not row.get("over_budget") for row in found["rows"])
     each = math.ceil(math.ceil(rows * method.mini_kd.proxy) / method.mini_kd.batch_size) * method.mini_kd.epochs
-    return trained * each, found["seconds"]
+    return len(trained(found["rows"])) * each, found["seconds"]
 
 
 def last_step(run: ArmRun) -> str:

@@ -34,6 +34,7 @@ from understudy.objective.kdnas import kdnas_objective, last_layers, uniform_lay
 from understudy.recipe.methods.kdnas import KDNAS
 from understudy.recipe.settings import TrainSettings
 from understudy.search.costs import Costs
+from understudy.search.pareto import ranked
 from understudy.search.reward import FLOOR, over_budget, reward
 from understudy.search.space import Architecture, Space, as_config, build_space
 from understudy.search.warm_start import start_from_teacher
@@ -308,12 +309,6 @@ def rungs(epochs: int, halving: int | None) -> list[int]:
         found.append(at)
         at *= halving
     return [*found, epochs]
-
-
-def ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The trained candidates, the best first."""
-    complete = [row for row in rows if row["state"] == "complete" and not row.get("over_budget")]
-    return sorted(complete, key=lambda row: (-row["value"], row["trial"]))
 
 
 def learning(cfg: KDNAS) -> dict[str, Any]:
