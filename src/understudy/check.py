@@ -290,14 +290,11 @@ def _made_from(config: dict[str, Any], teacher: Sizes, recipe: Recipe) -> Sizes:
 
 def _cut(net: Any, recipe: Recipe) -> str:
     """Cut a network as the recipe's student will be, except that all units matter alike, and say how much stays."""
-    import numpy as np
-
     from understudy.lab.pruning import counted, describe, rule
     from understudy.models.structure import cut, num_units
     from understudy.students.allocation import Scores
 
-    heads, neurons = (tuple(np.ones(number) for number in each) for each in num_units(net))
-    kept = counted(recipe, net, rule(recipe, Scores(heads, neurons)), recipe.student.sparsity)
+    kept = counted(recipe, net, rule(recipe, Scores.alike(*num_units(net))), recipe.student.sparsity)
     if kept is None:
         return "heads and neurons are cut until the budget is met; how many that takes is measured during the run."
     said = describe(net, kept)

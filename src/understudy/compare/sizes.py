@@ -51,7 +51,6 @@ def nearest_sparsity(parameters: int, sizes_at: Callable[[float], int]) -> float
 
 def pruned_parameters(recipe: Recipe, config: Any) -> Callable[[float], int]:
     """Sparsity -> parameters of the recipe's teacher cut to it, all heads and neurons counting alike."""
-    import numpy as np
     import torch
     from transformers import AutoModel
 
@@ -62,9 +61,7 @@ def pruned_parameters(recipe: Recipe, config: Any) -> Callable[[float], int]:
     def parameters(sparsity: float) -> int:
         with torch.device("meta"):
             net = AutoModel.from_config(copy.deepcopy(config))  # cutting changes it
-        units = num_units(net)
-        heads, neurons = (tuple(np.ones(number) for number in each) for each in units)
-        kept = allocate(Scores(heads, neurons), sparsity, multiple=recipe.student.prune.multiple)
+        kept = allocate(Scores.alike(*num_units(net)), sparsity, multiple=recipe.student.prune.multiple)
         cut(net, heads=kept.heads, neurons=kept.neurons)
         return num_parameters(net)
 

@@ -32,6 +32,11 @@ class Scores:
                     "overflows on these rows. Check the weights of the teacher, or choose another one."
                 )
 
+    @classmethod
+    def alike(cls, num_heads: Sequence[int], num_neurons: Sequence[int]) -> Scores:
+        """All heads and all neurons matter the same: what is left of a network whose importance is not known yet."""
+        return cls(tuple(map(np.ones, num_heads)), tuple(map(np.ones, num_neurons)))
+
     def normalised(self, epsilon: float = 1e-17) -> Scores:
         """Every layer divided by its Euclidean norm, so that layers with large gradients do not take everything."""
 
