@@ -171,15 +171,9 @@ def _latencies(data: TaskData, runs: Mapping[str, ArmRun], folder: Path) -> dict
     if kept.exists() and (before := disk.read_json(kept))["about"] == about:
         return before["latency_ms"]
     say(f"Measuring {len(places)} models, in turns.")
-    calls = {}
     device = accelerator().device
-    for name, place in places.items():
-        net = load_model(str(place), task=data.task, key=name).net.to(device)
-        calls[name] = measure.forward_pass(net, batch_size=settings.batch_size, length=settings.length)
-    found = measure.latency(
-        calls, batch_size=settings.batch_size, length=settings.length, repeats=settings.repeats, threads=settings.threads,
-        device=str(device),
-    )  # fmt: skip
+    nets = {name: load_model(str(place), task=data.task, key=name).net.to(device) for name, place in places.items()}
+    found = measure.latency_of(nets, settings, device)
     disk.write_json(kept, {"about": about, "latency_ms": found})
     return found
 

@@ -238,16 +238,9 @@ class Candidates:
 
     def _latencies(self, one: Architecture) -> dict[str, dict[str, Any]]:
         """Teacher and student in turns, by the protocol of every report."""
-        settings, device = self.latency, self.lab.device
         nets = {"teacher": self.teacher.model.net, "student": fresh(self.source, self.sizes(one), seed=0).net}
-        calls = {
-            name: measure.forward_pass(net.to(device), batch_size=settings.batch_size, length=settings.length)
-            for name, net in nets.items()
-        }
-        return measure.latency(
-            calls, batch_size=settings.batch_size, length=settings.length, repeats=settings.repeats,
-            threads=settings.threads, device=str(device),
-        )  # fmt: skip
+        device = self.lab.device
+        return measure.latency_of({name: net.to(device) for name, net in nets.items()}, self.latency, device)
 
     def take_seconds(self, point: int) -> float:
         """How long a candidate's training took; it no longer counts as a step of the run then, but as part of the search."""

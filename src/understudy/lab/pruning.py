@@ -132,16 +132,7 @@ def _measured(lab: Lab, model: Model, at: Callable[[float], Allocation]) -> floa
     run = lab.recipe.evaluate.latency
 
     def milliseconds(allocation: Allocation) -> float:
-        call = measure.forward_pass(sparsify(model, allocation).net, batch_size=run.batch_size, length=run.length)
-        times = measure.latency(
-            {"student": call},
-            batch_size=run.batch_size,
-            length=run.length,
-            repeats=run.repeats,
-            threads=run.threads,
-            device=str(lab.device),
-        )
-        return times["student"]["median"]
+        return measure.latency_of({"student": sparsify(model, allocation).net}, run, lab.device)["student"]["median"]
 
     def operations(allocation: Allocation) -> float:
         return measure.flops(sparsify(model, allocation).net, batch_size=run.batch_size, length=run.length)
