@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from understudy.evaluate.metrics import DISPLAY, LOWER_IS_BETTER
+from understudy.data.types import sign_of
+from understudy.evaluate.metrics import DISPLAY
 from understudy.evaluate.verdict import plain, score
 from understudy.report.charts import axes
 from understudy.report.svg import WIDTH, Scale, dot, line, path, picture, rect, shorten, text
@@ -123,7 +124,7 @@ def heat(made: Mapping[str, Any], names: Sequence[str]) -> Markup | None:
         ]
         scored = {name: made["arms"][name]["metrics"] for name in names if test in made["arms"][name]["metrics"]}
         means = {name: one[test][metric]["mean"] for name, one in scored.items()}
-        sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+        sign = sign_of(metric)
         low, high = min(sign * value for value in means.values()), max(sign * value for value in means.values())
         for row, (name, value) in enumerate(means.items()):
             share = (sign * value - low) / (high - low) if high > low else 0.5
