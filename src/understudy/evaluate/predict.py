@@ -13,7 +13,7 @@ from understudy.cache import autocast
 from understudy.data.batches import evaluation_batches
 from understudy.data.encode import Encoded, collate
 from understudy.data.types import Example
-from understudy.evaluate.metrics import Predictions
+from understudy.evaluate.predictions import Predictions
 from understudy.models.model import Model
 from understudy.models.needs import Needs, Signals
 from understudy.models.signals import forward

@@ -16,8 +16,8 @@ from understudy.cache import Teacher, content_digest
 from understudy.data.encode import Encoded
 from understudy.data.tasks import load_task
 from understudy.data.types import Example, TaskData
-from understudy.evaluate.metrics import Predictions
 from understudy.evaluate.predict import predict
+from understudy.evaluate.predictions import Predictions
 from understudy.lab import models
 from understudy.lab.adapting import prepare
 from understudy.lab.bare import held_out_name, require_outputs

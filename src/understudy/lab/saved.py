@@ -9,8 +9,8 @@ import numpy as np
 
 from understudy.base import disk
 from understudy.data.types import Example
-from understudy.evaluate.metrics import Predictions
 from understudy.evaluate.predict import gold_labels, groups_of
+from understudy.evaluate.predictions import Predictions
 from understudy.objective import Objective
 
 PROJECTIONS = "projections.safetensors"
