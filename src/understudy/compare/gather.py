@@ -39,7 +39,7 @@ def gather(comparison: Comparison, plan: Plan, runs: Sequence[ArmRun], folder: P
         first = runs[0].outcome.get("reason", "")
         raise DataError(f"No arm of {folder} was trained to its end. {runs[0].name}: {first}")
     recipe = plan.arms[0].recipe
-    data = load_task(recipe.task, seed=recipe.seed if recipe.task.split_seed is None else recipe.task.split_seed)
+    data = load_task(recipe.task, seed=recipe.split_seed)
     results = {run.name: disk.read_json(run.folder / "result.json") for run in done}
     by_arm = {arm.name: [run for run in done if run.arm.name == arm.name] for arm in plan.arms}
     tested = _tested(data, by_arm, seed=recipe.seed)

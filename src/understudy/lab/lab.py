@@ -90,8 +90,7 @@ class Lab:
 
     @cached_property
     def data(self) -> TaskData:
-        split_seed = self.recipe.task.split_seed
-        return load_task(self.recipe.task, seed=self.recipe.seed if split_seed is None else split_seed)
+        return load_task(self.recipe.task, seed=self.recipe.split_seed)
 
     @cached_property
     def scale(self) -> tuple[float, float]:

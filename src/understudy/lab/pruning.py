@@ -83,8 +83,7 @@ def scores_of(lab: Lab, model: Model) -> Scores:
     if parity:
         rows = lab.data.select
     else:
-        seed = lab.recipe.seed if lab.recipe.task.split_seed is None else lab.recipe.task.split_seed
-        drawn = seeds.permutation(len(lab.data.train), seed, "importance")[: settings.importance_rows]
+        drawn = seeds.permutation(len(lab.data.train), lab.recipe.split_seed, "importance")[: settings.importance_rows]
         rows = lab.once("importance rows", lambda: [lab.data.train[i] for i in sorted(drawn)])
     encoded = lab.encoded(model, rows)[0]
     granularity = settings.granularity or ("batch" if parity else "example")

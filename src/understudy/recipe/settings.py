@@ -456,6 +456,11 @@ class Recipe(Settings):
             raise ValueError("`student.adapter` is for a model that is there already, not for one that is searched or pruned.")
 
     @property
+    def split_seed(self) -> int:
+        """The seed of hold-outs, subsets and masks: which rows a model may see."""
+        return self.seed if self.task.split_seed is None else self.task.split_seed
+
+    @property
     def share(self) -> str | tuple[tuple[int, bool], ...]:
         """How the student's layers are shared, `auto` replaced by what the method asks for: `none`, a kind, or a schedule."""
         wanted = self.student.share
