@@ -61,11 +61,6 @@ class Allocation:
         """(heads, neurons) of each layer: the prefix this is of the reordered network."""
         return [(len(heads), len(neurons)) for heads, neurons in zip(self.heads, self.neurons, strict=True)]
 
-    def contains(self, smaller: Allocation) -> bool:
-        """Whether another allocation is a prefix of this one in every layer."""
-        pairs = zip((*self.heads, *self.neurons), (*smaller.heads, *smaller.neurons), strict=True)
-        return all(mine[: len(other)] == other for mine, other in pairs)
-
 
 @dataclass(frozen=True)
 class LinearCost:
