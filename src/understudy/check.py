@@ -124,7 +124,7 @@ def _task(recipe: Recipe, found: _Findings) -> TaskData | None:
     on_hub = settings.path is None and settings.name != "custom" and not settings.name.startswith("demo/")
     with found.catching("task"):
         try:
-            data = load_task(settings, seed=recipe.seed)
+            data = load_task(settings, seed=recipe.split_seed)
         except UnderstudyError:
             if on_hub and not hub_reachable():
                 found.warn("task", f"{settings.name} is not reachable from here; it will be downloaded from the Hub.")

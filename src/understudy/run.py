@@ -271,7 +271,7 @@ def _student_of(path: Path) -> Path:
 
 def evaluate_folder(path: Path | str, recipe: Recipe) -> dict[str, Any]:
     """Scores of a saved model on the test sets of the recipe's task, with the rows they were measured on."""
-    data = load_task(recipe.task, seed=recipe.seed)
+    data = load_task(recipe.task, seed=recipe.split_seed)
     model = load_model(str(_student_of(Path(path))), task=data.task, key="DIR")
     if model.fresh_head:
         raise DataError(f"{path} has no trained head for {data.task.name}; train it first, or name another task.")
