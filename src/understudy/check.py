@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.base.errors import RecipeError, ResourceError, UnderstudyError
 from understudy.recipe.load import load_recipe, recipe_hash
-from understudy.recipe.methods import Auto
+from understudy.recipe.methods import KDNAS, Auto
 from understudy.recipe.settings import MKD, AutoMM, MaxiDisc, MiniDisc, PeaKD, Recipe, TeacherSettings
 
 if TYPE_CHECKING:
     from understudy.data.types import TaskData
     from understudy.models.source import Source
+    from understudy.search.costs import Costs
+    from understudy.search.space import Space
 
 _GB = 1e9
 
@@ -185,8 +187,8 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
             own = _source(wanted.model, "student", None, False, found)
             student = _sizes(own.config, recipe) if own else None
         elif wanted.searched:
-            if source is not None and not isinstance(recipe.method, Auto):
-                found.ok("student", f"the method finds it: {_space(source.config, recipe)}")
+            if teacher is not None and not isinstance(recipe.method, Auto):
+                found.ok("student", f"the method finds it: {space_of(recipe, teacher)[0].describe()}")
         elif source is not None and teacher is not None:
             student = _made_from(source.config, teacher, recipe)
         if student:
@@ -257,21 +259,14 @@ def _sizes(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
     return Sizes(row.num_layers(net), row.width(net), parameters, has_head(settings, "text"), cut, net)
 
 
-def _space(config: dict[str, Any], recipe: Recipe) -> str:
-    """What a search may find below this teacher; raises RecipeError where nothing is left."""
-    import torch
-    from transformers import AutoConfig, AutoModel
-
+def space_of(recipe: Recipe, teacher: Sizes) -> tuple[Space, Costs]:
+    """What a search may find below this teacher, and what that costs; raises RecipeError where nothing is left."""
     from understudy.models.model import Model
-    from understudy.recipe.methods import KDNAS
-    from understudy.search.costs import Costs
-    from understudy.search.space import build_space
+    from understudy.search.costs import space_below
 
     assert isinstance(recipe.method, KDNAS)
-    with torch.device("meta"):
-        net = AutoModel.from_config(AutoConfig.for_model(**config))
-    costs = Costs(Model(net, None, (), "text", "", None), length=recipe.evaluate.latency.length)
-    return build_space(config, recipe.method.space, parameters=costs.parameters, flops=costs.flops).describe()
+    bare = Model(teacher.net, None, (), "text", "", None)
+    return space_below(bare, recipe.method.space, length=recipe.evaluate.latency.length)
 
 
 def _made_from(config: dict[str, Any], teacher: Sizes, recipe: Recipe) -> Sizes:

@@ -33,10 +33,10 @@ from understudy.objective import Objective
 from understudy.objective.kdnas import kdnas_objective, last_layers, uniform_layers
 from understudy.recipe.methods.kdnas import KDNAS
 from understudy.recipe.settings import TrainSettings
-from understudy.search.costs import Costs
+from understudy.search.costs import space_below
 from understudy.search.pareto import ranked
 from understudy.search.reward import FLOOR, over_budget, reward
-from understudy.search.space import Architecture, Space, as_config, build_space
+from understudy.search.space import Architecture, as_config
 from understudy.search.warm_start import start_from_teacher
 from understudy.students.fresh import fresh
 from understudy.train.guard import StopSignals
@@ -61,9 +61,7 @@ class Candidates:
         self.kind = lab.data.task.kind
         self.teacher = lab.teacher()
         self.source = lab.pretrained().model
-        self.costs = Costs(self.source, length=self.latency.length)
-        config = self.source.net.config.to_dict()
-        self.space: Space = build_space(config, cfg.space, parameters=self.costs.parameters, flops=self.costs.flops)
+        self.space, self.costs = space_below(self.source, cfg.space, length=self.latency.length)
         self.depth = anatomy(self.source.net).num_layers(self.source.net)
 
     # -- what candidates are -------------------------------------------------------------------------------------------
