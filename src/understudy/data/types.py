@@ -6,8 +6,6 @@ import hashlib
 import json
 from dataclasses import asdict, astuple, dataclass, field
 
-KINDS = ("classification", "regression", "multilabel", "tokens", "text")
-
 LOWER_IS_BETTER = frozenset({"mse", "mae", "loss", "perplexity"})
 """Metrics of which less is better; of all others more."""
 
