@@ -334,7 +334,7 @@ def anatomy(net: Net) -> Anatomy:
     return anatomy_of(net.config.model_type)
 
 
-def sides(student: Net, teacher: Net) -> dict[str, int]:
+def sides(student: Net, teacher: Net) -> dict[str, Any]:
     """Widths and depths of the two models of a distillation, as every objective asks for them."""
     ours, theirs = anatomy(student), anatomy(teacher)
     return {
