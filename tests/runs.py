@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
+import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,3 +137,28 @@ def outcome(run: Path, home: Path) -> dict[str, str]:
         if (folder / "metrics.jsonl").exists():
             found[mark.parent.name] = hashlib.sha256((folder / "metrics.jsonl").read_bytes()).hexdigest()
     return found
+
+
+def killed(
+    train: Callable[..., Ended], come_to: Callable[[Path], Any], expected: Any, folder: Path, *,
+    seconds: tuple[float, float], kills: int, seed: int,
+) -> None:  # fmt: skip
+    """Kill a run by SIGKILL after random processor times, so many times; whenever it gets through, and at last when it is
+    left in peace, it must have come to what is expected.
+
+    Args:
+        come_to: `folder`, which holds `run` and `home`, -> what the run there came to.
+        seconds: the least and the most processor time before a kill.
+    """
+    draw = random.Random(seed)
+    while kills:
+        ended = train(kill_after_cpu=draw.uniform(*seconds))
+        assert ended.code in (0, -signal.SIGKILL), ended.err
+        kills -= ended.code != 0
+        if ended.code == 0:
+            assert come_to(folder) == expected
+            shutil.rmtree(folder / "run")
+            shutil.rmtree(folder / "home")
+    ended = train()
+    assert ended.code == 0, ended.err
+    assert come_to(folder) == expected

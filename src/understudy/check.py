@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.base.errors import RecipeError, ResourceError, UnderstudyError
 from understudy.recipe.load import load_recipe, recipe_hash
-from understudy.recipe.methods import Auto
+from understudy.recipe.methods import KDNAS, Auto
 from understudy.recipe.settings import MKD, AutoMM, MaxiDisc, MiniDisc, PeaKD, Recipe, TeacherSettings
 
 if TYPE_CHECKING:
     from understudy.data.types import TaskData
     from understudy.models.source import Source
+    from understudy.search.costs import Costs
+    from understudy.search.space import Space
 
 _GB = 1e9
 
@@ -124,7 +126,7 @@ def _task(recipe: Recipe, found: _Findings) -> TaskData | None:
     on_hub = settings.path is None and settings.name != "custom" and not settings.name.startswith("demo/")
     with found.catching("task"):
         try:
-            data = load_task(settings, seed=recipe.seed)
+            data = load_task(settings, seed=recipe.split_seed)
         except UnderstudyError:
             if on_hub and not hub_reachable():
                 found.warn("task", f"{settings.name} is not reachable from here; it will be downloaded from the Hub.")
@@ -185,8 +187,8 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
             own = _source(wanted.model, "student", None, False, found)
             student = _sizes(own.config, recipe) if own else None
         elif wanted.searched:
-            if source is not None and not isinstance(recipe.method, Auto):
-                found.ok("student", f"the method finds it: {_space(source.config, recipe)}")
+            if teacher is not None and not isinstance(recipe.method, Auto):
+                found.ok("student", f"the method finds it: {space_of(recipe, teacher)[0].describe()}")
         elif source is not None and teacher is not None:
             student = _made_from(source.config, teacher, recipe)
         if student:
@@ -206,8 +208,7 @@ def _adapters(recipe: Recipe, found: _Findings, teacher: Sizes | None, student: 
     finetune = recipe.teacher.finetune if recipe.teacher else None
     with found.catching("adapter"):
         for sizes, settings in ((teacher, finetune), (student, recipe.train)):
-            only = settings and (settings.only if settings.only != "auto" else getattr(recipe.method, "trains", "all"))
-            if sizes and settings and settings.adapter and only == "adapter":
+            if sizes and settings and settings.adapter and settings.trains(recipe.method) == "adapter":
                 places(sizes.net, settings.adapter)
     given = getattr(recipe.method, "adapter", None)
     for key, sizes, folder in (("method.adapter", teacher, given), ("student.adapter", student, recipe.student.adapter)):
@@ -258,21 +259,14 @@ def _sizes(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
     return Sizes(row.num_layers(net), row.width(net), parameters, has_head(settings, "text"), cut, net)
 
 
-def _space(config: dict[str, Any], recipe: Recipe) -> str:
-    """What a search may find below this teacher; raises RecipeError where nothing is left."""
-    import torch
-    from transformers import AutoConfig, AutoModel
-
+def space_of(recipe: Recipe, teacher: Sizes) -> tuple[Space, Costs]:
+    """What a search may find below this teacher, and what that costs; raises RecipeError where nothing is left."""
     from understudy.models.model import Model
-    from understudy.recipe.methods import KDNAS
-    from understudy.search.costs import Costs
-    from understudy.search.space import build_space
+    from understudy.search.costs import space_below
 
     assert isinstance(recipe.method, KDNAS)
-    with torch.device("meta"):
-        net = AutoModel.from_config(AutoConfig.for_model(**config))
-    costs = Costs(Model(net, None, (), "text", "", None), length=recipe.evaluate.latency.length)
-    return build_space(config, recipe.method.space, parameters=costs.parameters, flops=costs.flops).describe()
+    bare = Model(teacher.net, None, (), "text", "", None)
+    return space_below(bare, recipe.method.space, length=recipe.evaluate.latency.length)
 
 
 def _made_from(config: dict[str, Any], teacher: Sizes, recipe: Recipe) -> Sizes:
@@ -291,14 +285,11 @@ def _made_from(config: dict[str, Any], teacher: Sizes, recipe: Recipe) -> Sizes:
 
 def _cut(net: Any, recipe: Recipe) -> str:
     """Cut a network as the recipe's student will be, except that all units matter alike, and say how much stays."""
-    import numpy as np
-
     from understudy.lab.pruning import counted, describe, rule
     from understudy.models.structure import cut, num_units
     from understudy.students.allocation import Scores
 
-    heads, neurons = (tuple(np.ones(number) for number in each) for each in num_units(net))
-    kept = counted(recipe, net, rule(recipe, Scores(heads, neurons)), recipe.student.sparsity)
+    kept = counted(recipe, net, rule(recipe, Scores.alike(*num_units(net))), recipe.student.sparsity)
     if kept is None:
         return "heads and neurons are cut until the budget is met; how many that takes is measured during the run."
     said = describe(net, kept)
@@ -346,6 +337,7 @@ def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Size
         return
     import torch
 
+    from understudy.models.anatomy import sides
     from understudy.objective.automm import automm_objective, impossible_terms
 
     outputs = max(1, len(data.task.labels))
@@ -353,7 +345,7 @@ def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Size
         recipe.method,
         task_kind=data.task.kind,
         num_labels=outputs,
-        **_sides(teacher, student),
+        **sides(student.net, teacher.net),
         teacher_head=(torch.zeros(outputs, teacher.width), torch.zeros(outputs)),
         seed=recipe.seed,
         same_tokens=recipe.student.model is None,
@@ -363,44 +355,26 @@ def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Size
     )
 
 
-def _sides(teacher: Sizes, student: Sizes) -> dict[str, Any]:
-    """Widths and depths, as every method's objective asks for them."""
-    return {
-        "student_width": student.width,
-        "teacher_width": teacher.width,
-        "student_layers": student.layers,
-        "teacher_layers": teacher.layers,
-    }
-
-
 def _peakd(method: PeaKD, recipe: Recipe, data: TaskData, teacher: Sizes, student: Sizes) -> None:
     from understudy.methods.peakd import require
+    from understudy.models.anatomy import sides
     from understudy.objective.peakd import peakd_objective
 
     require(method, recipe, data.task)
-    peakd_objective(
-        method,
-        task_kind=data.task.kind,
-        **_sides(teacher, student),
-        seed=recipe.seed,
-    )
+    peakd_objective(method, task_kind=data.task.kind, **sides(student.net, teacher.net), seed=recipe.seed)
 
 
 def _staged(method: MiniDisc | MaxiDisc, recipe: Recipe, data: TaskData, teacher: Sizes, student: Sizes) -> None:
     from understudy.lab.stages import target_of
     from understudy.methods import maxidisc, minidisc
+    from understudy.models.anatomy import sides
     from understudy.objective.minidisc import minidisc_objective
 
     if isinstance(method, MiniDisc):
         minidisc.check(method, recipe.student, data.task.select)
     else:
         maxidisc.ways(method, target_of(recipe.student), teacher.layers)
-    minidisc_objective(
-        method,
-        task_kind=data.task.kind,
-        **_sides(teacher, student),
-        seed=recipe.seed,
-    )
+    minidisc_objective(method, task_kind=data.task.kind, **sides(student.net, teacher.net), seed=recipe.seed)
 
 
 def _room(recipe: Recipe, found: _Findings, out: Path | None, teacher: Sizes | None, student: Sizes | None) -> None:

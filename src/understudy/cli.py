@@ -142,7 +142,7 @@ def train(recipe: RecipePath, overrides: Overrides = None, out: Out = None, as_j
     with guard(folder):
         from understudy.run import train as train_run
 
-        finish(train_run(loaded, folder, json=as_json), folder, as_json)
+        finish(train_run(loaded, folder), folder, as_json)
 
 
 @app.command(context_settings=_PASS_ON)

@@ -8,9 +8,9 @@
 
 from __future__ import annotations
 
-import json as json_module
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,18 +44,20 @@ from understudy.report.page import ReportInput, render
 from understudy.report.structure import facts
 from understudy.train.devices import accelerator, set_determinism, start_trackers
 from understudy.train.guard import StopSignals
+from understudy.train.record import recorded
 
 METHODS: dict[str, Callable[[Any, Lab], Model]] = {
     "automm": automm.distil,
     "finetune": finetune.distil,
     "kdnas": kdnas.distil,
     "maxidisc": maxidisc.distil,
-    "minidisc": minidisc.distil, "mkd": mkd.distil,
+    "minidisc": minidisc.distil,
+    "mkd": mkd.distil,
     "peakd": peakd.distil,
 }
 
 
-def train(recipe: Recipe, folder: Path | str, *, json: bool = False) -> dict[str, Any]:
+def train(recipe: Recipe, folder: Path | str) -> dict[str, Any]:
     """Start the run in `folder`, or continue it if this run is there already. Returns the content of result.json.
 
     Raises:
@@ -70,7 +72,7 @@ def train(recipe: Recipe, folder: Path | str, *, json: bool = False) -> dict[str
     if not main:  # one voice for all processes
         progress.quiet = True
         warnings.simplefilter("ignore")
-    with StopSignals() as stop, lock(folder) if main else _nothing():
+    with StopSignals() as stop, lock(folder) if main else nullcontext():
         recipe = auto.settled(recipe, folder)
         _claim(recipe, folder)
         trackers = start_trackers(recipe.track, "understudy", str(folder / "tracking")) if main else []
@@ -250,10 +252,8 @@ def _history(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """step -> rows of its metrics.jsonl, in the order the steps were opened."""
     history = {}
     for mark in sorted(folder.glob("steps/*/step.json")):
-        metrics = step_folder(folder, mark.parent.name) / "metrics.jsonl"
-        if metrics.exists():
-            lines = metrics.read_text(encoding="utf-8").splitlines()
-            history[mark.parent.name] = [json_module.loads(line) for line in lines]
+        if rows := recorded(step_folder(folder, mark.parent.name)):
+            history[mark.parent.name] = rows
     return history
 
 
@@ -271,7 +271,7 @@ def _student_of(path: Path) -> Path:
 
 def evaluate_folder(path: Path | str, recipe: Recipe) -> dict[str, Any]:
     """Scores of a saved model on the test sets of the recipe's task, with the rows they were measured on."""
-    data = load_task(recipe.task, seed=recipe.seed)
+    data = load_task(recipe.task, seed=recipe.split_seed)
     model = load_model(str(_student_of(Path(path))), task=data.task, key="DIR")
     if model.fresh_head:
         raise DataError(f"{path} has no trained head for {data.task.name}; train it first, or name another task.")
@@ -342,11 +342,3 @@ def _replay(folder: Path, steps: int) -> int:
         replay = lab.replaying("student", step_folder(folder, "student"), steps)
         METHODS[recipe.method.name](recipe.method, lab)
         return replay.repeated
-
-
-class _nothing:
-    """A context that does nothing."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *details: object) -> None: ...

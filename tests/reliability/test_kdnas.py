@@ -6,8 +6,6 @@ Only with `alpha: 0`, where the measured latency, which no clock gives twice, do
 from __future__ import annotations
 
 import json
-import random
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -66,18 +64,7 @@ def train(launcher: Launcher, searching: Path, tmp_path: Path) -> Callable[..., 
 def killed(train: Callable[..., Ended], left_in_peace: Any, folder: Path, *, kills: int, seed: int) -> None:
     """Kill by SIGKILL after random processor times; a run that gets through is compared, and another one begun."""
     reference, cpu = left_in_peace
-    draw = random.Random(seed)
-    while kills:
-        ended = train(kill_after_cpu=draw.uniform(0.1, cpu / 2))
-        assert ended.code in (0, -signal.SIGKILL), ended.err
-        kills -= ended.code != 0
-        if ended.code == 0:
-            assert outcome(folder) == reference
-            shutil.rmtree(folder / "run")
-            shutil.rmtree(folder / "home")
-    ended = train()
-    assert ended.code == 0, ended.err
-    assert outcome(folder) == reference
+    runs.killed(train, outcome, reference, folder, seconds=(0.1, cpu / 2), kills=kills, seed=seed)
 
 
 def test_killed_and_repeated(train, left_in_peace, tmp_path):

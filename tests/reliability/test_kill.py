@@ -38,17 +38,8 @@ def test_killed_three_times_in_each_phase(phase, reference, train, tmp_path: Pat
 
 def killed_from_outside(train, reference, folder: Path, *, kills: int, seed: int) -> None:
     """Kill runs by SIGKILL after random processor times; whenever one gets through, compare it and begin another."""
-    draw = random.Random(seed)
-    while kills:
-        ended = train(kill_after_cpu=draw.uniform(0.02, reference.ended.cpu / 3))
-        assert ended.code in (0, -signal.SIGKILL), ended.err
-        kills -= ended.code != 0
-        if ended.code == 0:
-            assert outcome(folder) == reference.outcome
-            shutil.rmtree(folder / "run")
-            shutil.rmtree(folder / "home")
-    assert train().code == 0
-    assert outcome(folder) == reference.outcome
+    seconds = 0.02, reference.ended.cpu / 3
+    runs.killed(train, outcome, reference.outcome, folder, seconds=seconds, kills=kills, seed=seed)
 
 
 def test_killed_at_twelve_random_moments(reference, train, tmp_path: Path):

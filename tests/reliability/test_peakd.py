@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,17 +70,7 @@ def left_alone(launcher: Launcher, pea: Path, tmp_path_factory: pytest.TempPathF
 
 def killed_from_outside(train: Callable[..., Ended], left_alone: Reference, folder: Path, *, kills: int, seed: int) -> None:
     """Killed after random processor times until it gets through; then compared, and begun anew."""
-    draw = random.Random(seed)
-    while kills:
-        ended = train(kill_after_cpu=draw.uniform(0.05, left_alone.cpu / 2))
-        assert ended.code in (0, -signal.SIGKILL), ended.err
-        kills -= ended.code != 0
-        if ended.code == 0:
-            assert outcome(folder) == left_alone.outcome
-            shutil.rmtree(folder / "run")
-            shutil.rmtree(folder / "home")
-    assert train().code == 0
-    assert outcome(folder) == left_alone.outcome
+    runs.killed(train, outcome, left_alone.outcome, folder, seconds=(0.05, left_alone.cpu / 2), kills=kills, seed=seed)
 
 
 def test_killed_at_four_random_moments(train, left_alone, tmp_path: Path):

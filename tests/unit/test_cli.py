@@ -106,15 +106,15 @@ def test_init_prints_a_recipe_that_check_accepts(tmp_path, capsys, monkeypatch):
 def test_train_hands_over_recipe_and_folder_and_prints_the_result(recipe, tmp_path, fake_run, capsys):
     seen = {}
 
-    def train(loaded, folder, *, json):
-        seen.update(recipe=loaded, folder=folder, json=json)
+    def train(loaded, folder):
+        seen.update(recipe=loaded, folder=folder)
         return RESULT
 
     fake_run.train = train
     assert run("train", recipe, "train.epochs=7", "--out", tmp_path / "run") == 0
     out = capsys.readouterr().out
     assert seen["recipe"].train.epochs == 7
-    assert (seen["folder"], seen["json"]) == (tmp_path / "run", False)
+    assert seen["folder"] == tmp_path / "run"
     assert "0.9100  [0.8500, 0.9600]" in out and "undefined" in out
     assert RESULT["verdict"] in out and str(tmp_path / "run" / "report.html") in out
     assert run("train", recipe, "--out", tmp_path / "run", "--json") == 0

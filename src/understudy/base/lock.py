@@ -15,6 +15,9 @@ from understudy.base import disk
 from understudy.base.errors import ResourceError
 from understudy.base.processes import boot_id, running, started
 
+DAY = 24 * 3600.0
+"""How long to wait, in seconds, for another process that makes what is shared."""
+
 
 @contextmanager
 def lock(folder: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:

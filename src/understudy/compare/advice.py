@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from understudy.data.types import LOWER_IS_BETTER
+from understudy.data.types import sign_of
 from understudy.evaluate.metrics import DISPLAY
 from understudy.evaluate.verdict import amount, plain, score
 from understudy.report.faceoff import pair
@@ -20,13 +20,13 @@ def ranked(made: Mapping[str, Any]) -> list[str]:
     """The arms that have scores, the best mean of the headline metric first."""
     test, metric = made["headline"]["test"], made["headline"]["metric"]
     found = {name: arm["metrics"][test][metric]["mean"] for name, arm in made["arms"].items() if test in arm["metrics"]}
-    return sorted(found, key=lambda name: (-_sign(metric) * found[name], name))
+    return sorted(found, key=lambda name: (-sign_of(metric) * found[name], name))
 
 
 def fronts(made: Mapping[str, Any]) -> dict[str, list[str]]:
     """The Pareto fronts of quality and latency, and of quality and size: names, the best score first."""
     names = ranked(made)
-    quality = [_sign(made["headline"]["metric"]) * _mean(made, name) for name in names]
+    quality = [sign_of(made["headline"]["metric"]) * _mean(made, name) for name in names]
     costs = {"latency": [_latency(made, name) for name in names], "size": [made["arms"][name]["size_mb"] for name in names]}
     return {kind: [names[place] for place in front(quality, values)] for kind, values in costs.items()}
 
@@ -76,7 +76,7 @@ def verdict(made: Mapping[str, Any]) -> str:
     number = len(made["arms"][best]["seeds"])
     seeds = f"{number} seeds" if number > 1 else "one seed"
     ties = [name for name in names[1:] if said_of(made, best, name) == "tie"]
-    lead = f"{best} has the highest {shown}" if _sign(metric) > 0 else f"{best} has the lowest {shown}"
+    lead = f"{best} has the highest {shown}" if sign_of(metric) > 0 else f"{best} has the lowest {shown}"
     text = f"Over {seeds} on the same budget, {lead} ({score(_mean(made, best))})"
     if len(names) == 1:
         return f"{text}; there is no other arm to compare it with."
@@ -98,7 +98,7 @@ def _poor_teacher(made: Mapping[str, Any]) -> str:
     taught = (made["teacher"] or {"metrics": {}})["metrics"].get(test, {}).get(metric)
     if taught is None or test not in made["arms"].get(baseline, {"metrics": {}})["metrics"]:
         return ""
-    if _sign(metric) * taught > _sign(metric) * _mean(made, baseline):
+    if sign_of(metric) * taught > sign_of(metric) * _mean(made, baseline):
         return ""
     return f" The teacher itself ({score(taught)}) is no better than the student without it: train it longer, or take another."
 
@@ -117,10 +117,6 @@ def round_up(value: float) -> float:
     """
     power = 10.0 ** math.floor(math.log10(value))
     return next(round(step * power, 12) for step in (1, 1.5, 2, 3, 5, 7, 10) if step * power >= value * (1 - 1e-9))
-
-
-def _sign(metric: str) -> float:
-    return -1.0 if metric in LOWER_IS_BETTER else 1.0
 
 
 def _mean(made: Mapping[str, Any], name: str) -> float:

@@ -89,9 +89,7 @@ def stages_of(recipe: Recipe, facts: Facts) -> list[Stage]:
 
 def trained_part(recipe: Recipe) -> float:
     """The part of a training step's cost that is left where most weights are frozen."""
-    only = recipe.train.only
-    only = getattr(recipe.method, "trains", "all") if only == "auto" else only
-    return {"all": 1.0, "adapter": BACKWARD_ONLY_INPUTS, "head": 1 / 3}[only]
+    return {"all": 1.0, "adapter": BACKWARD_ONLY_INPUTS, "head": 1 / 3}[recipe.train.trains(recipe.method)]
 
 
 def _minidisc(method: MiniDisc, recipe: Recipe, student: Stage) -> list[Stage]:

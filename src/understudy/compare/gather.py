@@ -39,7 +39,7 @@ def gather(comparison: Comparison, plan: Plan, runs: Sequence[ArmRun], folder: P
         first = runs[0].outcome.get("reason", "")
         raise DataError(f"No arm of {folder} was trained to its end. {runs[0].name}: {first}")
     recipe = plan.arms[0].recipe
-    data = load_task(recipe.task, seed=recipe.seed if recipe.task.split_seed is None else recipe.task.split_seed)
+    data = load_task(recipe.task, seed=recipe.split_seed)
     results = {run.name: disk.read_json(run.folder / "result.json") for run in done}
     by_arm = {arm.name: [run for run in done if run.arm.name == arm.name] for arm in plan.arms}
     tested = _tested(data, by_arm, seed=recipe.seed)
@@ -171,15 +171,9 @@ def _latencies(data: TaskData, runs: Mapping[str, ArmRun], folder: Path) -> dict
     if kept.exists() and (before := disk.read_json(kept))["about"] == about:
         return before["latency_ms"]
     say(f"Measuring {len(places)} models, in turns.")
-    calls = {}
     device = accelerator().device
-    for name, place in places.items():
-        net = load_model(str(place), task=data.task, key=name).net.to(device)
-        calls[name] = measure.forward_pass(net, batch_size=settings.batch_size, length=settings.length)
-    found = measure.latency(
-        calls, batch_size=settings.batch_size, length=settings.length, repeats=settings.repeats, threads=settings.threads,
-        device=str(device),
-    )  # fmt: skip
+    nets = {name: load_model(str(place), task=data.task, key=name).net.to(device) for name, place in places.items()}
+    found = measure.latency_of(nets, settings, device)
     disk.write_json(kept, {"about": about, "latency_ms": found})
     return found
 

@@ -17,10 +17,9 @@ from typing import Any
 
 from understudy.base import disk
 from understudy.base.errors import Interrupted, UnderstudyError
-from understudy.base.lock import lock
+from understudy.base.lock import DAY, lock
 
 OUTCOME = "outcome.json"
-_DAY = 86_400.0
 
 
 def main(folder: Path, run: Path, parent: int) -> int:
@@ -33,7 +32,7 @@ def main(folder: Path, run: Path, parent: int) -> int:
         from understudy.recipe.load import load_recipe
         from understudy.run import train
 
-        with lock(run, wait_seconds=_DAY):
+        with lock(run, wait_seconds=DAY):
             pass  # what a killed comparison left running stops first
         train(load_recipe(folder / "recipe.yaml"), run)
     except Interrupted as error:

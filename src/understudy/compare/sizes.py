@@ -5,14 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from understudy.check import Seen, Sizes
-from understudy.recipe.methods import KDNAS
+from understudy.check import Seen, Sizes, space_of
 from understudy.recipe.settings import Recipe
-
-if TYPE_CHECKING:
-    from understudy.search.costs import Costs
 
 
 def share_of(student: Sizes, teacher: Sizes, *, length: int) -> float:
@@ -51,7 +47,6 @@ def nearest_sparsity(parameters: int, sizes_at: Callable[[float], int]) -> float
 
 def pruned_parameters(recipe: Recipe, config: Any) -> Callable[[float], int]:
     """Sparsity -> parameters of the recipe's teacher cut to it, all heads and neurons counting alike."""
-    import numpy as np
     import torch
     from transformers import AutoModel
 
@@ -62,9 +57,7 @@ def pruned_parameters(recipe: Recipe, config: Any) -> Callable[[float], int]:
     def parameters(sparsity: float) -> int:
         with torch.device("meta"):
             net = AutoModel.from_config(copy.deepcopy(config))  # cutting changes it
-        units = num_units(net)
-        heads, neurons = (tuple(np.ones(number) for number in each) for each in units)
-        kept = allocate(Scores(heads, neurons), sparsity, multiple=recipe.student.prune.multiple)
+        kept = allocate(Scores.alike(*num_units(net)), sparsity, multiple=recipe.student.prune.multiple)
         cut(net, heads=kept.heads, neurons=kept.neurons)
         return num_parameters(net)
 
@@ -75,20 +68,12 @@ def mean_share(recipe: Recipe, seen: Seen) -> float:
     """The mean, over all architectures that a search may find, of their operations in those of the teacher; 1 where there
     is none (`check` says so)."""
     from understudy.base.errors import RecipeError
-    from understudy.search.space import build_space, shape_of
+    from understudy.search.space import shape_of
 
-    assert isinstance(recipe.method, KDNAS) and seen.teacher is not None
-    costs = _costs(recipe, seen.teacher)
-    config = seen.teacher.net.config.to_dict()
+    assert seen.teacher is not None
     try:
-        space = build_space(config, recipe.method.space, parameters=costs.parameters, flops=costs.flops)
+        space, costs = space_of(recipe, seen.teacher)
     except RecipeError:
         return 1.0
-    return fmean(costs.flops(space[point]) for point in range(len(space))) / costs.flops(shape_of(config))
-
-
-def _costs(recipe: Recipe, teacher: Sizes) -> Costs:
-    from understudy.models.model import Model
-    from understudy.search.costs import Costs
-
-    return Costs(Model(teacher.net, None, (), "text", "", None), length=recipe.evaluate.latency.length)
+    whole = costs.flops(shape_of(seen.teacher.net.config.to_dict()))
+    return fmean(costs.flops(space[point]) for point in range(len(space))) / whole

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from understudy.methods.maxidisc import step_name
 from understudy.recipe.methods import KDNAS
 from understudy.recipe.methods.staged import Stage as Way
 from understudy.recipe.settings import MaxiDisc
+from understudy.search.pareto import trained
+from understudy.train.record import recorded
 
 
 def spent(run: ArmRun, result: dict[str, Any], *, rows: int, kind: str) -> dict[str, Any]:
@@ -58,9 +59,8 @@ def _search(run: ArmRun, stage: Stage, rows: int) -> tuple[int, float]:
     found = read_done(run.folder / "steps" / "search")["value"]
     method = run.recipe.method
     assert isinstance(method, KDNAS)
-    trained = sum(row["state"] == "complete" and not row.get("over_budget") for row in found["rows"])
     each = math.ceil(math.ceil(rows * method.mini_kd.proxy) / method.mini_kd.batch_size) * method.mini_kd.epochs
-    return trained * each, found["seconds"]
+    return len(trained(found["rows"])) * each, found["seconds"]
 
 
 def last_step(run: ArmRun) -> str:
@@ -86,11 +86,8 @@ def curve(run: ArmRun, cost: dict[str, Any], metric: str) -> list[list[float]]:
     if not step.exists():
         return []
     read_mark(step)
-    folder = step_folder(run.folder, name)
-    if not (folder / "metrics.jsonl").exists():
-        return []
     own = next((line for line in cost["stages"] if line["stage"] == name), cost["stages"][-1])
     before = cost["amount"] - own["amount"]
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = recorded(step_folder(run.folder, name))
     scored = [row for row in rows if isinstance(row.get("select"), dict) and metric in row["select"]]
     return [[before + own["amount"] * row["step"] / max(1, own["steps"]), row["select"][metric]] for row in scored]

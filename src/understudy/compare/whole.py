@@ -8,7 +8,7 @@ from typing import Any
 
 from understudy.base import disk, yaml
 from understudy.base.errors import RecipeError
-from understudy.base.lock import lock
+from understudy.base.lock import DAY, lock
 from understudy.base.progress import say
 from understudy.check import Finding
 from understudy.compare.advice import ranked
@@ -24,8 +24,6 @@ from understudy.report.faceoff import pair
 from understudy.report.words import duration, milliseconds, short
 from understudy.train.guard import StopSignals
 
-_DAY = 86_400.0
-
 
 def compare(comparison: Comparison, folder: Path | str) -> tuple[dict[str, Any], int]:
     """Do what is left of a comparison, and conclude. Returns the content of comparison.json, and the exit code: 0, or that
@@ -40,12 +38,12 @@ def compare(comparison: Comparison, folder: Path | str) -> tuple[dict[str, Any],
         raise RecipeError("A comparison does not run under torchrun: start the command once for each device; they share it.")
     plan = make_plan(comparison)
     runs = runs_of(plan, comparison.compare.seeds, folder)
-    with lock(folder, wait_seconds=_DAY):
+    with lock(folder, wait_seconds=DAY):
         _claim(comparison, folder)
     say(f"{len(plan.arms)} arms with {comparison.compare.seeds} seeds; each may spend {_amount(plan, comparison)}.")
     with StopSignals() as stop:
         began = work(runs, stop)
-    with lock(folder, wait_seconds=_DAY):
+    with lock(folder, wait_seconds=DAY):
         made = gather(comparison, plan, runs, folder)
         disk.write_json(folder / "comparison.json", made)
         write_comparison(folder)
@@ -113,4 +111,3 @@ def lines(made: dict[str, Any], folder: Path) -> str:
         found += [f"{name}, seed {one['seed']}: failed: {one['reason']}" for one in arm["failed"]]
     found += [made["verdict"], *(one["text"] for one in made["recommendations"])]
     return "\n".join([*found, f"report   {folder / 'report.html'}\nresult   {folder / 'comparison.json'}"])
-

@@ -6,12 +6,15 @@ import hashlib
 import json
 from dataclasses import asdict, astuple, dataclass, field
 
-KINDS = ("classification", "regression", "multilabel", "tokens", "text")
-
 LOWER_IS_BETTER = frozenset({"mse", "mae", "loss", "perplexity"})
 """Metrics of which less is better; of all others more."""
 
 Label = int | float | tuple[int, ...] | None
+
+
+def sign_of(metric: str) -> float:
+    """1 for a metric of which more is better, -1 for one of which less is: times this, the larger value is the better."""
+    return -1.0 if metric in LOWER_IS_BETTER else 1.0
 
 
 @dataclass(frozen=True, slots=True)

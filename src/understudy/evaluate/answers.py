@@ -9,8 +9,8 @@ import numpy as np
 
 from understudy.data.encode import encode
 from understudy.data.types import Example, Task
-from understudy.evaluate.metrics import Predictions, entities
 from understudy.evaluate.predict import predict
+from understudy.evaluate.predictions import Predictions, entities
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
 

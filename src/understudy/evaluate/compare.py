@@ -16,8 +16,8 @@ import numpy as np
 
 from understudy.base.errors import DataError
 from understudy.base.seeds import numpy_rng
-from understudy.data.types import Task
-from understudy.evaluate.metrics import LOWER_IS_BETTER, statistics
+from understudy.data.types import LOWER_IS_BETTER, Task, sign_of
+from understudy.evaluate.metrics import statistics
 from understudy.evaluate.predictions import Predictions
 
 LEVEL = 95  # per cent; the one level used everywhere, so that no two numbers of a report mean different things
@@ -116,7 +116,7 @@ def gap_recovered(student: Resampled, baseline: Resampled, teacher: Resampled, *
     When the teacher's lead is more than its standard error but could still be nothing (more than 2.5 % of the resamples
     have none), the ratio has no bounded 95 % interval (Fieller 1954): the value stands alone, and `reason` says so.
     """
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    sign = sign_of(metric)
     lead, gain = teacher - baseline, student - baseline
     if sign * lead.value <= lead.standard_error:
         reason = (

@@ -23,6 +23,8 @@ from understudy.base.errors import DataError, RecipeError
 if TYPE_CHECKING:
     import torch
 
+    from understudy.recipe.settings import LatencySettings
+
 WARM_UP = 3
 
 PACKAGES = (
@@ -168,6 +170,14 @@ def latency(
     return {
         name: {**_spread(times), **protocol, "repeats": repeats, "warm_up": WARM_UP} for name, times in seconds.items()
     }
+
+
+def latency_of(nets: Mapping[str, torch.nn.Module], run: LatencySettings, device: torch.device) -> dict[str, dict[str, Any]]:
+    """`latency` of networks, all of which are on `device`, as a recipe's `evaluate.latency` wants it."""
+    calls = {name: forward_pass(net, batch_size=run.batch_size, length=run.length) for name, net in nets.items()}
+    return latency(
+        calls, batch_size=run.batch_size, length=run.length, repeats=run.repeats, threads=run.threads, device=str(device)
+    )
 
 
 def costs(

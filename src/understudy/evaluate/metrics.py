@@ -20,8 +20,6 @@ from understudy.base.suggest import did_you_mean
 from understudy.data.types import LOWER_IS_BETTER, Task
 from understudy.evaluate.predictions import Predictions, check, entities, predicted, tag_names
 
-__all__ = ["DISPLAY", "LOWER_IS_BETTER", "Predictions", "Statistic", "compute", "limits", "positive_label", "statistics"]
-
 Statistic = Callable[[np.ndarray], np.ndarray]
 """(R, N) weights -> (R,) values of one metric."""
 

@@ -13,7 +13,7 @@ from understudy.cache import autocast
 from understudy.data.batches import evaluation_batches
 from understudy.data.encode import Encoded, collate
 from understudy.data.types import Example
-from understudy.evaluate.metrics import Predictions
+from understudy.evaluate.predictions import Predictions
 from understudy.models.model import Model
 from understudy.models.needs import Needs, Signals
 from understudy.models.signals import forward
@@ -50,7 +50,7 @@ def predict(
         for index, row in zip(indices, _rows(model.kind, signals, batch, encoded, indices), strict=True):
             rows[index] = row
     ids = [example.id for example in examples]
-    groups = [example.group or example.id for example in examples] if any(e.group for e in examples) else None
+    groups = groups_of(examples)
     stacked = np.stack(rows) if rows and model.kind != "tokens" else np.empty((0, 1))
     if model.kind == "text":
         return Predictions(ids, stacked[:, 0], stacked[:, 1], groups)
@@ -71,6 +71,11 @@ def gold_labels(kind: str, examples: Sequence[Example]) -> Any:
     if kind == "tokens":
         return [np.asarray(tags, np.int64) for tags in labels]
     return np.asarray(labels, np.float64 if kind == "regression" else np.int64)
+
+
+def groups_of(examples: Sequence[Example]) -> list[str] | None:
+    """The rows' groups as `Predictions` holds them, a row without one being its own; None where no row has one."""
+    return [example.group or example.id for example in examples] if any(example.group for example in examples) else None
 
 
 def _rows(kind: str, signals: Signals, batch, encoded: Encoded, indices: np.ndarray) -> list[np.ndarray]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from understudy.evaluate.metrics import DISPLAY, LOWER_IS_BETTER
+from understudy.data.types import LOWER_IS_BETTER
+from understudy.evaluate.metrics import DISPLAY
 
 _POINTS = frozenset({"accuracy", "f1", "micro_f1", "macro_f1", "precision", "recall", "mcc", "pearson", "spearman",
                      "entity_f1", "entity_precision", "entity_recall"})  # fmt: skip

@@ -43,7 +43,7 @@ class Rows:
 def rows_of(recipe: Recipe, model: Model) -> Rows:
     """Selection and test rows of a recipe's task, as the student reads them; the built-in texts where they are gone."""
     try:
-        data = load_task(recipe.task, seed=recipe.seed)
+        data = load_task(recipe.task, seed=recipe.split_seed)
     except UnderstudyError as error:
         say(f"The rows of the task cannot be read ({error}) The built-in texts are used to compare.")
         return built_in_rows(model)

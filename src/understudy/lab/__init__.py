@@ -11,6 +11,10 @@ fine-tuned teacher, its outputs, what it predicts) are shared between runs: they
     teaching.py    what a teacher says, from disk or live
     steps.py       opening, finishing and loading a step
     keys.py        what names a step and where it lies
+    together.py    one fit of several sub-networks
+    stages.py      distillation in stages: the student, the loss and the cost of each
+    candidates.py  what a search for architectures tries
+    adapting.py    what is frozen before a fit, and what becomes of an adapted student
     pruning.py     the pruned student: importance, sparsity or budget, the cut
     saved.py       arrays and predictions on disk
     bare.py        models without outputs: what they can learn, how they are scored

@@ -18,7 +18,7 @@ from understudy.recipe.settings import TrainSettings
 
 def prepare(model: Model, settings: TrainSettings, method: Any, *, seed: int) -> None:
     """Freeze what is not to be trained, in place; with `only: adapter` put one in unless there is one already."""
-    only = getattr(method, "trains", "all") if settings.only == "auto" else settings.only
+    only = settings.trains(method)
     if only == "all":
         return
     if only == "adapter" and active(model.net) is None:

@@ -6,13 +6,13 @@ named by its number in the space; what is not among the best is deleted once its
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -33,13 +33,15 @@ from understudy.objective import Objective
 from understudy.objective.kdnas import kdnas_objective, last_layers, uniform_layers
 from understudy.recipe.methods.kdnas import KDNAS
 from understudy.recipe.settings import TrainSettings
-from understudy.search.costs import Costs
+from understudy.search.costs import space_below
+from understudy.search.pareto import ranked
 from understudy.search.reward import FLOOR, over_budget, reward
-from understudy.search.space import Architecture, Space, as_config, build_space
+from understudy.search.space import Architecture, as_config
 from understudy.search.warm_start import start_from_teacher
 from understudy.students.fresh import fresh
 from understudy.train.guard import StopSignals
 from understudy.train.learner import held_out_loss
+from understudy.train.record import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,9 +61,7 @@ class Candidates:
         self.kind = lab.data.task.kind
         self.teacher = lab.teacher()
         self.source = lab.pretrained().model
-        self.costs = Costs(self.source, length=self.latency.length)
-        config = self.source.net.config.to_dict()
-        self.space: Space = build_space(config, cfg.space, parameters=self.costs.parameters, flops=self.costs.flops)
+        self.space, self.costs = space_below(self.source, cfg.space, length=self.latency.length)
         self.depth = anatomy(self.source.net).num_layers(self.source.net)
 
     # -- what candidates are -------------------------------------------------------------------------------------------
@@ -236,16 +236,9 @@ class Candidates:
 
     def _latencies(self, one: Architecture) -> dict[str, dict[str, Any]]:
         """Teacher and student in turns, by the protocol of every report."""
-        settings, device = self.latency, self.lab.device
         nets = {"teacher": self.teacher.model.net, "student": fresh(self.source, self.sizes(one), seed=0).net}
-        calls = {
-            name: measure.forward_pass(net.to(device), batch_size=settings.batch_size, length=settings.length)
-            for name, net in nets.items()
-        }
-        return measure.latency(
-            calls, batch_size=settings.batch_size, length=settings.length, repeats=settings.repeats,
-            threads=settings.threads, device=str(device),
-        )  # fmt: skip
+        device = self.lab.device
+        return measure.latency_of({name: net.to(device) for name, net in nets.items()}, self.latency, device)
 
     def take_seconds(self, point: int) -> float:
         """How long a candidate's training took; it no longer counts as a step of the run then, but as part of the search."""
@@ -309,12 +302,6 @@ def rungs(epochs: int, halving: int | None) -> list[int]:
     return [*found, epochs]
 
 
-def ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The trained candidates, the best first."""
-    complete = [row for row in rows if row["state"] == "complete" and not row.get("over_budget")]
-    return sorted(complete, key=lambda row: (-row["value"], row["trial"]))
-
-
 def learning(cfg: KDNAS) -> dict[str, Any]:
     """The settings that decide how a candidate learns: part of the key of its step."""
     names = (
@@ -324,11 +311,10 @@ def learning(cfg: KDNAS) -> dict[str, Any]:
     return cfg.model_dump(mode="json", include=set(names))
 
 
-def _training_loss(folder: Any, *, last: bool) -> float:
+def _training_loss(folder: Path, *, last: bool) -> float:
     """The mean training loss of the last epoch, or of all."""
-    lines: list[Mapping[str, Any]] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    steps = [line for line in lines if "loss" in line]
-    wanted = [line["loss"] for line in steps if not last or line["epoch"] == steps[-1]["epoch"]]
+    steps = [row for row in recorded(folder) if "loss" in row]
+    wanted = [row["loss"] for row in steps if not last or row["epoch"] == steps[-1]["epoch"]]
     if not wanted:
         raise RecipeError("method.mini_kd.score: the training loss was not recorded; use held_out.")
     return sum(wanted) / len(wanted)

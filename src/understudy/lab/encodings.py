@@ -59,9 +59,8 @@ class Encodings:
     def _masked(self, whole: Encoded, model: Model, variant: int) -> Encoded:
         """What is hidden belongs to the rows, as the split does: with `task.split_seed` all seeds see the same, and share
         a teacher."""
-        task = self.recipe.task
-        seed = self.recipe.seed if task.split_seed is None else task.split_seed
-        return mask_inputs(whole, model.tokenizer, seed=seed, variant=variant, probability=task.mask_probability)
+        seed, probability = self.recipe.split_seed, self.recipe.task.mask_probability
+        return mask_inputs(whole, model.tokenizer, seed=seed, variant=variant, probability=probability)
 
     def same_tokens(self, one: Model, other: Model) -> bool:
         """Whether two models cut every text of this task into the same tokens."""

@@ -11,8 +11,9 @@ import numpy as np
 from understudy.cache import LiveTeacher, content_digest
 from understudy.data.encode import Encoded
 from understudy.data.types import TaskData
-from understudy.evaluate.metrics import Predictions, compute
+from understudy.evaluate.metrics import compute
 from understudy.evaluate.predict import predict
+from understudy.evaluate.predictions import Predictions
 from understudy.lab.bare import held_out_name, loss_by_row
 from understudy.lab.encodings import require_same_masks, same_task
 from understudy.lab.keys import VERSIONS, describe, settings_key

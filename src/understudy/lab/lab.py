@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from understudy.base.lock import lock
+from understudy.base.lock import DAY, lock
 from understudy.cache import Teacher, content_digest
 from understudy.data.encode import Encoded
 from understudy.data.tasks import load_task
 from understudy.data.types import Example, TaskData
-from understudy.evaluate.metrics import Predictions
 from understudy.evaluate.predict import predict
+from understudy.evaluate.predictions import Predictions
 from understudy.lab import models
 from understudy.lab.adapting import prepare
 from understudy.lab.bare import held_out_name, require_outputs
@@ -25,7 +25,6 @@ from understudy.lab.encodings import Encodings, same_task, scale_of
 from understudy.lab.fits import Job, fit_key, prepared, score_bare
 from understudy.lab.keys import VERSIONS, safe
 from understudy.lab.models import Source
-from understudy.lab.pruning import allocation
 from understudy.lab.replay import Replay
 from understudy.lab.saved import (
     read_arrays,
@@ -36,13 +35,12 @@ from understudy.lab.saved import (
     write_projections,
 )
 from understudy.lab.steps import finish, finish_fit, is_finished, load_fit, open_step, read_done
-from understudy.lab.teaching import DAY, signals_of
+from understudy.lab.teaching import signals_of
 from understudy.lab.together import best_models
 from understudy.models.model import Model, digest
 from understudy.models.needs import Needs
 from understudy.objective import Objective
 from understudy.recipe.settings import Recipe, TrainSettings
-from understudy.students.allocation import Allocation
 from understudy.train.devices import accelerator, any_process
 from understudy.train.guard import StopSignals
 from understudy.train.loop import fit
@@ -92,8 +90,7 @@ class Lab:
 
     @cached_property
     def data(self) -> TaskData:
-        split_seed = self.recipe.task.split_seed
-        return load_task(self.recipe.task, seed=self.recipe.seed if split_seed is None else split_seed)
+        return load_task(self.recipe.task, seed=self.recipe.split_seed)
 
     @cached_property
     def scale(self) -> tuple[float, float]:
@@ -136,10 +133,6 @@ class Lab:
     def student(self) -> Model:
         """The student before training: a checkpoint, some of the teacher's layers, or a fresh architecture."""
         return models.student(self)
-
-    def allocation(self, sparsity: float) -> Allocation:
-        """What stays of the teacher at a sparsity, cut as `student.prune` says. The larger contains the smaller."""
-        return self.once(("allocation", sparsity), lambda: allocation(self, self.teacher().model, sparsity))
 
     # -- durable steps -------------------------------------------------------------------------------------------------
 

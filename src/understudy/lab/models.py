@@ -97,7 +97,7 @@ def _teacher_rows(lab: Lab) -> TaskData:
     if languages is None:
         return lab.data
     task = lab.recipe.task.model_copy(update={"train_languages": languages})
-    return load_task(task, seed=lab.recipe.seed if task.split_seed is None else task.split_seed)
+    return load_task(task, seed=lab.recipe.split_seed)
 
 
 def student(lab: Lab) -> Model:

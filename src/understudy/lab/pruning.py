@@ -83,8 +83,7 @@ def scores_of(lab: Lab, model: Model) -> Scores:
     if parity:
         rows = lab.data.select
     else:
-        seed = lab.recipe.seed if lab.recipe.task.split_seed is None else lab.recipe.task.split_seed
-        drawn = seeds.permutation(len(lab.data.train), seed, "importance")[: settings.importance_rows]
+        drawn = seeds.permutation(len(lab.data.train), lab.recipe.split_seed, "importance")[: settings.importance_rows]
         rows = lab.once("importance rows", lambda: [lab.data.train[i] for i in sorted(drawn)])
     encoded = lab.encoded(model, rows)[0]
     granularity = settings.granularity or ("batch" if parity else "example")
@@ -132,16 +131,7 @@ def _measured(lab: Lab, model: Model, at: Callable[[float], Allocation]) -> floa
     run = lab.recipe.evaluate.latency
 
     def milliseconds(allocation: Allocation) -> float:
-        call = measure.forward_pass(sparsify(model, allocation).net, batch_size=run.batch_size, length=run.length)
-        times = measure.latency(
-            {"student": call},
-            batch_size=run.batch_size,
-            length=run.length,
-            repeats=run.repeats,
-            threads=run.threads,
-            device=str(lab.device),
-        )
-        return times["student"]["median"]
+        return measure.latency_of({"student": sparsify(model, allocation).net}, run, lab.device)["student"]["median"]
 
     def operations(allocation: Allocation) -> float:
         return measure.flops(sparsify(model, allocation).net, batch_size=run.batch_size, length=run.length)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from understudy.base import disk
 from understudy.base.errors import VerifyError
+from understudy.train.record import recorded
 
 
 @dataclass
@@ -31,11 +31,11 @@ class Replay:
         """
         start = self.start()
         begun = 0 if start is None else disk.read_json(start / "state.json")["step"]
-        recorded, repeated = _fingerprints(self.folder), _fingerprints(scratch)
+        before, repeated = _fingerprints(self.folder), _fingerprints(scratch)
         if not repeated:
             raise VerifyError(f"Repeating {self.name} from step {begun} left nothing to compare; ask for more steps.")
         for step, weights in repeated.items():
-            if weights != recorded.get(step):
+            if weights != before.get(step):
                 raise VerifyError(
                     f"Repeating {self.name} from step {begun} gives other weights at step {step}. Either the run was "
                     "changed, or this machine, its number of threads or its library versions differ from run.json."
@@ -45,8 +45,7 @@ class Replay:
 
 def _fingerprints(folder: Path) -> dict[int, str]:
     """step -> fingerprint of the weights, as the loop recorded them at its evaluations."""
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return {row["step"]: row["weights"] for row in map(json.loads, lines) if "weights" in row}
+    return {row["step"]: row["weights"] for row in recorded(folder) if "weights" in row}
 
 
 def newest_before(folder: Path, step: int) -> Path | None:

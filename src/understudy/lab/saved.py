@@ -9,8 +9,8 @@ import numpy as np
 
 from understudy.base import disk
 from understudy.data.types import Example
-from understudy.evaluate.metrics import Predictions
-from understudy.evaluate.predict import gold_labels
+from understudy.evaluate.predict import gold_labels, groups_of
+from understudy.evaluate.predictions import Predictions
 from understudy.objective import Objective
 
 PROJECTIONS = "projections.safetensors"
@@ -68,7 +68,7 @@ def read_predictions(folder: Path, examples: Sequence[Example], kind: str) -> Pr
 
     arrays = load_file(folder / "predictions.safetensors")
     ids = [example.id for example in examples]
-    groups = [example.group or example.id for example in examples] if any(e.group for e in examples) else None
+    groups = groups_of(examples)
     if kind == "text":
         return Predictions(ids, arrays["scores"], arrays["gold"], groups)
     gold = gold_labels(kind, examples)

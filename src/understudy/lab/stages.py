@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from understudy.lab.keys import step_folder
 from understudy.lab.pruning import allocation
 from understudy.lab.steps import read_done
-from understudy.models.anatomy import anatomy
+from understudy.models.anatomy import sides
 from understudy.models.model import Model
 from understudy.objective import Objective
 from understudy.objective.minidisc import minidisc_objective
@@ -49,16 +49,8 @@ def student_of(lab: Lab, stage: Stage | None, model: Model, *, parity: bool = Fa
 
 def objective_for(lab: Lab, settings: Staged, student: Model, teacher: Model) -> Objective:
     """The loss of a stage for these two models."""
-    ours, theirs = anatomy(student.net), anatomy(teacher.net)
-    return minidisc_objective(
-        settings,
-        task_kind=lab.data.task.kind,
-        student_layers=ours.num_layers(student.net),
-        teacher_layers=theirs.num_layers(teacher.net),
-        student_width=ours.width(student.net),
-        teacher_width=theirs.width(teacher.net),
-        seed=lab.recipe.seed,
-    )
+    models = sides(student.net, teacher.net)
+    return minidisc_objective(settings, task_kind=lab.data.task.kind, **models, seed=lab.recipe.seed)
 
 
 def about(settings: Staged, **more: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from understudy.base.errors import Interrupted
-from understudy.base.lock import lock
+from understudy.base.lock import DAY, lock
 from understudy.base.progress import say
 from understudy.cache import CachedTeacher, LiveTeacher, SignalCache, Teacher
 from understudy.data.encode import Encoded
@@ -16,9 +16,6 @@ from understudy.train.devices import accelerator, any_process, resolve_precision
 
 if TYPE_CHECKING:
     from understudy.lab.lab import Lab
-
-DAY = 24 * 3600
-"""How long to wait, in seconds, for another process that makes what is shared."""
 
 
 def signals_of(lab: Lab, teacher: Source, needs: Needs, encoded: Encoded) -> Teacher:

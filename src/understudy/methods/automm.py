@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from understudy.base.schedule import extremes
 from understudy.lab import Lab
-from understudy.models.anatomy import anatomy
+from understudy.models.anatomy import anatomy, sides
 from understudy.models.model import Model
 from understudy.objective.automm import automm_objective, impossible_terms
 from understudy.recipe.settings import AutoMM
@@ -16,10 +16,9 @@ from understudy.recipe.settings import AutoMM
 def distil(cfg: AutoMM, lab: Lab) -> Model:
     """Teacher and student read the same examples, each in its own tokens; the student learns the weighted sum."""
     teacher, student = lab.teacher(), lab.student()
-    theirs, ours = anatomy(teacher.model.net), anatomy(student.net)
     head = None
     if extremes(cfg.softmax_regression_weight)[1] > 0 and not teacher.model.bare:
-        linear = theirs.final_linear(teacher.model.net)
+        linear = anatomy(teacher.model.net).final_linear(teacher.model.net)
         head = (linear.weight, linear.bias)
     without = impossible_terms(cfg, student_outputs=not student.bare, teacher_outputs=not teacher.model.bare)
     if without:
@@ -28,10 +27,7 @@ def distil(cfg: AutoMM, lab: Lab) -> Model:
         cfg,
         task_kind=lab.data.task.kind,
         num_labels=max(1, len(lab.data.task.labels)),
-        student_width=ours.width(student.net),
-        teacher_width=theirs.width(teacher.model.net),
-        student_layers=ours.num_layers(student.net),
-        teacher_layers=theirs.num_layers(teacher.model.net),
+        **sides(student.net, teacher.model.net),
         teacher_head=head,
         seed=lab.recipe.seed,
         same_tokens=lab.same_tokens(teacher.model, student),

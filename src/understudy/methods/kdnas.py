@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from understudy.base.errors import DataError, RecipeError
 from understudy.base.progress import say
 from understudy.lab import Lab
-from understudy.lab.candidates import Candidates, learning, ranked
+from understudy.lab.candidates import Candidates, learning
 from understudy.lab.keys import key_of, step_folder
 from understudy.lab.models import FOUND
 from understudy.lab.steps import read_done
 from understudy.models.model import Model
 from understudy.recipe.methods.kdnas import KDNAS
-from understudy.search.pareto import front
+from understudy.search.pareto import front, ranked, trained
 from understudy.search.space import DIMENSIONS, Architecture
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _search(cfg: KDNAS, lab: Lab, candidates: Candidates) -> dict[str, Any]:
         try:
             study.work(candidates.evaluate, after=lambda: candidates.tidy(study.rows()))
             rows = study.rows()
-            done = [row for row in rows if row["state"] == "complete" and not row.get("over_budget")]
+            done = trained(rows)
             best = front(*([row[key] for row in done] for key in ("quality", "latency_ms", "parameters")))
             return {
                 "engine": cfg.engine,

@@ -15,7 +15,7 @@ from typing import Any
 
 from understudy.base.errors import RecipeError
 from understudy.base.progress import say
-from understudy.data.types import LOWER_IS_BETTER
+from understudy.data.types import sign_of
 from understudy.lab import Lab, Source
 from understudy.lab.stages import about, costs, objective_for, outcome, scale_of, student_of, target_of, together, units
 from understudy.models.anatomy import anatomy
@@ -145,7 +145,7 @@ def _trial(cfg: MaxiDisc, lab: Lab, way: Way, seed: int, depth: int) -> dict[str
 
 def _compared(trials: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
     """All trials in one table. The best mean over seeds chooses the way, the best score on it the student."""
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    sign = sign_of(metric)
     by_way: dict[str, list[Mapping[str, Any]]] = {}
     for trial in trials:
         by_way.setdefault(trial["way"], []).append(trial)

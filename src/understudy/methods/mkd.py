@@ -24,7 +24,7 @@ from understudy.base.errors import RecipeError
 from understudy.base.progress import say
 from understudy.base.schedule import extremes
 from understudy.lab import Lab, Source
-from understudy.models.anatomy import anatomy
+from understudy.models.anatomy import sides
 from understudy.models.model import Model, digest
 from understudy.objective import Objective
 from understudy.objective.automm import automm_objective
@@ -108,19 +108,15 @@ def _objective(cfg: MKD, lab: Lab, teacher: Source, student: Model) -> tuple[Obj
     kind = lab.data.task.kind
     if extremes(cfg.soft_label_weight)[1] == 0:
         return Objective(hard=hard_labels(kind)), None
-    ours, theirs = anatomy(student.net), anatomy(teacher.model.net)
     loss = AutoMM(
         temperature=cfg.temperature, hard_label_weight=1.0, soft_label_weight=cfg.soft_label_weight,
         output_feature_loss_weight=0.0, hidden_weight=0.0,
     )  # fmt: skip
     objective = automm_objective(
-        loss, task_kind=kind, num_labels=max(1, len(lab.data.task.labels)), student_width=ours.width(student.net),
-        teacher_width=theirs.width(teacher.model.net), student_layers=ours.num_layers(student.net),
-        teacher_layers=theirs.num_layers(teacher.model.net), teacher_head=None, seed=lab.recipe.seed, same_tokens=False,
+        loss, task_kind=kind, num_labels=max(1, len(lab.data.task.labels)), **sides(student.net, teacher.model.net),
+        teacher_head=None, seed=lab.recipe.seed, same_tokens=False,
     )  # fmt: skip
     return objective, teacher
-
-
 
 
 def fits(cfg: MKD, teacher_layers: int, student_layers: int, teacher_width: int, student_width: int) -> None:

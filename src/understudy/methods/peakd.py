@@ -22,7 +22,7 @@ from understudy.cache import Teacher
 from understudy.data.types import Example, Task, TaskData
 from understudy.evaluate.predict import gold_labels, predict
 from understudy.lab import Lab, Source, copy_of
-from understudy.models.anatomy import anatomy
+from understudy.models.anatomy import sides
 from understudy.models.model import Model, digest
 from understudy.models.needs import Needs
 from understudy.objective import Objective, ptp
@@ -40,16 +40,8 @@ def distil(cfg: PeaKD, lab: Lab) -> Model:
     """All four stages, each a durable step."""
     require(cfg, lab.recipe, lab.data.task)
     teacher, student = lab.teacher(), lab.student()
-    theirs, ours = anatomy(teacher.model.net), anatomy(student.net)
-    objective = peakd_objective(
-        cfg,
-        task_kind=lab.data.task.kind,
-        student_width=ours.width(student.net),
-        teacher_width=theirs.width(teacher.model.net),
-        student_layers=ours.num_layers(student.net),
-        teacher_layers=theirs.num_layers(teacher.model.net),
-        seed=lab.recipe.seed,
-    )
+    models = sides(student.net, teacher.model.net)
+    objective = peakd_objective(cfg, task_kind=lab.data.task.kind, **models, seed=lab.recipe.seed)
     notes: list[str] = []
     if cfg.ptp is not None:
         needs = Needs(logits=True) | objective.needs_teacher  # all that is asked of the teacher, in one pass over the rows

@@ -334,6 +334,17 @@ def anatomy(net: Net) -> Anatomy:
     return anatomy_of(net.config.model_type)
 
 
+def sides(student: Net, teacher: Net) -> dict[str, Any]:
+    """Widths and depths of the two models of a distillation, as every objective asks for them."""
+    ours, theirs = anatomy(student), anatomy(teacher)
+    return {
+        "student_width": ours.width(student),
+        "teacher_width": theirs.width(teacher),
+        "student_layers": ours.num_layers(student),
+        "teacher_layers": theirs.num_layers(teacher),
+    }
+
+
 def anatomy_of(model_type: str) -> Anatomy:
     """The row of `config.model_type`; a student with a structure of its own (`understudy-bert`) has its family's."""
     model_type = model_type.removeprefix(PREFIX)

@@ -13,7 +13,6 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from understudy.recipe.types import Count, Flag, Positive, PositiveCount, Settings, Share
 
-ACTIVATIONS = ("relu", "gelu", "gelu_new", "swish", "silu", "tanh", "sigmoid", "leakyrelu")
 Role = Literal["query", "key", "value", "qkv", "out", "up", "down"]
 Layers = Annotated[tuple[Count, ...], Field(min_length=1)]
 

@@ -241,6 +241,10 @@ class TrainSettings(Settings):
             raise ValueError(f"`shuffle: false` keeps the order of the file, `grouping: {self.grouping}` changes it; drop one.")
         return self
 
+    def trains(self, method: Any) -> str:
+        """What is trained: `all`, `adapter` or `head`; with `only: auto` what the method says."""
+        return getattr(method, "trains", "all") if self.only == "auto" else self.only
+
 
 class TeacherSettings(Settings):
     """From whom is learned: a checkpoint of the Hub or a folder; used as it is, or fine-tuned on the task first."""
@@ -440,7 +444,7 @@ class Recipe(Settings):
         return self
 
     def _check_adapters(self) -> None:
-        only = self.train.only if self.train.only != "auto" else getattr(self.method, "trains", "all")
+        only = self.train.trains(self.method)
         for key, there in (("train.adapter", self.train.adapter), ("student.adapter", self.student.adapter)):
             if there is not None and only != "adapter" and not hasattr(self.method, "trains"):  # else the method says why
                 raise ValueError(f"`{key}` is for `train.only: adapter`, and here it is `{only}`; add that, or drop it.")
@@ -450,6 +454,11 @@ class Recipe(Settings):
             raise ValueError("`student.adapter` has settings of its own in its folder; drop `train.adapter`.")
         if self.student.searched or self.student.prunes:
             raise ValueError("`student.adapter` is for a model that is there already, not for one that is searched or pruned.")
+
+    @property
+    def split_seed(self) -> int:
+        """The seed of hold-outs, subsets and masks: which rows a model may see."""
+        return self.seed if self.task.split_seed is None else self.task.split_seed
 
     @property
     def share(self) -> str | tuple[tuple[int, bool], ...]:

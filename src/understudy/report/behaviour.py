@@ -17,16 +17,9 @@ def behaviour(test: str, found: Mapping[str, Any], result: Mapping[str, Any]) ->
     models, labels = [model for model in MODELS if result[model]], found.get("labels", [])
     section: dict[str, Any] = {"test": test, "agreement": None, "matrices": [], "classes": None, "scatter": []}
     if agreement := found.get("agreement"):
-        total = sum(agreement.values()) or 1
         names = {"both": "both right", "teacher": "only the teacher right", "student": "only the student right",
                  "neither": "neither right"}  # fmt: skip
-        parts = [
-            {"class": key, "count": agreement[key], "words": words, "share": percent(agreement[key] / total)}
-            for key, words in names.items()
-        ]
-        parts = [{**part, "tip": f"{part['words']}: {part['count']} rows ({part['share']})"} for part in parts]
-        label = "; ".join(part["tip"] for part in parts)
-        section["agreement"] = {"parts": parts, "chart": charts.parts(parts, label=label)}
+        section["agreement"] = parts_of([(key, words, agreement[key]) for key, words in names.items()], rows="rows")
     confusion = found.get("confusion", {})
     if confusion and len(labels) <= _MAX_MATRIX:
         section["matrices"] = [
@@ -59,6 +52,16 @@ def behaviour(test: str, found: Mapping[str, Any], result: Mapping[str, Any]) ->
         for row in found.get("disagreements", [])
     ]  # fmt: skip
     return section
+
+
+def parts_of(counted: Sequence[tuple[str, str, int]], *, rows: str) -> dict[str, Any]:
+    """A whole in parts, each a (class, words, count): the bar, and what is said of every part. `rows`: what is counted."""
+    total = sum(count for *_, count in counted) or 1
+    parts = [
+        {"class": kind, "count": count, "words": words, "share": percent(count / total)} for kind, words, count in counted
+    ]
+    parts = [{**part, "tip": f"{part['words']}: {part['count']} {rows} ({part['share']})"} for part in parts]
+    return {"parts": parts, "chart": charts.parts(parts, label="; ".join(part["tip"] for part in parts))}
 
 
 def _largest_confusions(confusion: Mapping[str, Any], labels: Sequence[str], most: int = 10) -> list[dict[str, Any]]:

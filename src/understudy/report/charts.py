@@ -71,7 +71,7 @@ def quality_against_time(points: Sequence[Mapping[str, Any]], *, x_name: str, y_
     margin = (max(ys) - min(ys)) * 0.15 or 0.05
     x = Scale(0, max(point["x"] for point in points) * 1.15, 44, WIDTH - 8)
     y = Scale(min(ys) - margin, max(ys) + margin, height - bottom, top)
-    marks = _axes(x, y, height - bottom, x_name=x_name, height=height)
+    marks = axes(x, y, height - bottom, x_name=x_name, height=height)
     marks.append(text(0, 6, y_name, class_="axis"))
     largest = max(point["size"] for point in points) or 1
     named: list[tuple[float, float]] = []  # where names stand already: two models may be almost the same dot
@@ -111,7 +111,7 @@ def curves(
     room = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
     x = Scale(min(bucket[0] for bucket in everything), max(bucket[0] for bucket in everything), 42, WIDTH - 10)
     y = Scale(low - room if low < 0 else max(0.0, low - room), high + room, height - 32, 8)
-    marks = _axes(x, y, height - 32, x_name=x_name, height=height)
+    marks = axes(x, y, height - 32, x_name=x_name, height=height)
     for name, values in bucketed.items():
         if any(bucket[2] < bucket[3] for bucket in values):
             edge = [(x(at), y(most)) for at, _, _, most in values] + [
@@ -136,7 +136,7 @@ def shares(series: Mapping[str, Sequence[tuple[float, float]]], *, label: str, c
     x, y = Scale(steps[0], steps[-1], 42, WIDTH - 10), Scale(0, 1, height - 32, 8)
     at = {name: {bucket[0]: max(0.0, bucket[1]) for bucket in values} for name, values in bucketed.items()}
     floor = dict.fromkeys(steps, 0.0)
-    marks = _axes(x, y, height - 32, x_name="step", height=height, percent=True)
+    marks = axes(x, y, height - 32, x_name="step", height=height, percent=True)
     for name, share in at.items():
         ceiling = {step: floor[step] + share.get(step, 0.0) for step in steps}
         edge = [(x(step), y(ceiling[step])) for step in steps] + [(x(step), y(floor[step])) for step in steps[::-1]]
@@ -201,7 +201,7 @@ def scatter(gold: Sequence[float], said: Sequence[float], *, model: str, label: 
     both = [*gold, *said]
     low, high = min(both), max(both)
     x, y = Scale(low, high, 40, WIDTH - 10), Scale(low, high, height - 34, 8)
-    marks = _axes(x, y, height - 34, x_name="truth", height=height)
+    marks = axes(x, y, height - 34, x_name="truth", height=height)
     marks.append(line(x(low), y(low), x(high), y(high), "zero"))
     marks += [dot(x(a), y(b), 3, f"speck {model}") for a, b in zip(gold, said, strict=True)]
     return picture(*marks, height=height, label=label)
@@ -232,7 +232,8 @@ def durations(rows: Sequence[Mapping[str, Any]], *, label: str) -> Markup:
     return picture(*marks, height=26 * len(rows), label=label)
 
 
-def _axes(x: Scale, y: Scale, bottom: float, *, x_name: str, height: float, percent: bool = False) -> list[Markup]:
+def axes(x: Scale, y: Scale, bottom: float, *, x_name: str, height: float, percent: bool = False) -> list[Markup]:
+    """What is written and drawn around a chart: the name of what runs to the right, round values and their lines."""
     marks = [text((x.start + x.end) / 2, height - 6, x_name, anchor="middle", class_="axis title")]
     for value, shown in y.ticks(4):
         shown = f"{value * 100:.0f} %" if percent else shown

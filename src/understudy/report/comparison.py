@@ -12,7 +12,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from understudy.evaluate.metrics import DISPLAY, LOWER_IS_BETTER
+from understudy.data.types import LOWER_IS_BETTER, sign_of
+from understudy.evaluate.metrics import DISPLAY
 from understudy.evaluate.verdict import in_points, percent, plain, score
 from understudy.report import charts, faceoff
 from understudy.report.page import fill, resource
@@ -55,9 +56,8 @@ def classes_of(made: Mapping[str, Any]) -> dict[str, str]:
     """Every arm with its colour, the best first and those without a score last; the baseline has its own, and nobody
     that of the teacher."""
     test, metric = made["headline"]["test"], made["headline"]["metric"]
-    sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
     scored = {name: arm["metrics"][test][metric]["mean"] for name, arm in made["arms"].items() if test in arm["metrics"]}
-    order = sorted(made["arms"], key=lambda name: (name not in scored, sign * scored.get(name, 0.0), name))
+    order = sorted(made["arms"], key=lambda name: (name not in scored, -sign_of(metric) * scored.get(name, 0.0), name))
     others = [name for name in made["arms"] if name != made["baseline"]]
     colours = {name: f"s{1 + place % 7}" for place, name in enumerate(others)}
     return {name: colours.get(name, "baseline") for name in order}

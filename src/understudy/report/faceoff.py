@@ -8,8 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from understudy.evaluate.metrics import DISPLAY, LOWER_IS_BETTER
+from understudy.data.types import sign_of
+from understudy.evaluate.metrics import DISPLAY
 from understudy.evaluate.verdict import plain, score
+from understudy.report.charts import axes
 from understudy.report.svg import WIDTH, Scale, dot, line, path, picture, rect, shorten, text
 from understudy.report.words import megabytes, milliseconds, short
 
@@ -49,10 +51,7 @@ def front(
     room = (max(ys) - min(ys)) * 0.08 or 0.05
     x = Scale(0, max(point["x"] for point in points) * 1.15, 44, WIDTH - 8)
     y = Scale(min(ys) - room, max(ys) + room, height - bottom, top)
-    marks: list[Markup] = [text((x.start + x.end) / 2, height - 6, x_name, anchor="middle", class_="axis title")]
-    for value, shown in y.ticks(4):
-        marks += [line(x.start, y(value), x.end, y(value), "rule"), text(x.start - 6, y(value), shown, anchor="end")]
-    marks += [text(x(value), height - bottom + 11, shown, anchor="middle") for value, shown in x.ticks(4)]
+    marks = axes(x, y, height - bottom, x_name=x_name, height=height)
     marks.append(text(0, 6, f"{DISPLAY.get(metric, metric)} · {shorten(test, 24)}"))
     edge = sorted((point for point in points if point["name"] in made["fronts"][cost]), key=lambda point: point["x"])
     if len(edge) > 1:
@@ -125,7 +124,7 @@ def heat(made: Mapping[str, Any], names: Sequence[str]) -> Markup | None:
         ]
         scored = {name: made["arms"][name]["metrics"] for name in names if test in made["arms"][name]["metrics"]}
         means = {name: one[test][metric]["mean"] for name, one in scored.items()}
-        sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+        sign = sign_of(metric)
         low, high = min(sign * value for value in means.values()), max(sign * value for value in means.values())
         for row, (name, value) in enumerate(means.items()):
             share = (sign * value - low) / (high - low) if high > low else 0.5

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from understudy.report import charts
 from understudy.report.svg import WIDTH, Scale, dot, line, path, picture, rect, text
 from understudy.report.words import milliseconds, short
+from understudy.search.pareto import ranked, trained
 
 
 def search(kept: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -19,7 +20,7 @@ def search(kept: Mapping[str, Any]) -> dict[str, Any] | None:
     found = kept.get("search")
     if found is None:
         return None
-    rows = [row for row in found["rows"] if row["state"] == "complete" and not row.get("over_budget")]
+    rows = trained(found["rows"])
     if not rows:
         return None
     full = kept.get("full-kd", {}).get("rows", [])
@@ -31,7 +32,7 @@ def search(kept: Mapping[str, Any]) -> dict[str, Any] | None:
         "lines": _sentences(found, rows, full),
         "table": [
             _line(row, rank, on_front=row["point"] in found["front"])
-            for rank, row in enumerate(_ranked(rows), start=1)
+            for rank, row in enumerate(ranked(rows), start=1)
             if rank <= 10 or row["point"] in found["front"]
         ],
     }
@@ -44,10 +45,7 @@ def pareto(rows: Sequence[Mapping[str, Any]], front: Sequence[int]) -> Markup:
     margin = (max(ys) - min(ys)) * 0.1 or 0.05
     x = Scale(0, max(xs) * 1.1, 44, WIDTH - 10)
     y = Scale(min(ys) - margin, max(ys) + margin, height - bottom, top)
-    marks: list[Markup] = [text((x.start + x.end) / 2, height - 6, "milliseconds", anchor="middle", class_="axis title")]
-    for value, shown in y.ticks(4):
-        marks += [line(x.start, y(value), x.end, y(value), "rule"), text(x.start - 6, y(value), shown, anchor="end")]
-    marks += [text(x(value), height - bottom + 11, shown, anchor="middle") for value, shown in x.ticks(4)]
+    marks = charts.axes(x, y, height - bottom, x_name="milliseconds", height=height)
     largest = max(row["parameters"] for row in rows)
     edge = sorted((row for row in rows if row["point"] in front), key=lambda row: row["latency_ms"])
     if len(edge) > 1:
@@ -140,10 +138,6 @@ def _sentences(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], full
 
 def _first_error(rows: Sequence[Mapping[str, Any]]) -> str:
     return next(str(row["error"]) for row in rows if row["error"])
-
-
-def _ranked(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return sorted(rows, key=lambda row: (-row["value"], row["trial"]))
 
 
 def _line(row: Mapping[str, Any], rank: int, *, on_front: bool) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from understudy.evaluate.metrics import DISPLAY, LOWER_IS_BETTER
+from understudy.data.types import LOWER_IS_BETTER
+from understudy.evaluate.metrics import DISPLAY
 from understudy.evaluate.result import MODELS
 from understudy.evaluate.verdict import headline, percent, plain, score
 from understudy.report import charts

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from understudy.evaluate.metrics import DISPLAY, LOWER_IS_BETTER
+from understudy.data.types import LOWER_IS_BETTER
+from understudy.evaluate.metrics import DISPLAY
 from understudy.evaluate.verdict import percent, score
 from understudy.report import charts
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from understudy.search.space import Architecture, as_config
+from understudy.search.space import Architecture, Space, as_config, build_space
 
 if TYPE_CHECKING:
     from understudy.models.model import Model
+    from understudy.recipe.methods.kdnas import SpaceSettings
 
 
 class Costs:
@@ -60,6 +61,17 @@ class Costs:
         where = "cpu" if anatomy(self.teacher.net).family == "deberta-v2" else "meta"
         with torch.device(where), torch_seed(0, "costs"):
             return type(self.teacher.net)(resized(self.teacher, as_config(one, self.teacher.net.config)))
+
+
+def space_below(teacher: Model, settings: SpaceSettings, *, length: int) -> tuple[Space, Costs]:
+    """The students that may be found below a teacher, which needs no weights for this, and what they cost.
+
+    Raises:
+        RecipeError: there are none (see `build_space`).
+    """
+    costs = Costs(teacher, length=length)
+    config = teacher.net.config.to_dict()
+    return build_space(config, settings, parameters=costs.parameters, flops=costs.flops), costs
 
 
 def count(net: Any, length: int) -> tuple[int, int]:

@@ -1,8 +1,19 @@
-"""Who is beaten by nobody: the Pareto front of quality against what it costs."""
+"""Who counts among what a search tried, and who is beaten by nobody: the Pareto front of quality against what it costs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def trained(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Of the rows of a study those that were trained to the end: neither failed, nor stopped, nor too slow to be tried."""
+    return [row for row in rows if row["state"] == "complete" and not row.get("over_budget")]
+
+
+def ranked(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Of the rows of a study those that were trained to the end, the best first."""
+    return sorted(trained(rows), key=lambda row: (-row["value"], row["trial"]))
 
 
 def front(quality: Sequence[float], *costs: Sequence[float]) -> list[int]:

@@ -3,7 +3,8 @@
     keep_layers.py   some of the teacher's layers        fresh.py   an architecture of its own
     share.py         layers that are used again
     importance.py    what each head and neuron matters   allocation.py   which of them stay
-    sparsify.py      a pruned student, cut or in place
+    sparsify.py      a pruned student, cut or in place   nested.py       several of them in one set of weights
+    head.py          another head on the same encoder
 
 A student from a named checkpoint needs no function: it is `models.load.load_model`.
 """

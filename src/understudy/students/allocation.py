@@ -32,6 +32,11 @@ class Scores:
                     "overflows on these rows. Check the weights of the teacher, or choose another one."
                 )
 
+    @classmethod
+    def alike(cls, num_heads: Sequence[int], num_neurons: Sequence[int]) -> Scores:
+        """All heads and all neurons matter the same: what is left of a network whose importance is not known yet."""
+        return cls(tuple(map(np.ones, num_heads)), tuple(map(np.ones, num_neurons)))
+
     def normalised(self, epsilon: float = 1e-17) -> Scores:
         """Every layer divided by its Euclidean norm, so that layers with large gradients do not take everything."""
 
@@ -55,11 +60,6 @@ class Allocation:
     def widths(self) -> list[tuple[int, int]]:
         """(heads, neurons) of each layer: the prefix this is of the reordered network."""
         return [(len(heads), len(neurons)) for heads, neurons in zip(self.heads, self.neurons, strict=True)]
-
-    def contains(self, smaller: Allocation) -> bool:
-        """Whether another allocation is a prefix of this one in every layer."""
-        pairs = zip((*self.heads, *self.neurons), (*smaller.heads, *smaller.neurons), strict=True)
-        return all(mine[: len(other)] == other for mine, other in pairs)
 
 
 @dataclass(frozen=True)

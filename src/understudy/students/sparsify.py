@@ -21,14 +21,9 @@ from understudy.models.anatomy import Net, anatomy
 from understudy.models.model import Model
 from understudy.models.narrow import count_heads
 from understudy.models.structure import cut, num_units, physical_layers, structure_of
-from understudy.students.allocation import Allocation, LinearCost, Scores, Units, allocate
+from understudy.students.allocation import Allocation, LinearCost, Units
 
 Key = TypeVar("Key", bound=Hashable)
-
-
-def reorder(model: Model, scores: Scores) -> Model:
-    """The same network with heads and neurons of each layer in falling importance: it computes the same."""
-    return sparsify(model, allocate(scores, 0.0))
 
 
 def sparsify(model: Model, allocation: Allocation) -> Model:
@@ -59,7 +54,8 @@ def sparsify(model: Model, allocation: Allocation) -> Model:
 class Prefixes(Generic[Key]):
     """Sub-networks of one network, each a prefix of all its layers.
 
-        prefixes = Prefixes(reorder(teacher, scores), {s: allocate(scores, s) for s in (0.5, 0.7, 0.9)})
+        model = sparsify(teacher, allocate(scores, 0.0))    # the same network, units in the order of their importance
+        prefixes = Prefixes(model, {s: allocate(scores, s) for s in (0.5, 0.7, 0.9)})
         with prefixes.use(0.7):
             loss(forward(model.net, ...)).backward()
         ...                                                 # now it has been added to the .grad of the whole weights

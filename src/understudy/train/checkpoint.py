@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 from understudy.base import disk
 from understudy.base.progress import say
+from understudy.train.record import METRICS
 
 PREFIX = "step-"
 KEEP = 2
-METRICS = "metrics.jsonl"
 BEST = "best"
 
 

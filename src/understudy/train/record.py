@@ -18,6 +18,7 @@ from torch import nn
 from understudy.base import disk
 from understudy.base.progress import say
 
+METRICS = "metrics.jsonl"
 MAX_STEPS = 2000
 """Rows of per-step values at most; longer fits log every so many steps."""
 
@@ -26,7 +27,7 @@ class Record:
     """Writes the file of one fit. `size` is its length in bytes, part of every checkpoint."""
 
     def __init__(self, folder: Path, name: str, trackers: Sequence[Any], *, writes: bool) -> None:
-        self.path, self.name, self.trackers, self.writes = folder / "metrics.jsonl", name, trackers, writes
+        self.path, self.name, self.trackers, self.writes = folder / METRICS, name, trackers, writes
         self.size = 0
 
     def cut(self, size: int) -> None:
@@ -51,6 +52,12 @@ class Record:
                 tracker.log({f"{self.name}/{key}": value for key, value in flat.items()}, step=row["step"])
             except Exception as error:  # metrics.jsonl is the truth; a dead tracker cannot hurt a run
                 say(f"A tracker failed ({error}); the run goes on.")
+
+
+def recorded(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a fit's file, in order; none where there is no file."""
+    path = folder / METRICS
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def digest(net: nn.Module) -> str:

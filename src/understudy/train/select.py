@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from understudy.data.types import LOWER_IS_BETTER
+from understudy.data.types import sign_of
 from understudy.train.best import PROJECTIONS, Best
 from understudy.train.devices import accelerator
 from understudy.train.record import Record, digest
@@ -68,7 +68,7 @@ class Selection:
 
     def _better(self, value: float, best: float | None) -> bool:
         """Strictly; so that any first value, 0 or below, is better than none."""
-        sign = -1.0 if self.task.select in LOWER_IS_BETTER else 1.0
+        sign = sign_of(self.task.select)
         return best is None or sign * value > sign * best
 
     def _scores(self) -> dict[str, float]:

@@ -261,7 +261,8 @@ def test_metrics_exist_in_the_evaluation():
 
     from understudy.data.tasks import METRICS_OF_KIND
     from understudy.data.types import Task
-    from understudy.evaluate.metrics import Predictions, compute
+    from understudy.evaluate.metrics import compute
+    from understudy.evaluate.predictions import Predictions
 
     one = {
         "classification": (np.eye(2), np.array([0, 1])),

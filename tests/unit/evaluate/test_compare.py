@@ -17,7 +17,7 @@ from understudy.evaluate.compare import (
     resample,
     retained,
 )
-from understudy.evaluate.metrics import Predictions
+from understudy.evaluate.predictions import Predictions
 
 TASK = Task("toy", "classification", ("0", "1"), ("accuracy", "f1"), "f1")
 

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from understudy.data.tasks import load_task
 from understudy.data.types import Task
-from understudy.evaluate.metrics import Predictions, compute, statistics
+from understudy.evaluate.metrics import compute, statistics
+from understudy.evaluate.predictions import Predictions
 from understudy.recipe.load import recipe_from
 
 IDS = [str(i) for i in range(20)]

@@ -14,7 +14,7 @@ from understudy.base.errors import DataError
 from understudy.data.types import Example, Task
 from understudy.evaluate import result as schema
 from understudy.evaluate.details import details
-from understudy.evaluate.metrics import Predictions
+from understudy.evaluate.predictions import Predictions
 from understudy.evaluate.result import assemble, check
 from understudy.evaluate.verdict import verdict
 

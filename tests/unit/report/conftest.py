@@ -9,7 +9,7 @@ import pytest
 
 from understudy.data.types import Example, Task
 from understudy.evaluate.details import details
-from understudy.evaluate.metrics import Predictions
+from understudy.evaluate.predictions import Predictions
 from understudy.evaluate.result import assemble
 from understudy.report.page import ReportInput
 

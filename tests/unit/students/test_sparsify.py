@@ -21,7 +21,7 @@ from understudy.models.signals import forward
 from understudy.models.structure import Structure, num_units, physical_layers, restructure, structure_of
 from understudy.students.allocation import Allocation, Scores, allocate
 from understudy.students.importance import importance
-from understudy.students.sparsify import Prefixes, parameters_of, reorder, sparsify
+from understudy.students.sparsify import Prefixes, parameters_of, sparsify
 
 
 def model_of(family: str, kind: str = "classification", **changes) -> Model:
@@ -71,7 +71,7 @@ def test_reordered_prefix_cut_and_masked_are_one_network(family: str):
     model = model_of(family)
     scores = scores_of(model)
     before = digest(model.net)
-    whole = reorder(model, scores)
+    whole = sparsify(model, allocate(scores, 0.0))
     with torch.no_grad():
         torch.testing.assert_close(logits(whole), logits(model), atol=1e-5, rtol=0)
         torch.testing.assert_close(stock(whole), stock(model), atol=1e-5, rtol=0)
@@ -96,7 +96,7 @@ def test_reordered_prefix_cut_and_masked_are_one_network(family: str):
 def test_gradients_of_several_prefixes_add_up_in_the_whole_weights(family: str):
     model = model_of(family, "tokens")
     scores = scores_of(model)
-    whole = reorder(model, scores)
+    whole = sparsify(model, allocate(scores, 0.0))
     allocations = {str(s): allocate(scores, s) for s in (0.3, 0.8)}
     prefixes = Prefixes(whole, allocations)
     order = [name for name, _ in whole.net.named_parameters()]
@@ -131,7 +131,7 @@ def test_gradients_of_several_prefixes_add_up_in_the_whole_weights(family: str):
 def test_a_prefix_costs_what_the_small_network_costs():
     model = model_of("bert", hidden_size=64, intermediate_size=256)
     scores = scores_of(model)
-    whole, allocation = reorder(model, scores), allocate(scores, 0.75)
+    whole, allocation = sparsify(model, allocate(scores, 0.0)), allocate(scores, 0.75)
 
     def operations(subject: Model) -> int:
         with FlopCounterMode(display=False) as counter:
@@ -147,7 +147,7 @@ def test_a_prefix_costs_what_the_small_network_costs():
 def test_an_optimiser_of_the_whole_changes_the_prefix():
     model = model_of("bert")
     scores = scores_of(model)
-    whole, allocation = reorder(model, scores), allocate(scores, 0.5)
+    whole, allocation = sparsify(model, allocate(scores, 0.0)), allocate(scores, 0.5)
     optimizer = torch.optim.SGD(whole.net.parameters(), lr=0.1)
     prefixes = Prefixes(whole, {"half": allocation})
     losses = []
@@ -167,7 +167,7 @@ def test_an_optimiser_of_the_whole_changes_the_prefix():
 def test_an_error_inside_leaves_the_network_whole():
     model = model_of("deberta-v2")
     scores = scores_of(model)
-    whole = reorder(model, scores)
+    whole = sparsify(model, allocate(scores, 0.0))
     kinds = [type(module) for module in whole.net.modules()]
     before = digest(whole.net)
     with pytest.raises(KeyError), Prefixes(whole, {0: allocate(scores, 0.95)}).use(0):
@@ -208,7 +208,7 @@ def test_as_released_a_block_without_units_adds_nothing():
     with torch.no_grad():
         dropped, kept = logits(sparsify(model, released)), logits(sparsify(model, ours))
         assert (dropped - kept).abs().max() > 1e-4
-        whole = reorder(model, scores)
+        whole = sparsify(model, allocate(scores, 0.0))
         with Prefixes(whole, {0: released}).use(0):
             torch.testing.assert_close(logits(whole), dropped)
         layer.attention.output.dense.bias.zero_()
@@ -248,7 +248,7 @@ def test_layers_that_are_used_twice_are_scored_and_cut_once(family: str):
                    np.arange(4) % 3)  # fmt: skip
     scores = importance(model, data)
     assert len(scores.heads) == 3
-    whole, allocation = reorder(model, scores), allocate(scores, 0.5)
+    whole, allocation = sparsify(model, allocate(scores, 0.0)), allocate(scores, 0.5)
     small = sparsify(model, allocation)
     with torch.no_grad():
         torch.testing.assert_close(logits(whole), logits(model), atol=1e-5, rtol=0)

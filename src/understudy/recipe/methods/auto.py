@@ -38,8 +38,3 @@ class Auto(Settings):
         if self.search == 1:
             raise ValueError("`search: 1` leaves nothing to choose from; give 8 or more, or 0 for none.")
         return self
-
-    @property
-    def limited(self) -> bool:
-        """Whether a limit is given."""
-        return any(limit is not None for limit in (self.max_latency_ms, self.max_parameters, self.max_flops))

@@ -18,9 +18,6 @@ class MaxiDisc(Staged):
         "prune and distil through a teacher assistant; every assistant is tried, the best one on held-out rows is kept"
     )
     needs: ClassVar[str] = "a fine-tuned teacher, and a student that is part of it (`student.sparsity` or `student.num_layers`)"
-    needs_teacher: ClassVar[bool] = True
-    student_example: ClassVar[dict[str, float]] = {"sparsity": 0.9}
-    """What `understudy init` says under `student`."""
 
     name: Literal["maxidisc"] = Field(default="maxidisc", description="this method")
     path: Stages | None = Field(

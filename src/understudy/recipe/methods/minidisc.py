@@ -33,9 +33,6 @@ class MiniDisc(Staged):
         "prune and distil through the best teacher assistant, chosen among sub-networks that are trained together"
     )
     needs: ClassVar[str] = "a fine-tuned teacher, and `student.sparsity`, the share of its heads and neurons that goes"
-    needs_teacher: ClassVar[bool] = True
-    student_example: ClassVar[dict[str, float]] = {"sparsity": 0.9}
-    """What `understudy init` says under `student`."""
 
     name: Literal["minidisc"] = Field(default="minidisc", description="this method")
     selector: Literal["tradeoff", "capacity-gap", "none"] = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -75,6 +75,10 @@ def _original_name(value: Any) -> Any:
 
 class Staged(Settings):
     """The loss that every stage is trained with."""
+
+    needs_teacher: ClassVar[bool] = True
+    student_example: ClassVar[dict[str, float]] = {"sparsity": 0.9}
+    """What `understudy init` says under `student`."""
 
     name: str = Field(description="this method")
     parity: Flag = Field(
