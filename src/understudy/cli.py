@@ -376,7 +376,7 @@ def doctor(
             show("\n".join(lines(facts)))
 
 
-search = typer.Typer(help="Take part in a search for architectures (kdnas, or auto with `search`).", no_args_is_help=True, add_completion=False)
+search = typer.Typer(help="Take part in a search for architectures (kdnas, auto).", no_args_is_help=True, add_completion=False)
 app.add_typer(search, name="search")
 
 
