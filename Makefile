@@ -12,10 +12,10 @@ WORKERS  ?= 2
 .PHONY: help setup demo test test-all lint results docs clean
 
 help:
-	@echo "make demo      the two-minute tour: teacher, baseline, student, report.html"
+	@echo "make demo      a tour of a few minutes: teacher, baseline, student, report.html"
 	@echo "make test      lint and the fast tests"
 	@echo "make test-all  lint and every test"
-	@echo "make results   write docs/results.md again, from the files in results/"
+	@echo "make results   write docs/results.md and the README's tables again, from the files in results/"
 	@echo "make docs      write docs/recipe.md again"
 
 setup: $(READY)

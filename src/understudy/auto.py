@@ -129,7 +129,9 @@ def choose(recipe: Recipe) -> Choice:
     named = {"parameters": method.max_parameters, "flops": method.max_flops, "latency_ms": method.max_latency_ms}
     limits = {cost: limit for cost, limit in named.items() if limit is not None} or {"flops": int(DEFAULT_SHARE * whole.flops)}
     if method.search:
-        return Choice(limits, _search(method, limits), f"auto: {method.search} architectures are tried by kdnas.", tuple(looked))
+        found = _search(method, limits)
+        tried = found["method"]["episodes"] * found["method"]["candidates"]  # whole rounds
+        return Choice(limits, found, f"auto: {tried} architectures are tried by kdnas.", tuple(looked))
     smallest = []
     for kind in KINDS:
         options = [cache(lambda student=student, make=make: look(student, make())) for student, make in STUDENTS[kind](teacher)]

@@ -101,8 +101,9 @@ def init(
 def check(recipe: RecipePath, overrides: Overrides = None, out: Out = None, as_json: Json = False) -> None:
     """Find what would fail, before it costs an hour.
 
-    Looks at files, labels, models, widths, disk and the output folder, and starts nothing. Ends with 0 if the run can
-    start, else with the exit code it would have failed with.
+    Looks at files, labels, models, widths, disk and the output folder, and starts nothing. Says what method auto would
+    choose, and what each arm of a comparison would spend. Ends with 0 if the run can start, else with the exit code it
+    would have failed with.
 
     Example: understudy check run.yaml task.path=data/MRPC --out runs/mrpc
     """
@@ -334,7 +335,8 @@ def transfer(
     """Move a trained adapter to another model.
 
     Layers are chosen and, where the models differ, dimensions matched by correlation; nothing is trained. The plan is
-    printed before it is executed. The settings are those of method mkd (docs/mkd.md).
+    printed before it is executed. The settings are those of method mkd (docs/mkd.md). A recipe goes on from the result
+    with `student.adapter`.
 
     Example: understudy transfer runs/large/adapter --from big --to small --texts mails.txt --out small-adapter
     """
@@ -374,7 +376,7 @@ def doctor(
             show("\n".join(lines(facts)))
 
 
-search = typer.Typer(help="Take part in a search for architectures (method kdnas).", no_args_is_help=True, add_completion=False)
+search = typer.Typer(help="Take part in a search for architectures (kdnas, auto).", no_args_is_help=True, add_completion=False)
 app.add_typer(search, name="search")
 
 

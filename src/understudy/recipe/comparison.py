@@ -75,8 +75,8 @@ class Comparison(Recipe):
                 raise ValueError(f"arm '{name}': that is the name of another arm; give it one of its own.")
         if self.student.searched:
             raise ValueError(
-                "the recipe of a comparison says who learns, and kdnas finds its student: give `student` and another "
-                "`method`, and name kdnas among `compare.methods`."
+                f"the recipe of a comparison says who learns, and {self.method.name} finds its student: give `student` and "
+                f"another `method`, and name {self.method.name} among `compare.methods`."
             )
         return self
 

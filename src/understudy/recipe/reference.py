@@ -112,8 +112,10 @@ settings of a method, and any key can be changed on the command line, through th
     understudy train run.yaml train.lr=2e-5 'student.keep=[0, 2, 4]' 'method.hidden_weight={start: 1, end: 0}'
 
 Short forms: `method: automm`, `task: glue/mrpc`, `teacher: NAME` and `student: NAME` stand for a section with just
-that name or model. The flags of the original AutoMM scripts (`--glue_task`, `--max_epochs`, `--hard_label_weight`, …)
-are understood as well, on the command line and as keys at the top of a recipe.
+that name or model. The flags of the original scripts of AutoMM, Pea-KD and MiniDisc (`--glue_task`, `--max_epochs`,
+`--hard_label_weight`, …) are understood as well, on the command line and as keys at the top of a recipe.
+
+The sections `compare` and `arms` make a recipe a comparison: [comparison](comparison.md).
 
 ## The whole"""
 

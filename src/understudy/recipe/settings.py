@@ -409,7 +409,7 @@ class Recipe(Settings):
     )
     task: TaskSettings = Field(description="what is learned")
     teacher: TeacherSettings | None = Field(default=None, description="from whom")
-    student: StudentSettings = Field(description="by whom")
+    student: StudentSettings = Field(description="by whom; left out with kdnas and auto, which find it")
     method: Method = Field(description="how; `understudy methods` lists them")
     train: TrainSettings = Field(default=TrainSettings(), description="for how long")
     evaluate: EvaluateSettings = Field(default=EvaluateSettings(), description="how it is proved")

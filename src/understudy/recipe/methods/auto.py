@@ -30,7 +30,8 @@ class Auto(Settings):
         default=None, description="its operations at most, for one row of evaluate.latency.length tokens, two per multiply-add"
     )
     search: Count = Field(
-        default=0, description="spend so many short distillations on looking for the architecture (kdnas); 0 = none"
+        default=0,
+        description="spend so many short distillations, in whole rounds of 8, on looking for the architecture (kdnas); 0 = none",
     )
 
     @model_validator(mode="after")
