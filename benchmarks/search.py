@@ -37,20 +37,20 @@ THIRD = 956_000_000
 PASSAGES, TEST_PASSAGES, LENGTH = 1200, 100, 32  # a sixth of the first is held out for the reward
 
 
-def texts(data: Path, passages: int = PASSAGES) -> dict[str, str]:
-    """Passages of a few sentences, from all over the file, in files of our own."""
+def texts(data: Path, passages: int = PASSAGES, words: int = 40) -> dict[str, str]:
+    """Passages of at most so many words and at least three tenths of them, from all over the file, in files of our own."""
     BUILD.mkdir(parents=True, exist_ok=True)
     lines = [line.strip() for line in (data / "train.txt").read_text(encoding="utf-8").split("\n")]
-    long = [" ".join(line.split()[:40]) for line in lines if len(line.split()) >= 12]
+    long = [" ".join(line.split()[:words]) for line in lines if len(line.split()) >= 0.3 * words]
     wanted = passages + TEST_PASSAGES
     step = len(long) // wanted
     if not step:
-        raise SystemExit(f"{data / 'train.txt'} has {len(long)} passages of 12 words or more; {wanted} are needed.")
+        raise SystemExit(f"{data / 'train.txt'} has {len(long)} passages of {0.3 * words:.0f} words or more; needed: {wanted}.")
     chosen = long[: wanted * step : step]
     files = {"train": chosen[TEST_PASSAGES:], "test": chosen[:TEST_PASSAGES]}
     for name, part in files.items():
-        (BUILD / f"{name}-{passages}.txt").write_text("\n".join(part) + "\n", encoding="utf-8")
-    return {name: str(BUILD / f"{name}-{passages}.txt") for name in files}
+        (BUILD / f"{name}-{passages}-{words}.txt").write_text("\n".join(part) + "\n", encoding="utf-8")
+    return {name: str(BUILD / f"{name}-{passages}-{words}.txt") for name in files}
 
 
 def recipe(data: Path, **changes: Any) -> Any:
@@ -182,15 +182,21 @@ def against(one: dict[str, Any], other: dict[str, Any], values: Sequence[float])
 def cache(arguments: argparse.Namespace) -> None:
     """The same few candidates with the teacher's outputs stored and with the teacher run every time, in turns; of any size,
     and within a third of the teacher's operations, as a search on a budget has them."""
-    spaces: dict[str, dict[str, Any]] = {"any size": {}, "a third of the teacher": {"max_flops": THIRD}}
-    found = {}
-    for name, limits in spaces.items():
+    spaces: dict[str, tuple[dict[str, Any], int]] = {
+        "any size": ({}, 64), "a third of the teacher": ({"max_flops": THIRD}, 64),
+        "a third of the teacher, longer passages": ({"max_flops": THIRD}, 128),
+    }  # fmt: skip
+    found = json.loads(CACHE_FILE.read_text())["spaces"] if CACHE_FILE.exists() else {}  # what is there is not repeated
+    for name, (limits, length) in spaces.items():
+        if name in found:
+            continue
         modes = {}
         for mode in ("auto", "live"):
             run = BUILD / f"cache-{mode}-{len(found)}"
             shutil.rmtree(run, ignore_errors=True)
             mini = {"proxy": 0.5, "epochs": 5, "lr": 1e-3, "batch_size": 32}
-            task = {"name": "custom", "kind": "text", "files": texts(arguments.data), "max_length": 64, "selection": 1 / 6}
+            files = texts(arguments.data, words=40 if length == 64 else 100)
+            task = {"name": "custom", "kind": "text", "files": files, "max_length": length, "selection": 1 / 6}
             method = {"mini_kd": mini, "space": {**SPACE, **limits}}
             settings = recipe(arguments.data, cache={"mode": mode}, seed=1, method=method, task={**task, "mask_variants": 1})
             modes[mode] = candidates_of(settings, run)
