@@ -137,8 +137,9 @@ def _cache(found: dict[str, Any]) -> list[str]:
     lines = [
         "## The teacher's outputs, shared",
         "",
-        (f"{made['candidates']} candidates of five epochs, batches of 32, at most 64 tokens; each once with the teacher's "
-        "outputs read from disk and once with the teacher running beside it, in turns."),
+        ("A few candidates of five epochs each, batches of 32, passages of at most 64 tokens (longer ones: 128); each once with "
+        "the teacher's outputs read from disk and once with the teacher running beside it, in turns. What the teacher reads "
+        "first is counted."),
         "",
         "| candidates | from disk (s) | passages the teacher read | beside each student (s) | passages | times as cheap |",
         "|---|---|---|---|---|---|",
