@@ -62,9 +62,10 @@ def train(launcher: Launcher, searching: Path, tmp_path: Path) -> Callable[..., 
 
 
 def killed(train: Callable[..., Ended], left_in_peace: Any, folder: Path, *, kills: int, seed: int) -> None:
-    """Kill by SIGKILL after random processor times; a run that gets through is compared, and another one begun."""
+    """Kill by SIGKILL after random processor times; a run that gets through is compared, and another one begun. Long enough
+    for a candidate to end: one that was under way at every kill is given up in the end, and then the outcome is another."""
     reference, cpu = left_in_peace
-    runs.killed(train, outcome, reference, folder, seconds=(0.1, cpu / 2), kills=kills, seed=seed)
+    runs.killed(train, outcome, reference, folder, seconds=(cpu / 4, cpu), kills=kills, seed=seed)
 
 
 def test_killed_and_repeated(train, left_in_peace, tmp_path):
