@@ -92,7 +92,7 @@ def add_samples(kept: Path, folder: Path) -> None:
     if "samples" in record or not (folder / "config.yaml").exists():
         return
     recipe = load_recipe(folder / "config.yaml")
-    rows = load_task(recipe.task, seed=recipe.seed if recipe.task.split_seed is None else recipe.task.split_seed)
+    rows = load_task(recipe.task, seed=recipe.split_seed)
     test, metric = headline(record)
     said = read_predictions(step_folder(folder, f"predict-student-{test}"), rows.tests[test], rows.task.kind)
     drawn = resample(rows.task, {"student": said})["student"][metric]

@@ -77,7 +77,7 @@ def _row(way: str, runs: list[dict[str, Any]]) -> str:
     cells = [way, str(len(runs))]
     for step in STEPS:
         values = [100 * value for r in runs if (value := _at(r, model, step)) is not None]
-        cells.append(f"{over_seeds(values)['mean']:.1f}" if values else "–")
+        cells.append(_over_seeds(values) if values else "–")
     cells.append(_shown(*_scores(runs, model)))
     cells.append("–" if way == "scratch" else _shown(*_gain(runs), signed=True))
     cells.append("–" if way == "scratch" else _caught_up(runs))
@@ -127,6 +127,11 @@ def _interval(each: list[dict[str, float]]) -> tuple[float, float | None, float 
         return 100 * each[0]["value"], 100 * each[0]["low"], 100 * each[0]["high"]
     found = over_seeds([100 * one["value"] for one in each])
     return found["mean"], found["low"], found["high"]
+
+
+def _over_seeds(values: list[float]) -> str:
+    found = over_seeds(values)
+    return f"{found['mean']:.1f}" if found["low"] is None else _shown(found["mean"], found["low"], found["high"])
 
 
 def _shown(mean: float, low: float | None, high: float | None, *, signed: bool = False) -> str:

@@ -153,15 +153,12 @@ def choose(recipe: Recipe) -> Choice:
 
 def _pruned(teacher: Model) -> list[tuple[dict[str, Any], Callable[[], Net]]]:
     """All layers, with fewer heads and neurons in them. Which ones costs nothing, so here they all count alike."""
-    import numpy as np
-
     from understudy.models.structure import cut, num_units
     from understudy.students.allocation import Scores, allocate
 
     def net(sparsity: float) -> Net:
         smaller = copy.deepcopy(teacher.net)
-        heads, neurons = (tuple(np.ones(number) for number in each) for each in num_units(smaller))
-        kept = allocate(Scores(heads, neurons), sparsity)
+        kept = allocate(Scores.alike(*num_units(smaller)), sparsity)
         cut(smaller, heads=kept.heads, neurons=kept.neurons)
         return smaller
 
@@ -199,8 +196,7 @@ def _teacher(recipe: Recipe) -> Model:
 
     given = recipe.teacher
     assert given is not None  # the method needs one
-    seed = recipe.seed if recipe.task.split_seed is None else recipe.task.split_seed
-    task = load_task(recipe.task, seed=seed).task
+    task = load_task(recipe.task, seed=recipe.split_seed).task
     return load_model(
         given.model, task=task, key="teacher.model", revision=given.revision, trust_remote_code=given.trust_remote_code
     )
@@ -213,10 +209,8 @@ def _option(recipe: Recipe, student: dict[str, Any], net: Net, *, timed: bool) -
     flops = measure.flops(net, length=run.length)
     latency = None
     if timed:
-        net.to(accelerator().device)
-        call = measure.forward_pass(net, batch_size=run.batch_size, length=run.length)
-        protocol = run.model_dump()
-        latency = measure.latency({"it": call}, **protocol, device=accelerator().device.type)["it"]["median"]
+        device = accelerator().device
+        latency = measure.latency_of({"it": net.to(device)}, run, device)["it"]["median"]
     return Option(student, measure.num_parameters(net), flops, latency)
 
 
@@ -235,9 +229,9 @@ def _largest(options: Sequence[Callable[[], Option]], limits: Mapping[str, float
 
 
 def _amount(cost: str, value: float) -> str:
-    words = {"parameters": lambda: f"{short(value)} parameters", "flops": lambda: f"{short(value)} operations",
-             "latency_ms": lambda: milliseconds(value)}  # fmt: skip
-    return words[cost]()
+    if cost == "latency_ms":
+        return milliseconds(value)
+    return f"{short(value)} {'parameters' if cost == 'parameters' else 'operations'}"
 
 
 def _costs(option: Option, limits: Mapping[str, float]) -> str:
