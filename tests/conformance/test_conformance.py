@@ -66,8 +66,6 @@ def refused(method: str, family: str, kind: str) -> str | None:
     """What cannot be combined, and words of the reason that is given; None for everything else."""
     if method == "mkd" and family == "albert":
         return "one adapter, several times"
-    if method == "mkd" and family == "modernbert":
-        return "no adapters for modernbert"
     if method == "peakd" and kind in ("regression", "tokens", "text"):
         return r"method\.ptp: off"
     if method == "minidisc" and kind == "text":

@@ -22,10 +22,10 @@ from understudy.models.anatomy import Net, anatomy
 from understudy.models.compact import stock_class_of
 from understudy.recipe.adapter import BottleneckAdapter, Ia3Adapter, LoraAdapter, written_out
 
-_FAMILIES = ("bert", "roberta", "xlm-roberta", "electra", "deberta-v2", "distilbert", "albert")
 _HOLDERS = {
     "distilbert": {"attention": "attention_adapters", "ffn": "output_adapters"},
     "albert": {"attention": "attention.attention_adapters", "ffn": "output_adapters"},
+    "modernbert": {"attention": "attn", "ffn": "mlp"},  # that library has none: the same layout, under names of ours
 }
 _BERT = {"attention": "attention.output", "ffn": "output"}
 _TENSOR = re.compile(
@@ -44,10 +44,6 @@ _ROLES = {"q": "query", "k": "key", "v": "value"}
 def _holders(net: Net) -> dict[str, tuple[int, str]]:
     """Name of what holds AdapterHub's bottlenecks -> (layer, side)."""
     row = anatomy(net)
-    if row.family not in _FAMILIES:
-        raise RecipeError(
-            f"AdapterHub has no adapters for {row.family} models, so there are no such folders; the layout peft has LoRA."
-        )
     names = {id(module): name for name, module in net.named_modules()}
     found: dict[str, tuple[int, str]] = {}
     for number, layer in enumerate(row.layers(net)):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import adapted
 import pytest
+import tiny_models
 import torch
 import transformers
 from safetensors.torch import load_file
 
-from understudy.adapters import extract, put
+from understudy.adapters import extract, inject, put
 from understudy.adapters.files import read_adapter, write_adapter
 from understudy.base.errors import DataError, RecipeError
 from understudy.recipe.adapter import BottleneckAdapter, LoraAdapter
@@ -116,9 +118,13 @@ def test_a_folder_that_is_damaged_or_none_is_said_to_be(tmp_path):
         read_adapter(tmp_path, net)
 
 
-def test_a_family_without_adapterhub_is_told_so(tmp_path):
-    import tiny_models
-
-    net = tiny_models.tiny_net("modernbert")
-    with pytest.raises(RecipeError, match="no adapters for modernbert"):
-        read_adapter(ASSETS / "theirs" / "bert-seq_bn", net)
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["pfeiffer", "houlsby", "parallel"])
+def test_a_family_that_library_does_not_have_goes_there_and_back(kind, tmp_path):
+    net, again = (tiny_models.tiny_net("modernbert", seed=3) for _ in range(2))
+    bare = adapted.stock(net)
+    inject(net, adapted.settings_of(f"{kind}[reduction_factor=4]"))
+    adapted.shake(net)
+    write_adapter(tmp_path / "written", extract(net), net)
+    put(again, read_adapter(tmp_path / "written", again))
+    assert torch.equal(adapted.stock(again), adapted.stock(net)) and not torch.allclose(adapted.stock(net), bare)
