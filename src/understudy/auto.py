@@ -34,6 +34,9 @@ OBJECTIVE: dict[str, Any] = {"name": "automm"}
 KINDS = ("pruned", "layers")
 DEFAULT_SHARE = 0.51
 """Of the teacher's operations, where a recipe names no limit: half, and a little for what lies outside the layers."""
+RESERVE = 0.9
+"""Of a limit in milliseconds is what a student may need when it is looked at: finished, it has other heads than those that
+were taken for it, and a clock does not say the same twice."""
 CANDIDATES = 8
 """In a round of a search."""
 
@@ -122,7 +125,7 @@ def choose(recipe: Recipe) -> Choice:
     teacher, looked = _teacher(recipe), []
 
     def look(student: dict[str, Any], net: Net) -> Option:
-        looked.append(_option(recipe, student, net, timed=method.max_latency_ms is not None))
+        looked.append(_option(recipe, student, net, beside=teacher.net if method.max_latency_ms is not None else None))
         return looked[-1]
 
     whole = look({}, teacher.net)
@@ -132,10 +135,11 @@ def choose(recipe: Recipe) -> Choice:
         found = _search(method, limits)
         tried = found["method"]["episodes"] * found["method"]["candidates"]  # whole rounds
         return Choice(limits, found, f"auto: {tried} architectures are tried by kdnas.", tuple(looked))
+    aims = {cost: RESERVE * limit if cost == "latency_ms" else limit for cost, limit in limits.items()}
     smallest = []
     for kind in KINDS:
         options = [cache(lambda student=student, make=make: look(student, make())) for student, make in STUDENTS[kind](teacher)]
-        if (found := _largest(options, limits)) is not None:
+        if (found := _largest(options, aims)) is not None:
             length = {"max_length": recipe.student.max_length}
             reason = f"auto: {_said(found)}; the teacher: {_costs(whole, limits)}. It learns with {OBJECTIVE['name']}."
             return Choice(limits, {"student": {**found.student, **length}, "method": OBJECTIVE}, reason, tuple(looked))
@@ -202,15 +206,15 @@ def _teacher(recipe: Recipe) -> Model:
     )
 
 
-def _option(recipe: Recipe, student: dict[str, Any], net: Net, *, timed: bool) -> Option:
+def _option(recipe: Recipe, student: dict[str, Any], net: Net, *, beside: Net | None) -> Option:
+    """What a network costs; its time only beside another one, in turns with it, as the report of a run measures it."""
     from understudy.evaluate import measure
 
-    run = recipe.evaluate.latency
-    flops = measure.flops(net, length=run.length)
-    latency = None
-    if timed:
+    run, latency = recipe.evaluate.latency, None
+    if beside is not None:
         device = accelerator().device
-        latency = measure.latency_of({"it": net.to(device)}, run, device)["it"]["median"]
+        latency = measure.latency_of({"teacher": beside.to(device), "it": net.to(device)}, run, device)["it"]["median"]
+    flops = measure.flops(net, length=run.length)
     return Option(student, measure.num_parameters(net), flops, latency)
 
 

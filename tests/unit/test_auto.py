@@ -33,7 +33,7 @@ def costs(asked):
     def of(kind: str) -> list[auto.Option]:
         recipe = asked()
         teacher = auto._teacher(recipe)
-        return [auto._option(recipe, student, make(), timed=False) for student, make in auto.STUDENTS[kind](teacher)]
+        return [auto._option(recipe, student, make(), beside=None) for student, make in auto.STUDENTS[kind](teacher)]
 
     return of
 
@@ -67,15 +67,15 @@ def test_time_is_measured_and_decided_once(asked, tmp_path, monkeypatch):
     times = {key: 10.0 * (1 - key) for key in (0.0, *(round(0.05 * n, 2) for n in range(1, 20)))}
     real = auto._option
 
-    def timed(recipe, student, net, *, timed):
-        assert timed
-        one = real(recipe, student, net, timed=False)
+    def timed(recipe, student, net, *, beside):
+        assert beside is not None
+        one = real(recipe, student, net, beside=None)
         return auto.Option(one.student, one.parameters, one.flops, times[student.get("sparsity", 0.0)])
 
     monkeypatch.setattr(auto, "_option", timed)
     recipe = asked(max_latency_ms=4.2)
     settled = auto.settled(recipe, tmp_path)
-    assert settled.student.sparsity == 0.6 and settled.method.name == "automm"  # 10 · 0.4 ms
+    assert settled.student.sparsity == 0.65 and settled.method.name == "automm"  # 10 · 0.35 ms, of 0.9 · 4.2
     (tmp_path / "steps").mkdir()
     times.update(dict.fromkeys(times, 1.0))  # the clock says something else now
     assert auto.settled(recipe, tmp_path) == settled

@@ -38,6 +38,7 @@ gradients = torch.autograd.grad(total, [weight, *objective.parameters()])
 sums = torch.cat([total.detach().flatten(), *(v.flatten() for v in values.values()), *(g.flatten() for g in gradients)])
 if world > 1:
     distributed.all_reduce(sums)
+    distributed.destroy_process_group()  # else its threads may still run when the interpreter ends, which aborts it
 if rank == 0:
     open(out, "w").write(json.dumps({"terms": list(values), "sums": sums.tolist()}))
 """
