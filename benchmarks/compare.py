@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kept import ENCODER, ROOT
+from kept import ENCODER, ROOT, in_shell
 
 KEPT = ROOT / "results" / "compare"
 RECIPE = "recipes/compare/methods.yaml"
@@ -23,12 +23,13 @@ NER = ["teacher.finetune.lr=3.0e-4", "train.lr=4.0e-4"]
 TASKS: dict[str, tuple[str, list[str]]] = {
     "mrpc": ("glue_data/MRPC", ["compare.seeds=3"]),
     "conll2003-5k": ("conll2003", ["task.name=conll2003", "task.max_train_examples=5000", "compare.seeds=1", *NER]),
-    "rte": ("glue_data/RTE", ["task.name=glue/rte", "compare.seeds=1"]),
+    "rte": ("glue_data/RTE", ["task.name=glue/rte", "compare.seeds=1", "train.epochs=4"]),
     "cola": ("glue_data/CoLA", ["task.name=glue/cola", "compare.seeds=1", "train.epochs=4"]),
     "sst2-10k": ("glue_data/SST-2", ["task.name=glue/sst2", "task.max_train_examples=10000", "compare.seeds=1",
                                      "train.epochs=4"]),
     "stsb": ("glue_data/STS-B", ["task.name=glue/stsb", "compare.seeds=1", "train.epochs=4"]),
-    "pawsx-en": ("pawsx", ["task={name: pawsx, languages: [en]}", "compare.seeds=1", "train.epochs=4"]),
+    "pawsx-en-10k": ("pawsx", ["task={name: pawsx, languages: [en], max_train_examples: 10000}", "compare.seeds=1",
+                               "train.epochs=4"]),
 }  # fmt: skip
 """Task -> its folder below --data, and what it changes of the recipe."""
 
@@ -46,7 +47,7 @@ def run(task: str, data: Path, out: Path, changes: list[str]) -> str | None:
         return f"exit code {done.returncode}"
     made = json.loads((out / task / "comparison.json").read_text())
     kept.parent.mkdir(parents=True, exist_ok=True)
-    record = {"command": " ".join(["understudy compare", *arguments, "task.path=…"]), **made}
+    record = {"command": in_shell(["understudy", "compare", *arguments, "task.path=…"]), **made}
     kept.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     return None
 

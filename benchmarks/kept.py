@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -43,11 +44,16 @@ def train(arguments: Sequence[str], folder: Path, kept: Path, about: Mapping[str
         return f"exit code {done.returncode}"
     result = json.loads(done.stdout)
     shown = [part if not part.startswith("task.path=") else "task.path=…" for part in arguments]
-    record = {"command": "understudy train " + " ".join(shown), **code, **about, **result}
+    record = {"command": in_shell(["understudy", "train", *shown]), **code, **about, **result}
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     print(f"{kept.relative_to(ROOT)}: {result['verdict']}", flush=True)
     return None
+
+
+def in_shell(command: Sequence[str]) -> str:
+    """A command as it can be pasted into a shell, once what stands as "…" is filled in."""
+    return " ".join(part if "…" in part else shlex.quote(part) for part in command)
 
 
 def made_by() -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -406,4 +407,11 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each of several processes would repeat torch's hints
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if not end.code and "torch" in sys.modules:  # after an error the others may still wait for this one
+            from understudy.train.devices import leave_group
+
+            leave_group()
+        raise

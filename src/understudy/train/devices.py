@@ -33,6 +33,12 @@ def accelerator() -> Accelerator:
     )
 
 
+def leave_group() -> None:
+    """End the group of processes, if there is one: its threads may abort an interpreter that ends before them."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def any_process(mine: bool) -> bool:
     """True in all processes as soon as it is true in one. All of them must ask."""
     acc = accelerator()
