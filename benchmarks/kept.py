@@ -51,6 +51,16 @@ def train(arguments: Sequence[str], folder: Path, kept: Path, about: Mapping[str
     return None
 
 
+def encoder_ms(length: int) -> float:
+    """The encoder's median milliseconds for one row of so many tokens, on one thread."""
+    from understudy.evaluate import measure
+    from understudy.models.load import load_model
+
+    call = measure.forward_pass(load_model(ENCODER).net, batch_size=1, length=length)
+    times = measure.latency({"teacher": call}, batch_size=1, length=length, repeats=50, threads=1, device="cpu")
+    return times["teacher"]["median"]
+
+
 def in_shell(command: Sequence[str]) -> str:
     """A command as it can be pasted into a shell, once what stands as "…" is filled in."""
     return " ".join(part if "…" in part else shlex.quote(part) for part in command)

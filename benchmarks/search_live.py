@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kept import ENCODER, ROOT, add_samples, train
+from kept import ENCODER, ROOT, add_samples, encoder_ms, train
 from search import ENGINES_FILE, SPACE, THIRD, texts
 
 KEPT = ROOT / "results" / "search"
@@ -114,16 +114,11 @@ def one_task(given: argparse.Namespace) -> None:
 
 
 def _teacher_latency(place: Path) -> float:
-    """The encoder's median milliseconds for 64 tokens on one thread, measured once: the limit is part of the search."""
-    from understudy.evaluate import measure
-    from understudy.models.load import load_model
-
+    """The encoder's for 64 tokens, measured once: the limit is part of the search."""
     if not place.exists():
-        call = measure.forward_pass(load_model(ENCODER).net, batch_size=1, length=64)
-        times = measure.latency({"teacher": call}, batch_size=1, length=64, repeats=50, threads=1, device="cpu")
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(times["teacher"]))
-    return json.loads(place.read_text())["median"]
+        place.write_text(json.dumps(encoder_ms(length=64)))
+    return json.loads(place.read_text())
 
 
 def _keep_rows(run: Path, kept: Path) -> None:
