@@ -53,7 +53,7 @@ def recipe(world: Path, adapter: str, **method):
 
 
 def test_lora_ends_as_a_stock_student_and_a_peft_folder(world, tmp_path, understudy_home):
-    wanted = recipe(world, "lora[r=4]", soft_label_weight=0.5)
+    wanted = recipe(world, "lora[r=4]", soft_label_weight=0.5, teacher_lr=3e-3)
     assert exit_code(check(wanted, out=tmp_path / "run")) == 0
     result = train(wanted, tmp_path / "run")
     assert all(result[name]["metrics"] for name in ("teacher", "baseline", "student"))
@@ -76,6 +76,9 @@ def test_lora_ends_as_a_stock_student_and_a_peft_folder(world, tmp_path, underst
     assert torch.allclose(theirs(input_ids=ids).logits, student.eval()(input_ids=ids).logits, atol=1e-5)
     metrics = (tmp_path / "run" / "steps" / "student" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in metrics if "select" in line] == [0, 2, 6]
+    shared = [path.read_text().splitlines() for path in understudy_home.glob("**/metrics.jsonl")]
+    rates = {max(json.loads(line).get("lr", 0) for line in lines) for lines in shared}
+    assert rates == {1e-2, 3e-3}  # of the baseline and the teacher
     stored = next((tmp_path / "run" / "steps" / "student").glob("step-*/model.safetensors"))
     assert all(".adapters." in key or "classifier" in key for key in load_file(stored))
     assert verify(tmp_path / "run", replay=1)["replayed_steps"] >= 1
@@ -127,6 +130,8 @@ def test_an_adapter_that_exists_is_taken(world, tmp_path, understudy_home):
     data["teacher"].update(model=str(world / "small"), finetune=None)
     data["method"].update(align="none")
     again = recipe_from(data)
+    data["method"]["teacher_lr"] = 1e-3
+    assert "remove `method.teacher_lr`" in " ".join(str(finding) for finding in check(recipe_from(data), out=tmp_path / "x"))
     result = train(again, tmp_path / "second")
     assert result["teacher"]["metrics"] and result["student"]["metrics"]
 

@@ -67,6 +67,8 @@ def require(cfg: MKD, recipe: Recipe) -> None:
         )
     if cfg.adapter is not None and finetune is not None:
         raise RecipeError("`method.adapter` is trained already; remove `teacher.finetune`.")
+    if cfg.adapter is not None and cfg.teacher_lr is not None:
+        raise RecipeError("`method.adapter` is trained already; remove `method.teacher_lr`.")
 
 
 def moved(lab: Lab, teacher: Source, student: Model, adapter: Adapter, how: Plan) -> tuple[Adapter, list[str]]:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from understudy.recipe.transfer import TransferSettings
-from understudy.recipe.types import Temperature, Text, Weight
+from understudy.recipe.types import Positive, Temperature, Text, Weight
 
 
 class MKD(TransferSettings):
@@ -23,6 +23,10 @@ class MKD(TransferSettings):
     adapter: Text | None = Field(
         default=None, description="the folder of an adapter that was trained on `teacher.model` already (peft or AdapterHub "
         "layout); null = train one here, as `teacher.finetune` says"
+    )  # fmt: skip
+    teacher_lr: Positive | None = Field(
+        default=None, description="learning rate of the teacher's adapter, which stands and needs a higher one than a whole "
+        "model; null = that of `teacher.finetune`"
     )  # fmt: skip
     soft_label_weight: Weight = Field(
         default=0.0, description="weight of the adapted teacher's softened outputs beside the labels; the original has none"
