@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 from kept import circumstances
@@ -14,10 +15,16 @@ from understudy.evaluate.verdict import plain, score
 from understudy.report.faceoff import pair
 from understudy.report.words import duration, milliseconds, short
 
+TITLES = {
+    "mrpc": "MRPC", "conll2003-5k": "CoNLL-2003, 5,000 sentences", "rte": "RTE", "cola": "CoLA",
+    "sst2-10k": "SST-2, 10,000 rows", "stsb": "STS-B", "pawsx-en-10k": "PAWS-X en, 10,000 rows",
+}  # fmt: skip
+"""File in results/compare/, and name, in the order of the page."""
+
 
 def section(kept: Path) -> list[str]:
     """The lines; none where nothing was measured yet."""
-    found = {path.stem: json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))}
+    found = _read(kept)
     if not found:
         return []
     lines = [
@@ -36,18 +43,84 @@ def section(kept: Path) -> list[str]:
 
 def _over_tasks(found: dict[str, Any]) -> list[str]:
     """Arm by task: the difference to the same budget without a teacher, in points; what is no tie is marked."""
-    arms = list(dict.fromkeys(name for made in found.values() for name in made["arms"]))
-    baseline = next(iter(found.values()))["baseline"]
+    baseline = _baseline(found)
     lines = [
-        f"Difference to `{baseline}`, in points; **bold** where the corrected comparison says that it is one:",
+        (f"Difference to `{baseline}`, in points; **bold** where the corrected comparison says that it is one. *Not beaten*: tasks "
+        "on which no other arm is shown to be better."),
         "",
-        f"| arm | {' | '.join(f'{task} ({_metric(made)})' for task, made in found.items())} |",
-        "|---" * (1 + len(found)) + "|",
-    ]
-    for arm in arms:
-        if arm != baseline:
-            lines.append(f"| {arm} | {' | '.join(_gap(made, arm) for made in found.values())} |")
+        f"| arm | {' | '.join(f'{task} ({_metric(made)})' for task, made in found.items())} | not beaten |",
+        "|---" * (2 + len(found)) + "|",
+    ]  # fmt: skip
+    for arm in _by_gain(found):
+        tried = [made for made in found.values() if arm in ranked(made)]
+        unbeaten = f"{sum(_unbeaten(made, arm) for made in tried)} of {len(tried)}"
+        cells = ["0" if arm == baseline else _gap(made, arm) for made in found.values()]
+        lines.append(f"| {arm} | {' | '.join(cells)} | {unbeaten} |")
     return lines
+
+
+def short_table(kept: Path) -> list[str]:
+    """The README's: teacher and arms, the one that gains most first, with size, speed and scores in points."""
+    found = _read(kept)
+    if not found:
+        return ["Not measured yet: `python benchmarks/compare.py`."]
+    titles = [f"{TITLES[task]}{' ¹' if made['seeds'] == 1 else ''}" for task, made in found.items()]
+    size = median(made["teacher"]["num_parameters"] for made in found.values())
+    scores = [_points(made, made["teacher"]["metrics"][made["headline"]["test"]]) for made in found.values()]
+    lines = [
+        f"| arm | parameters (M) | speed | {' | '.join(titles)} | not beaten |",
+        "|---" * (4 + len(found)) + "|",
+        f"| *the teacher* | {size / 1e6:.1f} | 1.0× | {' | '.join(scores)} | |",
+    ]
+    for arm in _by_gain(found):
+        tried = {task: made for task, made in found.items() if arm in ranked(made)}
+        each = [made["arms"][arm] for made in tried.values()]
+        size = median(one["num_parameters"] for one in each)
+        speed = median(
+            made["teacher"]["latency_ms"]["median"] / one["latency_ms"]["median"]
+            for made, one in zip(tried.values(), each, strict=True)
+        )
+        cells = [_cell(made, arm) if task in tried else "–" for task, made in found.items()]
+        unbeaten = f"{sum(_unbeaten(made, arm) for made in tried.values())} of {len(tried)}"
+        lines.append(f"| `{arm}` | {size / 1e6:.1f} | {speed:.1f}× | {' | '.join(cells)} | {unbeaten} |")
+    return lines
+
+
+def _read(kept: Path) -> dict[str, Any]:
+    """Task -> its comparison, those that are there, in the order of `TITLES`."""
+    return {task: json.loads((kept / f"{task}.json").read_text()) for task in TITLES if (kept / f"{task}.json").exists()}
+
+
+def _baseline(found: dict[str, Any]) -> str:
+    return next(iter(found.values()))["baseline"]
+
+
+def _by_gain(found: dict[str, Any]) -> list[str]:
+    """The arms, the one that gains most over the baseline first, as a mean of tasks."""
+    baseline = _baseline(found)
+
+    def gain(arm: str) -> float:
+        rows = [row for made in found.values() if (row := pair(made, arm, baseline))]
+        return fmean(row["difference"] for row in rows) if rows else 0.0
+
+    return sorted(dict.fromkeys(name for made in found.values() for name in ranked(made)), key=lambda arm: (-gain(arm), arm))
+
+
+def _unbeaten(made: dict[str, Any], arm: str) -> bool:
+    rows = [pair(made, other, arm) for other in ranked(made) if other != arm]
+    return not any(row and row["verdict"] == "better" for row in rows)
+
+
+def _points(made: dict[str, Any], metrics: dict[str, Any]) -> str:
+    return f"{100 * metrics[made['headline']['metric']]:.1f}"
+
+
+def _cell(made: dict[str, Any], arm: str) -> str:
+    """The mean score in points, ± its deviation over seeds; bold where it is better than the baseline's."""
+    one = made["arms"][arm]["metrics"][made["headline"]["test"]][made["headline"]["metric"]]
+    row = pair(made, arm, made["baseline"])
+    said = f"{100 * one['mean']:.1f}" + (f" ± {100 * one['deviation']:.1f}" if one["deviation"] is not None else "")
+    return f"**{said}**" if row and row["verdict"] == "better" else said
 
 
 def _metric(made: dict[str, Any]) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from comparisons import comparison
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
-    "export_page", "kept", "minidisc", "minidisc_page", "mkd", "mkd_page", "peakd_page", "quality_page", "results", "search_page",
+    "compare_page", "export_page", "kept", "minidisc", "minidisc_page", "mkd", "mkd_page", "peakd_page", "quality_page", "results", "search_page",
 )  # fmt: skip
 
 
@@ -111,3 +112,20 @@ def test_students_are_compared_row_by_row_where_draws_were_kept(results):
     ours = [glue_run(0, 0.83, rows=[value + 0.03 for value in draws])]
     said = results.search_page._paired(ours, [glue_run(0, 0.8, rows=draws)])
     assert said == "+3.0 points (95 % interval +3.0 to +3.0, over rows, with one seed: about these weights alone): better."
+
+
+def test_arms_are_counted_over_tasks(results, tmp_path):
+    one = comparison() | {"command": "understudy compare …"}
+    other = comparison(metric="f1", scores={"finetune": 0.80, "minidisc": 0.90}) | {"command": "understudy compare …"}
+    for name, made in (("mrpc", one), ("conll2003-5k", other)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(made))
+    rows = {line.split("|")[1].strip(" `*"): [cell.strip() for cell in line.split("|")[2:-1]]
+            for line in results.compare_page.short_table(tmp_path)}  # fmt: skip
+    assert list(rows)[2:] == ["the teacher", "minidisc", "automm", "kdnas", "finetune"]  # by what they gain
+    assert rows["minidisc"][:2] == ["17.0", "1.6×"] and rows["minidisc"][-1] == "2 of 2"
+    assert rows["minidisc"][3].startswith("**90.") and rows["finetune"][2].startswith("80.")
+    assert rows["automm"][-1] == "1 of 1" and rows["automm"][3] == "–"  # a tie with minidisc, and not tried on the other
+    assert rows["kdnas"][-1] == "0 of 1" and rows["finetune"][-1] == "0 of 2"
+    page = "\n".join(results.compare_page.section(tmp_path))
+    assert "| minidisc | **+6.0** | **+10.0** | 2 of 2 |" in page and "| automm | **+6.0** | – | 1 of 1 |" in page
+    assert results.compare_page.section(tmp_path / "nowhere") == []
