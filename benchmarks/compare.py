@@ -24,11 +24,11 @@ TASKS: dict[str, tuple[str, list[str]]] = {
     "mrpc": ("glue_data/MRPC", ["compare.seeds=3"]),
     "conll2003-5k": ("conll2003", ["task.name=conll2003", "task.max_train_examples=5000", "compare.seeds=1", *NER]),
     "rte": ("glue_data/RTE", ["task.name=glue/rte", "compare.seeds=1", "train.epochs=4"]),
-    "cola": ("glue_data/CoLA", ["task.name=glue/cola", "compare.seeds=1", "train.epochs=4"]),
+    "cola": ("glue_data/CoLA", ["task.name=glue/cola", "compare.seeds=1", "train.epochs=3"]),
     "sst2-10k": ("glue_data/SST-2", ["task.name=glue/sst2", "task.max_train_examples=10000", "compare.seeds=1",
-                                     "train.epochs=4"]),
+                                     "train.epochs=3"]),
     "stsb": ("glue_data/STS-B", ["task.name=glue/stsb", "compare.seeds=1", "train.epochs=4"]),
-    "pawsx-en": ("pawsx", ["task={name: pawsx, languages: [en]}", "compare.seeds=1", "train.epochs=4"]),
+    "pawsx-en": ("pawsx", ["task={name: pawsx, languages: [en]}", "compare.seeds=1", "train.epochs=3"]),
 }  # fmt: skip
 """Task -> its folder below --data, and what it changes of the recipe."""
 
