@@ -123,13 +123,31 @@ def _cell(made: dict[str, Any], arm: str) -> str:
     return f"**{said}**" if row and row["verdict"] == "better" else said
 
 
+def _other_scores(made: dict[str, Any]) -> list[str]:
+    """What the headline leaves out: every other metric and test set, as differences to the baseline."""
+    chosen = (made["headline"]["test"], made["headline"]["metric"])
+    columns = [
+        (test, metric) for test in made["task"]["tests"] for metric in made["task"]["metrics"] if (test, metric) != chosen
+    ]
+    if not columns:
+        return []
+    tests = made["task"]["tests"]
+    titles = [f"{DISPLAY.get(metric, metric)}, {test} ({tests[test]:,} rows)" for test, metric in columns]
+    lines = ["", f"| against {made['baseline']}, in points | {' | '.join(titles)} |", "|---" * (1 + len(columns)) + "|"]
+    for arm in ranked(made):
+        if arm != made["baseline"]:
+            lines.append(f"| {arm} | {' | '.join(_gap(made, arm, test, metric) for test, metric in columns)} |")
+    return lines
+
+
 def _metric(made: dict[str, Any]) -> str:
     metric = made["headline"]["metric"]
     return DISPLAY.get(metric, metric)
 
 
-def _gap(made: dict[str, Any], arm: str) -> str:
-    row = pair(made, arm, made["baseline"])
+def _gap(made: dict[str, Any], arm: str, test: str | None = None, metric: str | None = None) -> str:
+    """On a test set and a metric: the headline's, where none are named."""
+    row = pair(made, arm, made["baseline"], test, metric)
     if row is None:
         return "–"
     said = f"{100 * row['difference']:+.1f}"
@@ -162,6 +180,7 @@ def _one(task: str, made: dict[str, Any]) -> list[str]:
                  milliseconds(arm["latency_ms"]["median"]), short(arm["num_parameters"]), short(arm["teacher_forwards"]),
                  f"{arm['peak_memory_mb'] / 1000:.1f} GB", duration(arm["spent"]["seconds"])]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
+    lines += _other_scores(made)
     for name, arm in made["arms"].items():
         lines += [line for one in arm["failed"] for line in ("", f"{name}, seed {one['seed']}, failed: {one['reason']}")]
     return [*lines, "", made["verdict"], *(f"* {one['text']}" for one in made["recommendations"])]

@@ -128,4 +128,5 @@ def test_arms_are_counted_over_tasks(results, tmp_path):
     assert rows["kdnas"][-1] == "0 of 1" and rows["finetune"][-1] == "0 of 2"
     page = "\n".join(results.compare_page.section(tmp_path))
     assert "| minidisc | **+6.0** | **+10.0** | 2 of 2 |" in page and "| automm | **+6.0** | – | 1 of 1 |" in page
+    assert "| against finetune, in points | accuracy, later (400 rows) |" in page  # the other test set
     assert results.compare_page.section(tmp_path / "nowhere") == []

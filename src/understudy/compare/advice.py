@@ -89,7 +89,14 @@ def verdict(made: Mapping[str, Any]) -> str:
     change = amount(row["difference"], metric, sign=True)
     interval = "" if row["low"] is None else f", 95 % interval {plain(row['low'], metric)} to {plain(row['high'], metric)}"
     over = "a tie with" if row["verdict"] == "tie" else "against"
-    return f"{text}; {over} training without a teacher: {change}{interval}.{_poor_teacher(made)}"
+    many = f", p {row['p_holm']:.2g} corrected for {_number_compared(made)} comparisons" if len(names) > 2 else ""
+    return f"{text}; {over} training without a teacher: {change}{interval}{many}.{_poor_teacher(made)}"
+
+
+def _number_compared(made: Mapping[str, Any]) -> int:
+    """With how many others a comparison of two arms shares its level."""
+    test, metric = made["headline"]["test"], made["headline"]["metric"]
+    return sum((row["test"], row["metric"]) == (test, metric) for row in made["comparisons"])
 
 
 def _poor_teacher(made: Mapping[str, Any]) -> str:

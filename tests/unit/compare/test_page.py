@@ -29,6 +29,7 @@ def test_the_words_hold_to_the_numbers(made):
     assert (first["arm"], first["limit_ms"]) == ("kdnas", 5.0) and first["text"].startswith("Under 5 ms: kdnas (0.8")
     assert last["arm"] == ranked(made)[0] and "tied with" in last["text"]
     assert "tied with" in made["verdict"] and "against training without a teacher: +6." in made["verdict"]
+    assert "corrected for 6 comparisons" in made["verdict"]
 
 
 def test_where_no_teacher_helps_it_says_so():
