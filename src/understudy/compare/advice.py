@@ -80,7 +80,10 @@ def verdict(made: Mapping[str, Any]) -> str:
     text = f"Over {seeds} on the same budget, {lead} ({score(_mean(made, best))})"
     if len(names) == 1:
         return f"{text}; there is no other arm to compare it with."
-    text += f", tied with {', '.join(ties)}" if ties else ", better than all others"
+    if not ties:
+        text += ", better than all others"
+    else:
+        text += f", tied with {', '.join(ties) if len(ties) < max(4, len(names) - 1) else 'all others'}"
     if best == baseline:
         return f"{text}. No teacher helped here.{_poor_teacher(made)}"
     row = pair(made, best, baseline)

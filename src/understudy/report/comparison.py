@@ -6,10 +6,10 @@ everything else.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
 from markupsafe import Markup
 
 from understudy.data.types import LOWER_IS_BETTER, sign_of
@@ -59,7 +59,7 @@ def classes_of(made: Mapping[str, Any]) -> dict[str, str]:
     scored = {name: arm["metrics"][test][metric]["mean"] for name, arm in made["arms"].items() if test in arm["metrics"]}
     order = sorted(made["arms"], key=lambda name: (name not in scored, -sign_of(metric) * scored.get(name, 0.0), name))
     others = [name for name in made["arms"] if name != made["baseline"]]
-    colours = {name: f"s{1 + place % 7}" for place, name in enumerate(others)}
+    colours = {name: f"s{1 + place % 11}" for place, name in enumerate(others)}
     return {name: colours.get(name, "baseline") for name in order}
 
 
@@ -155,6 +155,11 @@ def _forest(made: Mapping[str, Any], names: Sequence[str]) -> Any:
     return charts.differences(rows, label="; ".join(row["tip"] for row in rows)) if rows else None
 
 
+def _flow(changes: Mapping[str, Any]) -> str:
+    """Changes as a recipe's `arms` would hold them, in one line."""
+    return yaml.safe_dump(dict(changes), default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf")).strip()
+
+
 def _budget(made: Mapping[str, Any], name: str, colour: str) -> dict[str, Any]:
     arm = made["arms"][name]
     spent = arm["spent"]
@@ -172,5 +177,5 @@ def _budget(made: Mapping[str, Any], name: str, colour: str) -> dict[str, Any]:
         "stages": " · ".join(stages) or "–",
         "epochs": ", ".join(f"{key} {value}" for key, value in arm["epochs"].items()),
         "notes": arm["notes"],
-        "changes": json.dumps(arm["changes"], ensure_ascii=False) if arm["changes"] else "",
+        "changes": _flow(arm["changes"]) if arm["changes"] else "",
     }

@@ -30,7 +30,7 @@ def training(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             for metric, value in values.items():
                 if _finite(value):
                     views.setdefault(metric, {}).setdefault(view, []).append((float(row["step"]), float(value)))
-    classes = {term: f"s{place % 8}" for place, term in enumerate(terms)}
+    classes = {term: f"s{place % 12}" for place, term in enumerate(terms)}
     panels = []
     if total:
         panels.append(_panel("Loss", "the weighted sum", {"loss": total}, {"loss": "s7"}))
@@ -40,7 +40,7 @@ def training(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         note = f"best {score(best[1])} at step {best[0]:g}"
         panels.append(_panel(f"Validation: {shown}", note, {shown: values}, {shown: "student"}, marks_on=True))
     for metric, series in views.items():
-        colours = {view: f"s{place % 8}" for place, view in enumerate(series)}
+        colours = {view: f"s{place % 12}" for place, view in enumerate(series)}
         panels.append(_panel(f"Validation: {DISPLAY.get(metric, metric)}", "of each sub-network", series, colours))
     if len(terms) > 1:
         for term, parts in terms.items():
