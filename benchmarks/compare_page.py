@@ -45,8 +45,8 @@ def _over_tasks(found: dict[str, Any]) -> list[str]:
     """Arm by task: the difference to the same budget without a teacher, in points; what is no tie is marked."""
     baseline = _baseline(found)
     lines = [
-        (f"Difference to `{baseline}`, in points; **bold** where the corrected comparison says that it is one. *Not beaten*: tasks "
-        "on which no other arm is shown to be better."),
+        (f"Difference to `{baseline}`, in points; **bold** where the corrected comparison says that it is one. *Not beaten*: "
+        "tasks on which no other arm is shown to be better."),
         "",
         f"| arm | {' | '.join(f'{task} ({_metric(made)})' for task, made in found.items())} | not beaten |",
         "|---" * (2 + len(found)) + "|",
