@@ -15,8 +15,8 @@ from comparisons import comparison
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
-    "compare_page", "export_page", "kept", "minidisc", "minidisc_page", "mkd", "mkd_page", "peakd_page", "quality_page", "results",
-    "search_page",
+    "compare_page", "export_page", "kept", "minidisc", "minidisc_page", "mkd", "mkd_page", "peakd_page", "quality_page",
+    "results", "search_page",
 )  # fmt: skip
 
 
