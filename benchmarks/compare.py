@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kept import ENCODER, ROOT, in_shell
+from kept import ENCODER, ROOT, in_shell, made_by
 
 KEPT = ROOT / "results" / "compare"
 RECIPE = "recipes/compare/methods.yaml"
@@ -41,12 +41,13 @@ def run(task: str, data: Path, out: Path, changes: list[str]) -> str | None:
     folder, settings = TASKS[task]
     arguments = [RECIPE, *settings, f"teacher.model={ENCODER}", "evaluate.latency={length: 128, threads: 1}", *changes]
     command = [sys.executable, "-m", "understudy", "compare", *arguments, f"task.path={data / folder}", "--out", str(out / task)]
+    code = made_by()  # before: the tree may change while it runs
     done = subprocess.run(command, cwd=ROOT)
     if done.returncode:
         return f"exit code {done.returncode}"
     made = json.loads((out / task / "comparison.json").read_text())
     kept.parent.mkdir(parents=True, exist_ok=True)
-    record = {"command": in_shell(["understudy", "compare", *arguments, "task.path=…"]), **made}
+    record = {"command": in_shell(["understudy", "compare", *arguments, "task.path=…"]), **code, **made}
     kept.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     return None
 

@@ -48,7 +48,7 @@ def _over_tasks(found: dict[str, Any]) -> list[str]:
         (f"Difference to `{baseline}`, in points; **bold** where the corrected comparison says that it is one. *Not beaten*: "
         "tasks on which no other arm is shown to be better."),
         "",
-        f"| arm | {' | '.join(f'{task} ({_metric(made)})' for task, made in found.items())} | not beaten |",
+        f"| arm | {' | '.join(f'{TITLES[task]} ({_metric(made)})' for task, made in found.items())} | not beaten |",
         "|---" * (2 + len(found)) + "|",
     ]  # fmt: skip
     for arm in _by_gain(found):
@@ -150,7 +150,7 @@ def _gap(made: dict[str, Any], arm: str, test: str | None = None, metric: str | 
     row = pair(made, arm, made["baseline"], test, metric)
     if row is None:
         return "–"
-    said = f"{100 * row['difference']:+.1f}"
+    said = plain(row["difference"], row["metric"], sign=True)
     return said if row["verdict"] == "tie" else f"**{said}**"
 
 
@@ -159,7 +159,7 @@ def _one(task: str, made: dict[str, Any]) -> list[str]:
     teacher = made["teacher"]
     rows = made["task"]["tests"][test]
     lines = [
-        f"## {task}",
+        f"## {TITLES[task]}",
         "",
         (f"`{made['command']}`. {rows:,} rows of {test}, {made['seeds']} seed{'s' if made['seeds'] > 1 else ''}, "
         f"{made['budget']['amount']:g} {made['budget']['unit']}. Teacher: {score(teacher['metrics'][test][metric])} "
