@@ -185,7 +185,7 @@ def cache(arguments: argparse.Namespace) -> None:
     teacher of BERT-base's sizes (with random weights: they decide nothing here)."""
     within_time = {"max_latency_ms": encoder_ms(recipe(arguments.data).evaluate.latency.length) / 3}
     short, long = {"passages": PASSAGES, "words": 40}, {"passages": PASSAGES, "words": 100}
-    few = {"passages": 100, "words": 100}
+    few = {"passages": 200, "words": 100}
     cases: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
         "any size": (SPACE, short), "a third of the teacher": ({**SPACE, "max_flops": THIRD}, short),
         "a third of the teacher, longer passages": ({**SPACE, "max_flops": THIRD}, long),
