@@ -12,6 +12,7 @@ error. Dividing by the teacher's variance puts L between 0 and about 1: a projec
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -128,21 +129,36 @@ def two_layers(
     def loss(seen: Seen) -> Tensor:
         assert seen.teacher is not None
         total: Tensor | None = None
-        for i, (first, second) in enumerate(zip(uniform, last, strict=True)):
+        for i, layers in enumerate(zip(uniform, last, strict=True)):
             guess = seen.modules[names[i]](seen.student.hidden[i + 1].float())
-            target = torch.cat([seen.teacher.hidden[first + 1], seen.teacher.hidden[second + 1]], dim=-1).float()
-            error = (guess - target).square()
-            if variances is not None:
-                scale = seen.modules["kdnas_scale"]
-                error = error / torch.cat([scale(first), scale(second)])
-            part = error.mean(dim=-1).sum()
-            total = part if total is None else total + part
+            for half, layer in zip(guess.chunk(2, dim=-1), layers, strict=True):
+                scale = None if variances is None else seen.modules["kdnas_scale"](layer).reciprocal()
+                part = _WeightedSquares.apply(half, seen.teacher.hidden[layer + 1].float(), scale)
+                total = part if total is None else total + part
         assert total is not None
-        return total / number
+        return total / (number * 2 * teacher_width)
 
     ours = tuple(range(1, number + 1))
     theirs = tuple(sorted({layer + 1 for layer in (*uniform, *last)}))
     return Term(loss, "token", Needs(hidden=ours), Needs(hidden=theirs), modules=modules, same_tokens=True)
+
+
+class _WeightedSquares(torch.autograd.Function):
+    """Σ weight · (guess - target)², in a third of the passes over memory that it takes autograd: these tensors are the largest
+    of a step, and a small student's step costs little else."""
+
+    @staticmethod
+    def forward(ctx: Any, guess: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        difference = guess - target
+        scaled = difference if weight is None else difference * weight
+        ctx.save_for_backward(scaled)
+        ctx.dtype = guess.dtype
+        return torch.dot(difference.flatten(), scaled.flatten())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (scaled,) = ctx.saved_tensors
+        return (scaled * (2 * grads[0])).to(ctx.dtype), None, None
 
 
 class _Scale(nn.Module):
