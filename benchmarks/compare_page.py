@@ -9,7 +9,7 @@ from typing import Any
 
 from kept import circumstances
 
-from understudy.compare.advice import ranked
+from understudy.compare.advice import ranked, said_of
 from understudy.evaluate.metrics import DISPLAY
 from understudy.evaluate.verdict import plain, score
 from understudy.report.faceoff import pair
@@ -52,10 +52,8 @@ def _over_tasks(found: dict[str, Any]) -> list[str]:
         "|---" * (2 + len(found)) + "|",
     ]  # fmt: skip
     for arm in _by_gain(found):
-        tried = [made for made in found.values() if arm in ranked(made)]
-        unbeaten = f"{sum(_unbeaten(made, arm) for made in tried)} of {len(tried)}"
         cells = ["0" if arm == baseline else _gap(made, arm) for made in found.values()]
-        lines.append(f"| {arm} | {' | '.join(cells)} | {unbeaten} |")
+        lines.append(f"| {arm} | {' | '.join(cells)} | {_unbeaten(found, arm)} |")
     return lines
 
 
@@ -81,8 +79,7 @@ def short_table(kept: Path) -> list[str]:
             for made, one in zip(tried.values(), each, strict=True)
         )
         cells = [_cell(made, arm) if task in tried else "–" for task, made in found.items()]
-        unbeaten = f"{sum(_unbeaten(made, arm) for made in tried.values())} of {len(tried)}"
-        lines.append(f"| `{arm}` | {size / 1e6:.1f} | {speed:.1f}× | {' | '.join(cells)} | {unbeaten} |")
+        lines.append(f"| `{arm}` | {size / 1e6:.1f} | {speed:.1f}× | {' | '.join(cells)} | {_unbeaten(found, arm)} |")
     return lines
 
 
@@ -106,9 +103,11 @@ def _by_gain(found: dict[str, Any]) -> list[str]:
     return sorted(dict.fromkeys(name for made in found.values() for name in ranked(made)), key=lambda arm: (-gain(arm), arm))
 
 
-def _unbeaten(made: dict[str, Any], arm: str) -> bool:
-    rows = [pair(made, other, arm) for other in ranked(made) if other != arm]
-    return not any(row and row["verdict"] == "better" for row in rows)
+def _unbeaten(found: dict[str, Any], arm: str) -> str:
+    """On how many of the tasks that an arm was tried on no other arm is shown to be better."""
+    tried = [made for made in found.values() if arm in ranked(made)]
+    beaten = [any(said_of(made, other, arm) == "better" for other in ranked(made) if other != arm) for made in tried]
+    return f"{beaten.count(False)} of {len(tried)}"
 
 
 def _points(made: dict[str, Any], metrics: dict[str, Any]) -> str:
