@@ -53,14 +53,14 @@ def parse(text: str, source: str) -> Document:
         raise RecipeError(f"{source}: not valid YAML: {str(error).splitlines()[0]}.") from None
 
 
-def dump(data: Any) -> str:
-    """Plain data as block-style YAML that `parse` reads back unchanged."""
+def dump(data: Any, *, flow: bool = False) -> str:
+    """Plain data as YAML that `parse` reads back unchanged: in blocks, or with `flow` in one line."""
     import io
 
     import ruamel.yaml
 
     writer = ruamel.yaml.YAML(typ="safe", pure=True)
-    writer.default_flow_style = False
+    writer.default_flow_style = flow
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     writer.allow_unicode = True
     writer.width = 10_000

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
+from understudy.base import yaml
 from understudy.data.types import LOWER_IS_BETTER, sign_of
 from understudy.evaluate.metrics import DISPLAY
 from understudy.evaluate.verdict import in_points, percent, plain, score
@@ -155,11 +155,6 @@ def _forest(made: Mapping[str, Any], names: Sequence[str]) -> Any:
     return charts.differences(rows, label="; ".join(row["tip"] for row in rows)) if rows else None
 
 
-def _flow(changes: Mapping[str, Any]) -> str:
-    """Changes as a recipe's `arms` would hold them, in one line."""
-    return yaml.safe_dump(dict(changes), default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf")).strip()
-
-
 def _budget(made: Mapping[str, Any], name: str, colour: str) -> dict[str, Any]:
     arm = made["arms"][name]
     spent = arm["spent"]
@@ -177,5 +172,5 @@ def _budget(made: Mapping[str, Any], name: str, colour: str) -> dict[str, Any]:
         "stages": " · ".join(stages) or "–",
         "epochs": ", ".join(f"{key} {value}" for key, value in arm["epochs"].items()),
         "notes": arm["notes"],
-        "changes": _flow(arm["changes"]) if arm["changes"] else "",
+        "changes": yaml.dump(arm["changes"], flow=True).strip() if arm["changes"] else "",
     }

@@ -99,3 +99,9 @@ def test_one_arm_alone_makes_a_page():
     alone = comparisons.comparison(scores={"finetune": 0.9}, tests=("dev-set",))
     assert_inert(Page(render_comparison(alone)))
     assert "no other arm" in alone["verdict"]
+
+
+def test_what_an_arm_changes_stands_as_a_recipe_holds_it(made):
+    changes = {"student.share": "sps", "method": {"name": "automm", "assistants": ["30S"]}}
+    made = {**made, "arms": {**made["arms"], "automm": {**made["arms"]["automm"], "changes": changes}}}
+    assert "{student.share: sps, method: {name: automm, assistants: [30S]}}" in render_comparison(made)
