@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from understudy.base import disk, seeds
 from understudy.base.errors import DivergedError, ResourceError
@@ -27,6 +27,7 @@ from understudy.data.encode import Encoded, collate
 from understudy.models.dropout import quicken
 from understudy.train import checkpoint
 from understudy.train.devices import accelerator, any_process, resolve_precision
+from understudy.train.embeddings import RowGradients
 from understudy.train.guard import StopSignals, is_out_of_memory
 from understudy.train.learner import Learner, count_step, set_dropout
 from understudy.train.optim import clip_gradients, learning_rate, make_optimizer, set_learning_rate
@@ -68,6 +69,9 @@ class _Loop:
             set_dropout(net, self.settings.dropout)
         quicken(net)
         self.net = net
+        # Data parallelism adds dense gradients only, and a compiled network has its own way with embeddings.
+        alone = self.device.type == "cpu" and self.acc.num_processes == 1 and not self.settings.compile
+        self.embeddings = RowGradients(net if alone else nn.Module())
         self.optimizer = make_optimizer(net, task.objective, self.settings)
         self.module = Learner(net, task.objective, task.model.kind)
         if self.settings.compile:
@@ -131,7 +135,7 @@ class _Loop:
         order_epoch, batches = -1, []
         if state.step == 0 and 0 in settings.evaluate_at and self.task.score is not None:
             self.selection.evaluate(state, 0)
-        with progress(self.planned, self.task.name, done=state.step) as bar:
+        with self.embeddings.sparse(), progress(self.planned, self.task.name, done=state.step) as bar:
             while state.step < (self.planned if until_step is None else min(until_step, self.planned)):
                 epoch, position = divmod(state.step, self.steps_per_epoch)
                 if epoch != order_epoch:
@@ -240,6 +244,7 @@ class _Loop:
                     sums["term", name] += value.detach() / len(views)
                 if view is not None:
                     sums["view", view] += loss.detach()
+        self.embeddings.fill()
         if task.views is not None:
             self._add_gradients_over_ranks()
         self.scaler.unscale_(self.optimizer)

@@ -98,9 +98,17 @@ def clip_gradients(parameters: list[nn.Parameter], settings: TrainSettings) -> T
     """
     limit = settings.max_grad_norm or math.inf
     if settings.clip == "global":
-        return nn.utils.clip_grad_norm_(parameters, limit)
-    lengths = [nn.utils.clip_grad_norm_(parameter, limit) for parameter in parameters]
+        return _clip(parameters, limit)
+    lengths = [_clip([parameter], limit) for parameter in parameters]
     return torch.stack(lengths).norm() if lengths else torch.zeros(())
+
+
+def _clip(parameters: list[nn.Parameter], limit: float) -> Tensor:
+    """nn.utils.clip_grad_norm_, but that gradients that are short enough are not multiplied by 1."""
+    length = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    if bool(length + 1e-6 > limit):  # torch: the factor is below 1
+        nn.utils.clip_grads_with_norm_(parameters, limit, length)
+    return length
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

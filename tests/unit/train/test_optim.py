@@ -11,7 +11,7 @@ from torch import nn
 
 from understudy.models.anatomy import anatomy
 from understudy.recipe.settings import TrainSettings
-from understudy.train.optim import learning_rate, make_optimizer, parameter_groups, set_learning_rate
+from understudy.train.optim import clip_gradients, learning_rate, make_optimizer, parameter_groups, set_learning_rate
 
 
 def settings(**changes) -> TrainSettings:
@@ -113,3 +113,17 @@ def test_one_step_by_hand():
     objective.weight.grad = torch.full((1, 1), 7.0)
     optimizer.step()
     assert objective.weight.item() == pytest.approx(2.0 * (1 - 0.01 * 0.5) - 0.01, abs=1e-6)
+
+
+@pytest.mark.parametrize("limit", [0.5, 5.0, 5.0 + 1e-6, 6.0, None])
+def test_gradients_are_shortened_as_by_torch(limit):
+    def gradients() -> list[nn.Parameter]:
+        found = [nn.Parameter(torch.zeros(1)) for _ in range(3)]
+        found[0].grad, found[1].grad = torch.tensor([3.0]), torch.tensor([4.0])  # the third has none
+        return found
+
+    mine, theirs = gradients(), gradients()
+    length = clip_gradients(mine, settings(max_grad_norm=limit))
+    expected = nn.utils.clip_grad_norm_(theirs, float("inf") if limit is None else limit)
+    assert torch.equal(length, expected)
+    assert all(torch.equal(one.grad, other.grad) for one, other in zip(mine[:2], theirs[:2], strict=True))
