@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -265,6 +267,8 @@ class SignalCache:
     def _note_circumstances(self) -> None:
         """Beside the store: what it is, and with what it was begun; not part of its key, but said when it differs."""
         path = self.folder / "about.json"
+        with suppress(OSError):  # it is there for the first time, or may be read only
+            os.utime(path)  # when it was last asked for: `understudy clean` keeps what is used
         try:
             made_with = disk.read_json(path).get("made_with")
         except (FileNotFoundError, VerifyError):

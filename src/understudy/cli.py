@@ -377,6 +377,32 @@ def doctor(
             show("\n".join(lines(facts)))
 
 
+@app.command()
+def clean(
+    unused_for: Annotated[
+        float, typer.Option("--unused-for", metavar="DAYS", min=0, help="Keep what a run asked for in the last DAYS days.")
+    ] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Free the disk: delete the stored outputs of teachers.
+
+    They are kept so that no teacher is asked twice, up to 10 GB for each (`cache.budget_gb`), and are computed again where
+    they are needed. Fine-tuned teachers and the folders of runs stay. It may be called while runs are under way.
+
+    Example: understudy clean --unused-for 7
+    """
+    with guard():
+        from understudy.clean import clean as clean_up
+        from understudy.clean import words
+
+        found = clean_up(unused_for=unused_for, dry_run=dry_run)
+        if as_json:
+            show_json(found.__dict__)
+        else:
+            show(words(found, dry_run=dry_run))
+
+
 search = typer.Typer(help="Take part in a search for architectures (kdnas, auto).", no_args_is_help=True, add_completion=False)
 app.add_typer(search, name="search")
 

@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from understudy.base.home import home
+
 CORE = (
     "torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "accelerate", "datasets", "numpy", "scipy",
     "scikit-learn", "seqeval", "pydantic", "ruamel.yaml", "typer", "rich", "jinja2", "xxhash",
@@ -43,7 +45,7 @@ def examine(*, network: bool = False) -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "devices": _devices(),
         "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
-        "store_gb": round(_size(_store()) / 1e9, 2),
+        "store_gb": round(_size(home()) / 1e9, 2),
         "hub": _hub(network),
     }
 
@@ -62,7 +64,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
         f"processor   {facts['processor']}; {facts['cores']} cores, {facts['threads']} threads, {bf16}",
         f"memory      {facts['memory_gb']} GB",
         f"devices     {devices}",
-        f"disk        {facts['disk_free_gb']} GB free here; the shared store holds {facts['store_gb']} GB",
+        f"disk        {facts['disk_free_gb']} GB free here; the shared store holds {facts['store_gb']} GB, see `clean`",
         f"hub         {state}; {reach}; {hub['cached_models']} models in the local cache; {token}",
         "",
         "package               installed        tested",
@@ -138,11 +140,6 @@ def _devices() -> list[dict[str, Any]]:
         return [{"name": "Apple GPU", "memory_gb": None}] if mps is not None and mps.is_available() else []
     properties = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return [{"name": device.name, "memory_gb": round(device.total_memory / 1e9, 1)} for device in properties]
-
-
-def _store() -> Path:
-    given = os.environ.get("UNDERSTUDY_HOME")
-    return Path(given) if given else Path.home() / ".cache" / "understudy"
 
 
 def _size(folder: Path) -> int:

@@ -57,7 +57,7 @@ def raising(error: BaseException) -> Any:
 
 
 COMMANDS = [
-    "demo", "methods", "init", "check", "train", "compare", "eval", "predict", "export", "report", "verify", "doctor",
+    "demo", "methods", "init", "check", "train", "compare", "eval", "predict", "export", "report", "verify", "doctor", "clean",
 ]  # fmt: skip
 
 

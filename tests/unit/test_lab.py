@@ -13,7 +13,8 @@ import toys
 
 from understudy.base import disk
 from understudy.base.errors import Interrupted, RecipeError, VerifyError
-from understudy.lab import Lab, copy_of, difference, home, step_folder, tokenizer_digest
+from understudy.base.home import home
+from understudy.lab import Lab, copy_of, difference, step_folder, tokenizer_digest
 from understudy.lab.replay import newest_before
 from understudy.methods.finetune import labels_only
 from understudy.models.model import digest

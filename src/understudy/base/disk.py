@@ -54,7 +54,7 @@ def _explain(error: OSError, path: Path) -> ResourceError:
             free = "the free space is unknown"
         return ResourceError(
             f"The disk is full: could not write {path} ({free}). Nothing that was saved is damaged; "
-            "free some space and repeat the command to continue."
+            "free some space (`understudy clean` deletes stored teacher outputs) and repeat the command to continue."
         )
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return ResourceError(f"{where} cannot be written ({error.strerror}). Choose another folder with --out.")

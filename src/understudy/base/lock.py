@@ -28,12 +28,11 @@ def lock(folder: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
     """
     import socket
 
-    disk.make_dir(folder)
     path = folder / ".lock"
     me = {"pid": os.getpid(), "host": socket.gethostname(), "boot": boot_id(), "started": started(os.getpid())}
     mine = json.dumps(me).encode()
     deadline = time.monotonic() + wait_seconds
-    while not disk.create(path, mine):
+    while not disk.create(disk.make_dir(folder) / path.name, mine):  # `clean` may just have deleted it
         try:
             found = path.read_bytes()
             written = time.time() - path.stat().st_mtime

@@ -21,8 +21,8 @@ fine-tuned teacher, its outputs, what it predicts) are shared between runs: they
     replay.py      repeating the end of a fit as a proof
 """
 
-from understudy.lab.keys import difference, home, step_folder, tokenizer_digest
+from understudy.lab.keys import difference, step_folder, tokenizer_digest
 from understudy.lab.lab import Lab
 from understudy.lab.models import Source, copy_of
 
-__all__ = ["Lab", "Source", "copy_of", "difference", "home", "step_folder", "tokenizer_digest"]
+__all__ = ["Lab", "Source", "copy_of", "difference", "step_folder", "tokenizer_digest"]

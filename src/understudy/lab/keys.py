@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from understudy.base import disk
 from understudy.base.errors import VerifyError
+from understudy.base.home import home
 from understudy.objective import Objective
 from understudy.recipe.settings import TrainSettings
 
@@ -30,12 +30,6 @@ def settings_key(settings: TrainSettings) -> dict[str, Any]:
     named = settings.model_dump(mode="json", exclude=NOT_RESULT)
     defaults = TrainSettings().model_dump(mode="json", include=set(_LATER))
     return {name: value for name, value in named.items() if name not in defaults or value != defaults[name]}
-
-
-def home() -> Path:
-    """Where steps are shared between runs: $UNDERSTUDY_HOME, else ~/.cache/understudy."""
-    given = os.environ.get("UNDERSTUDY_HOME")
-    return Path(given) if given else Path.home() / ".cache" / "understudy"
 
 
 def key_of(about: dict[str, Any]) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 from understudy.base import disk
 from understudy.base.circumstances import circumstances, other_circumstances
 from understudy.base.errors import RecipeError, VerifyError
+from understudy.base.home import home
 from understudy.base.progress import say
 from understudy.data.types import Task
-from understudy.lab.keys import difference, home, key_of, read_mark, safe
+from understudy.lab.keys import difference, key_of, read_mark, safe
 from understudy.models.load import load_model
 from understudy.models.model import Model
 from understudy.models.save import save_model

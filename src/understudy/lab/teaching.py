@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from understudy.base.errors import Interrupted
+from understudy.base.home import home
 from understudy.base.lock import DAY, lock
 from understudy.base.progress import say
 from understudy.cache import CachedTeacher, LiveTeacher, SignalCache, Teacher
 from understudy.data.encode import Encoded
-from understudy.lab.keys import home
 from understudy.lab.models import Source
 from understudy.models.needs import Needs
 from understudy.train.devices import accelerator, any_process, resolve_precision
