@@ -17,7 +17,7 @@ from understudy.report.words import duration, milliseconds, short
 
 TITLES = {
     "mrpc": "MRPC", "conll2003-5k": "CoNLL-2003, 5,000 sentences", "rte": "RTE", "cola": "CoLA",
-    "sst2-10k": "SST-2, 10,000 rows", "stsb": "STS-B", "pawsx-en-5k": "PAWS-X en, 5,000 rows",
+    "sst2-10k": "SST-2, 10,000 rows", "stsb": "STS-B", "pawsx-en": "PAWS-X en",
 }  # fmt: skip
 """File in results/compare/, and name, in the order of the page."""
 
