@@ -140,8 +140,8 @@ def _cache(found: dict[str, Any]) -> list[str]:
         ("Six candidates of five epochs each, batches of 32, passages of at most 64 tokens (longer ones and the "
         "published space: 128); each once with the teacher's outputs read from disk and once with the teacher running beside it, "
         "in turns. Where the teacher read nothing, its outputs were there from before: reading them once costs "
-         "what one candidate pays for one epoch beside its teacher, and a search has many candidates. A teacher of BERT-base's "
-         "size has random weights here, which decide nothing about time."),
+        "what one candidate pays for one epoch beside its teacher, and a search has many candidates. A teacher of BERT-base's "
+        "size has random weights here, which decide nothing about time."),
         "",
         "| candidates | from disk (s) | passages the teacher read | beside each student (s) | passages | times as cheap |",
         "|---|---|---|---|---|---|",

@@ -35,15 +35,14 @@ def clean(*, unused_for: float = 0.0, dry_run: bool = False) -> Cleaned:
         return Cleaned()
     if not dry_run:
         disk.sweep(root)
+    before = time.time() - unused_for * DAY
     deleted = freed = kept = left = in_use = 0
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        try:
-            gone = _last_used(folder) <= time.time() - unused_for * DAY and _delete(folder, dry_run=dry_run)
-        except ResourceError as error:
-            if not _is_locked(folder):
-                raise error
-            gone, in_use = False, in_use + 1
+        size = disk.size(folder)
+        gone = _last_used(folder) <= before
+        if gone and not dry_run:
+            gone = _delete(folder)
+            in_use += not gone
         if gone:
             deleted, freed = deleted + 1, freed + size
         else:
@@ -57,16 +56,16 @@ def _last_used(folder: Path) -> float:
     return (described if described.exists() else folder).stat().st_mtime
 
 
-def _delete(folder: Path, *, dry_run: bool) -> bool:
-    """A process that is filling it holds its lock; one that only reads goes on with the files it has open."""
-    if not dry_run:
+def _delete(folder: Path) -> bool:
+    """False where another process is filling it; one that only reads goes on with the files it has open."""
+    try:
         with lock(folder):
             disk.remove(folder)
+    except ResourceError:
+        if (folder / ".lock").exists():
+            return False
+        raise
     return True
-
-
-def _is_locked(folder: Path) -> bool:
-    return (folder / ".lock").exists()
 
 
 def words(found: Cleaned, *, dry_run: bool) -> str:

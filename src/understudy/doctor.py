@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from understudy.base import disk
 from understudy.base.home import home
 
 CORE = (
@@ -45,7 +46,7 @@ def examine(*, network: bool = False) -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "devices": _devices(),
         "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
-        "store_gb": round(_size(home()) / 1e9, 2),
+        "store_gb": round(disk.size(home()) / 1e9, 2),
         "hub": _hub(network),
     }
 
@@ -64,7 +65,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
         f"processor   {facts['processor']}; {facts['cores']} cores, {facts['threads']} threads, {bf16}",
         f"memory      {facts['memory_gb']} GB",
         f"devices     {devices}",
-        f"disk        {facts['disk_free_gb']} GB free here; the shared store holds {facts['store_gb']} GB, see `clean`",
+        f"disk        {facts['disk_free_gb']} GB free here; {facts['store_gb']} GB in the store (see `understudy clean`)",
         f"hub         {state}; {reach}; {hub['cached_models']} models in the local cache; {token}",
         "",
         "package               installed        tested",
@@ -140,10 +141,6 @@ def _devices() -> list[dict[str, Any]]:
         return [{"name": "Apple GPU", "memory_gb": None}] if mps is not None and mps.is_available() else []
     properties = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return [{"name": device.name, "memory_gb": round(device.total_memory / 1e9, 1)} for device in properties]
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
 
 
 def _hub(network: bool) -> dict[str, Any]:

@@ -259,6 +259,19 @@ def test_doctor_is_honest_and_keeps_secrets(capsys, monkeypatch):
         assert len(secret) < 2 or secret not in out + text
 
 
+def test_clean_says_what_it_did(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("UNDERSTUDY_HOME", str(tmp_path))
+    store = tmp_path / "signals" / "abc"
+    store.mkdir(parents=True)
+    (store / "data.f32").write_bytes(b"x" * 2_000_000)
+    assert run("clean", "--dry-run") == 0
+    assert "Would free 2.0 MB" in capsys.readouterr().out and store.is_dir()
+    assert run("clean", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"deleted": 1, "freed": 2_000_000, "kept": 0, "left": 0, "in_use": 0}
+    assert not store.exists()
+    assert run("clean", "--unused-for", "-1") == 2
+
+
 def test_python_m_understudy_is_the_same_command():
     source = str(Path(__file__).parents[2] / "src")
     done = subprocess.run(

@@ -158,6 +158,15 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
+def size(folder: Path) -> int:
+    """Bytes of all files below; what another process deletes meanwhile counts nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
 def checksum(path: Path) -> str:
     """xxh3-128 of a file's bytes, as hex: integrity, not identity."""
     digest = xxhash.xxh3_128()

@@ -32,9 +32,7 @@ def test_step_by_step_as_dense(tied):
     rows = RowGradients(one)
     assert rows.tables == [one.words]
     for step in range(4):
-        ids = torch.randint(
-            0, 300, (2, 6, 9), generator=torch.Generator().manual_seed(step)
-        )  # words recur, 0 is padding
+        ids = torch.randint(0, 300, (2, 6, 9), generator=torch.Generator().manual_seed(step))  # words recur, 0 is padding
         for net in (one, other):
             net.zero_grad()
         with rows.sparse():
