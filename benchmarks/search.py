@@ -259,11 +259,14 @@ def bert_base() -> str:
 
 
 def in_turns(modes: Mapping[str, Any], number: int) -> dict[str, list[float]]:
-    """Seconds of so many candidates that are within the budget, each tried in all modes."""
+    """Seconds of so many different candidates that are within the budget, each tried in all modes."""
     seconds: dict[str, list[float]] = {mode: [] for mode in modes}
-    draw = 0
+    draw, tried = 0, set()
     while len(next(iter(seconds.values()))) < number:
         point, draw = next(iter(modes.values())).space.draw(0, "cache", draw), draw + 1
+        if point in tried:
+            continue
+        tried.add(point)
         took = {}
         for mode, candidates in modes.items():
             began = time.perf_counter()
@@ -317,7 +320,7 @@ def main() -> None:
         if name != "engines":
             command.add_argument("--data", type=Path, required=True, help="folder with train.txt, one passage per line")
         if name == "cache":
-            command.add_argument("--candidates", type=int, default=12)
+            command.add_argument("--candidates", type=int, default=10)
         if name == "engines":
             command.add_argument("--seeds", type=int, default=30)
             command.add_argument("--trials", type=int, default=56)
