@@ -25,6 +25,8 @@ from typing import Any
 
 from kept import ENCODER, ROOT, encoder_ms, made_by
 
+from understudy.base.memory import keep_memory
+
 TABLE = ROOT / "results" / "search" / "table.json"
 ENGINES_FILE = ROOT / "results" / "search" / "engines.json"
 CACHE_FILE = ROOT / "results" / "search" / "cache.json"
@@ -312,6 +314,7 @@ def say(text: str) -> None:
 
 
 def main() -> None:
+    keep_memory()  # as the `understudy` command does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     for name, run in (("table", table), ("engines", engines), ("cache", cache)):

@@ -1,6 +1,14 @@
-"""`python -m understudy`, and what torchrun starts."""
+"""The `understudy` command, `python -m understudy`, and what torchrun starts."""
 
-from understudy.cli import main
+from understudy.base.memory import keep_memory
+
+
+def main() -> None:
+    keep_memory()
+    from understudy.cli import main as command
+
+    command()
+
 
 if __name__ == "__main__":
     main()
