@@ -43,6 +43,8 @@ class System:
     train: Callable[..., None]
     setup: Callable[..., float] | None = None
     """The cost that comes once, whatever the number of epochs: seconds."""
+    keeps_memory: bool = False
+    """Its process is started as the `understudy` command starts itself (base/memory.py)."""
 
 
 # -- ours --------------------------------------------------------------------------------------------------------------
@@ -273,13 +275,17 @@ def textbrewer(work: Work, model: Model, *, padding: str, epochs: int, seed: int
 
 
 SYSTEMS: dict[str, System] = {
-    "ours": System("understudy", partial(ours, precision="auto"), partial(cache_seconds, precision="auto")),
+    "ours": System("understudy", partial(ours, precision="auto"), partial(cache_seconds, precision="auto"), True),
+    "ours_giving_back": System(
+        "understudy, from python: memory given back", partial(ours, precision="auto"), partial(cache_seconds, precision="auto")
+    ),
     "ours_grouped": System(
         "understudy, rows of like length",
         partial(ours, precision="auto", grouping="length"),
         partial(cache_seconds, precision="auto"),
+        True,
     ),
-    "ours_fp32": System("understudy, fp32", partial(ours, precision="fp32"), partial(cache_seconds, precision="fp32")),
+    "ours_fp32": System("understudy, fp32", partial(ours, precision="fp32"), partial(cache_seconds, precision="fp32"), True),
     "trainer_128": System("Trainer, padded to 128", partial(trainer, padding="max_length")),
     "trainer_dynamic": System("Trainer, dynamic padding", partial(trainer, padding="longest")),
     "trainer_dynamic_bf16": System("Trainer, dynamic padding, bf16", partial(trainer, padding="longest", bf16=True)),
