@@ -205,7 +205,7 @@ def cache(arguments: argparse.Namespace) -> None:
     }  # fmt: skip
     found = json.loads(CACHE_FILE.read_text())["spaces"] if CACHE_FILE.exists() else {}  # what is there is not repeated
     for name, (space, amount) in cases.items():
-        if name in found:
+        if name in found or arguments.cases not in name:
             continue
         run = BUILD / "cache"
         shutil.rmtree(run, ignore_errors=True)
@@ -324,6 +324,7 @@ def main() -> None:
             command.add_argument("--data", type=Path, required=True, help="folder with train.txt, one passage per line")
         if name == "cache":
             command.add_argument("--candidates", type=int, default=10)
+            command.add_argument("--cases", default="", help="only those whose name has this in it, as in '64 tokens'")
         if name == "engines":
             command.add_argument("--seeds", type=int, default=30)
             command.add_argument("--trials", type=int, default=56)
