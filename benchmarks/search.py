@@ -68,7 +68,7 @@ def recipe(data: Path, **changes: Any) -> Any:
         "task": {"name": "custom", **files},
         "teacher": changes.pop("teacher", {"model": ENCODER}),
         "method": {**method, **changes.pop("method", {})},
-        "train": {"epochs": 1, "precision": "auto", "grouping": "length"},
+        "train": {"epochs": 1, "precision": "auto", "grouping": "length", **changes.pop("train", {})},
         "evaluate": {"latency": {"repeats": 15, "length": 128, "threads": 1}},
         **changes,
     })  # fmt: skip
@@ -193,11 +193,13 @@ def cache(arguments: argparse.Namespace) -> None:
     short, long = {"passages": PASSAGES, "words": 40}, {"passages": PASSAGES, "words": 100}
     few = {"passages": 200, "words": 100}
     third = {**SPACE, "max_flops": THIRD}
+    no_dropout = "a third of the teacher's operations, 128 tokens, no dropout"
     cases: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
         "a third of the teacher's operations, 128 tokens": (third, long),
         "a third of the teacher's time, 128 tokens": ({**SPACE, **within_time}, long),
         "a sixth of the teacher's operations, 128 tokens": ({**SPACE, "max_flops": THIRD // 2}, long),
         PUBLISHED: ({"preset": "kdnas-paper"}, few),
+        no_dropout: (third, long),
         "a third of the teacher's operations, 64 tokens": (third, short),
         "a third of the teacher's time, 64 tokens": ({**SPACE, **within_time}, short),
         "any size, 128 tokens": (SPACE, long),
@@ -218,7 +220,7 @@ def cache(arguments: argparse.Namespace) -> None:
         for mode in ("auto", "live"):
             settings = recipe(
                 arguments.data, cache={"mode": mode}, seed=1, teacher={"model": teacher},
-                method={"mini_kd": mini, "space": space}, task=task,
+                method={"mini_kd": mini, "space": space}, task=task, train={"dropout": 0.0 if name == no_dropout else None},
             )  # fmt: skip
             modes[mode] = candidates_of(settings, run / mode)
         took = in_turns(modes, arguments.candidates)
