@@ -23,9 +23,9 @@ NER = ["teacher.finetune.lr=3.0e-4", "train.lr=4.0e-4"]
 TASKS: dict[str, tuple[str, list[str]]] = {
     "mrpc": ("glue_data/MRPC", ["compare.seeds=3"]),
     "conll2003-5k": ("conll2003", ["task.name=conll2003", "task.max_train_examples=5000", "compare.seeds=1", *NER]),
-    "rte": ("glue_data/RTE", ["task.name=glue/rte", "compare.seeds=3", "train.epochs=4"]),
+    "rte": ("glue_data/RTE", ["task.name=glue/rte", "compare.seeds=1", "train.epochs=4"]),
     "cola": ("glue_data/CoLA", ["task.name=glue/cola", "compare.seeds=3", "train.epochs=3"]),
-    "sst2-10k": ("glue_data/SST-2", ["task.name=glue/sst2", "task.max_train_examples=10000", "compare.seeds=3",
+    "sst2-10k": ("glue_data/SST-2", ["task.name=glue/sst2", "task.max_train_examples=10000", "compare.seeds=1",
                                      "train.epochs=3"]),
     "stsb": ("glue_data/STS-B", ["task.name=glue/stsb", "compare.seeds=3", "train.epochs=4"]),
     # At the other tasks' learning rates the teacher does not learn word order, not in eight epochs.
