@@ -13,7 +13,8 @@ from understudy.base import disk
 
 PAGE = ROOT / "docs" / "performance.md"
 PARTS = ROOT / "results" / "parts.json"
-AGAINST = ("ours_giving_back", "trainer_128", "trainer_dynamic")
+MEMORY = ROOT / "results" / "memory.json"
+AGAINST = ("trainer_128", "trainer_dynamic")
 
 
 def write_page() -> Path:
@@ -22,6 +23,8 @@ def write_page() -> Path:
         raise SystemExit(f"{RESULT} is missing: run `python benchmarks/throughput.py measure` first.")
     measured = disk.read_json(RESULT)
     parts = [_opening(measured), _speed(measured), _scores(measured)]
+    if MEMORY.exists():
+        parts.append(_memory(disk.read_json(MEMORY)))
     if PARTS.exists():
         shown = disk.read_json(PARTS)
         parts += [_tricks(shown), _peak(shown), _rest(shown)]
@@ -70,14 +73,10 @@ def _speed(measured: dict[str, Any]) -> str:
     if once:
         text += f"\n\nTimes of whole trainings follow from the median speed and include what comes once, running the \
 teacher over all rows: {once}. Evaluation and checkpoints are left out everywhere."
-    if "ours_giving_back" in systems:
-        text += "\n\nThe `understudy` command starts its process so that memory of large tensors is kept and used again, in \
-large pages; called from python, in a process of yours, it is as that process was started: `GLIBC_TUNABLES` in \
-`src/understudy/base/memory.py` does it."
     sentences = []
     for mine in ("ours", "ours_fp32"):
         for other in AGAINST:
-            if mine in systems and other in systems and not (mine != "ours" and other.startswith("ours")):
+            if mine in systems and other in systems:
                 low, ratio, high = np.percentile(rates[mine] / rates[other], [25, 50, 75])
                 whole = " and ".join(
                     f"{systems[other]['seconds'][str(e)] / systems[mine]['seconds'][str(e)]:.1f} over {e} epochs"
@@ -88,6 +87,23 @@ large pages; called from python, in a process of yours, it is as that process wa
                     f"per second (paired by round; quartiles {low:.1f}–{high:.1f}); with the teacher's pass {whole}."
                 )
     return text + ("\n\n" + "\n".join(sentences) if sentences else "")
+
+
+def _memory(measured: dict[str, Any]) -> str:
+    """The command against a call from python, measured by itself."""
+    systems, machine, about = measured["systems"], measured["machine"], measured["about"]
+    kept, given_back = (systems[name] for name in ("ours", "ours_giving_back"))
+    rates = [np.array(system["examples_per_second"]["rounds"]) for system in (kept, given_back)]
+    low, ratio, high = np.percentile(rates[0] / rates[1], [25, 50, 75])
+    return f"""## Memory that is kept
+
+The `understudy` command starts its process so that the memory of large tensors is kept and used again, in large pages. Called \
+from python, in a process of yours, memory is what that process was started with; `GLIBC_TUNABLES` as in \
+`src/understudy/base/memory.py` does the same there. The distillation above, {machine['cpu']}, {machine['threads']} \
+thread{'s' if machine['threads'] > 1 else ''}, {about['rounds']} rounds of {about['steps_per_round']} steps by turns \
+(`python benchmarks/throughput.py measure --systems ours,ours_giving_back --out results/memory.json`): the command has \
+**{ratio:.2f} times** the examples per second (paired by round; quartiles {low:.2f}–{high:.2f}), at a peak of \
+{kept['peak_mb']:.0f} MB against {given_back['peak_mb']:.0f} MB."""
 
 
 def _scores(measured: dict[str, Any]) -> str:

@@ -37,6 +37,8 @@ SPACE = {
 }  # fmt: skip
 THIRD = 956_000_000
 """A third of the teacher's operations, for 128 tokens."""
+BASE_THIRD = 7_450_000_000
+"""The same of BERT-base."""
 PASSAGES, TEST_PASSAGES, LENGTH = 1200, 100, 32  # a sixth of the first is held out for the reward
 
 
@@ -199,6 +201,7 @@ def cache(arguments: argparse.Namespace) -> None:
         "a third of the teacher's time, 128 tokens": ({**SPACE, **within_time}, long),
         "a sixth of the teacher's operations, 128 tokens": ({**SPACE, "max_flops": THIRD // 2}, long),
         PUBLISHED: ({"preset": "kdnas-paper"}, few),
+        f"{PUBLISHED}, a third of its operations": ({"preset": "kdnas-paper", "max_flops": BASE_THIRD}, few),
         no_dropout: (third, long),
         "a third of the teacher's operations, 64 tokens": (third, short),
         "a third of the teacher's time, 64 tokens": ({**SPACE, **within_time}, short),
@@ -212,7 +215,7 @@ def cache(arguments: argparse.Namespace) -> None:
         run = BUILD / "cache"
         shutil.rmtree(run, ignore_errors=True)
         os.environ["UNDERSTUDY_HOME"] = str(run / "home")
-        teacher = bert_base() if name == PUBLISHED else ENCODER
+        teacher = bert_base() if amount is few else ENCODER
         mini = {"proxy": 1.0 if amount is few else 0.5, "epochs": 5, "lr": 1e-3, "batch_size": 32}
         files, length = texts(arguments.data, **amount), 64 if amount is short else 128
         task = {"name": "custom", "kind": "text", "files": files, "max_length": length, "selection": 1 / 6, "mask_variants": 1}
