@@ -1,8 +1,8 @@
 """Memory that was used is used again.
 
 Tensors of a training step come and go. The C library gives large ones back to the system each time, which then clears the
-pages of the next ones: on a CPU that is a twelfth of a step, or more of long texts (docs/performance.md). How it behaves can only be said before
-a process starts.
+pages of the next ones: on a CPU that is a twelfth of a step, or more of long texts (docs/performance.md). How it behaves can
+only be said before a process starts.
 """
 
 from __future__ import annotations
