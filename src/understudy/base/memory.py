@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 
 VARIABLE = "GLIBC_TUNABLES"
 KEEP = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=1073741824"
@@ -25,8 +24,10 @@ def keep_memory() -> None:
     if VARIABLE in os.environ or not sys.executable or not _has_glibc():
         return
     os.environ[VARIABLE] = KEEP
-    with suppress(OSError):  # then without
+    try:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    except OSError:  # then without
+        del os.environ[VARIABLE]
 
 
 def _has_glibc() -> bool:
