@@ -113,6 +113,29 @@ def tiny_net(
     return net
 
 
+STRUCTURES = ("stock", "cut", "shared")
+KEPT_HEADS = [[2, 0], [], [3, 1, 0]]
+KEPT_NEURONS = [[5, 40, 7], list(range(48)), []]
+
+
+def tiny_structured(
+    family: str, structure: str, head: str = "classification", *, seed: int = 0, **changes: Any
+) -> Any:
+    """A network of three layers: stock, cut unevenly (a layer without heads, one without neurons), or two layers of
+    which the first is used again with queries and keys exchanged (ALBERT's one layer: three times)."""
+    from understudy.models.structure import cut, physical_layers, reuse
+
+    if structure == "shared":
+        changes["n_layers" if family == "distilbert" else "num_hidden_layers"] = 2
+    net = tiny_net(family, head, seed=seed, **changes)
+    if structure == "cut":
+        number = len(physical_layers(net))
+        cut(net, heads=KEPT_HEADS[:number], neurons=KEPT_NEURONS[:number])
+    elif structure == "shared":
+        reuse(net, ((0, False), (0 if family == "albert" else 1, False), (0, True)))
+    return net
+
+
 def tiny_tokenizer(*, lowercase: bool = True) -> PreTrainedTokenizerFast:
     vocabulary = {word: i for i, word in enumerate(SPECIAL + WORDS)}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))

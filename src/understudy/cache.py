@@ -34,9 +34,12 @@ from understudy.models.model import Model
 from understudy.models.needs import Needs, Signals
 from understudy.models.signals import forward
 
-FORMAT = 3
+FORMAT = 4
 _SHARD_EXAMPLES = 1024
 """Examples per shard at least: what a crash may cost."""
+_SHAPE = "shape.json"
+"""Beside the numbers: the shape of one of their rows, [C], [D] or [H, d]. How many heads a layer has is the model's own
+business: a pruned one does not have those of its configuration."""
 _MAX_TOKENS = 8192
 """Tokens the teacher computes at once; part of the key, because it decides the rounding."""
 DTYPES = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
@@ -153,15 +156,13 @@ def _needs_of(fields: Sequence[str]) -> Needs:
 
 
 def _value(signals: Signals, field: str) -> Tensor:
-    """One field of some signals as a matrix (rows, numbers)."""
+    """One field of some signals: (rows, C), (rows, D), or (rows, H, d) for queries, keys and values."""
     name, _, rest = field.partition("-")
     if name in ("logits", "feature"):
-        value = getattr(signals, name)
-    elif name in ("hidden", "cls"):
-        value = getattr(signals, name)[int(rest)]
-    else:
-        value = signals.qkv[int(rest)]["qkv".index(name)]
-    return value.flatten(1)
+        return getattr(signals, name)
+    if name in ("hidden", "cls"):
+        return getattr(signals, name)[int(rest)]
+    return signals.qkv[int(rest)]["qkv".index(name)]
 
 
 class SignalCache:
@@ -231,8 +232,9 @@ class SignalCache:
     def bytes_needed(self, needs: Needs) -> int:
         """Disk space of everything `needs` asks for."""
         row, net = anatomy(self.model.net), self.model.net
-        outputs = row.final_linear(net).out_features if needs.logits else 0
-        widths = {"logits": outputs}
+        widths = {"logits": row.final_linear(net).out_features if needs.logits else 0}
+        layers = row.layers(net)
+        widths |= {f"{part}-{i}": row.out(layers[i - 1]).in_features for i in needs.qkv for part in "qkv"}
         return sum(
             int(self.rows(field).sum()) * widths.get(field, row.width(net)) * self.dtype.itemsize
             for field in _fields(needs)
@@ -292,7 +294,9 @@ class SignalCache:
             bar.advance(len(batch))
         for field in fields:
             with disk.commit_dir(self._shard(field, index)) as folder:
-                disk.write_bytes(folder / self.file, self._stored(field, torch.cat(parts[field]).numpy()).tobytes())
+                values = self._stored(field, torch.cat(parts[field]).numpy())
+                disk.write_bytes(folder / self.file, values.tobytes())
+                disk.write_json(folder / _SHAPE, list(values.shape[1:]))
 
     def _stored(self, field: str, values: np.ndarray) -> np.ndarray:
         """The numbers as they are written.
@@ -316,10 +320,10 @@ class SignalCache:
             counts = per_example[order]
             ends = np.cumsum(counts)
             shard_of[order], start_of[order] = index, ends - counts
-            rows = int(ends[-1]) if len(ends) else 0
             path = self._shard(field, index) / self.file
             flat = np.memmap(path, dtype=self.dtype, mode="r") if path.stat().st_size else np.empty(0, self.dtype)
-            arrays.append(flat.reshape(rows, -1) if rows else flat.reshape(0, 0))
+            shape = disk.read_json(path.with_name(_SHAPE))
+            arrays.append(flat.reshape(int(ends[-1]) if len(ends) else 0, *shape))
         return arrays, shard_of, start_of
 
 
@@ -330,7 +334,6 @@ class CachedTeacher:
         self.cache = cache
         self.fields = {field: cache.read(field) for field in _fields(needs)}
         self.lengths = np.asarray(cache.encoded.lengths)
-        self.num_heads = cache.model.net.config.num_attention_heads
 
     def _take(self, field: str, indices: Sequence[int] | np.ndarray) -> Tensor:
         arrays, shard_of, start_of = self.fields[field]
@@ -349,7 +352,6 @@ class CachedTeacher:
                 getattr(signals, name)[int(rest)] = value
             elif name == "q":
                 layer = int(rest)
-                heads = [self._take(f"{part}-{layer}", indices).unflatten(1, (self.num_heads, -1)) for part in "qkv"]
-                signals.qkv[layer] = (heads[0], heads[1], heads[2])
+                signals.qkv[layer] = (value, self._take(f"k-{layer}", indices), self._take(f"v-{layer}", indices))
         return signals
 

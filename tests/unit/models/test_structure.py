@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import FAMILIES, tiny_ids, tiny_net
+from tiny_models import FAMILIES, KEPT_HEADS, KEPT_NEURONS, tiny_ids, tiny_net
 
 from understudy.base.errors import DataError, RecipeError
 from understudy.data.encode import Batch
@@ -28,8 +28,7 @@ from understudy.models.structure import (
     structure_of,
 )
 
-HEADS = [[2, 0], [], [3, 1, 0]]
-NEURONS = [[5, 40, 7], list(range(48)), []]
+HEADS, NEURONS = KEPT_HEADS, KEPT_NEURONS
 
 
 def make_batch() -> Batch:
