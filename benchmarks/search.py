@@ -78,7 +78,7 @@ def recipe(data: Path, **changes: Any) -> Any:
 
 def candidates_of(settings: Any, folder: Path) -> Any:
     from understudy.lab import Lab
-    from understudy.lab.candidates import Candidates
+    from understudy.methods.kdnas.candidates import Candidates
     from understudy.train.devices import set_determinism
     from understudy.train.guard import StopSignals
 
@@ -89,8 +89,8 @@ def candidates_of(settings: Any, folder: Path) -> Any:
 def table(arguments: argparse.Namespace) -> None:
     """Distil every point. The study is the record: killed, it continues; further processes may join."""
     from understudy.evaluate.measure import machine, versions
-    from understudy.search.engines import make_engine
-    from understudy.search.study import Study
+    from understudy.methods.kdnas.engines import make_engine
+    from understudy.methods.kdnas.study import Study
 
     settings, code = recipe(arguments.data), made_by()
     run = BUILD / "table"
@@ -115,7 +115,7 @@ def table(arguments: argparse.Namespace) -> None:
 
 def load_table() -> tuple[Any, list[float], list[float]]:
     """The space, and for each of its points the reward and the cost in seconds."""
-    from understudy.search.space import DIMENSIONS, Architecture, Space
+    from understudy.methods.kdnas.space import DIMENSIONS, Architecture, Space
 
     kept = json.loads(TABLE.read_text())
     if not kept["complete"]:
@@ -157,7 +157,7 @@ def one_search(name: str, space: Any, values: Sequence[float], *, seed: int, tri
     """The points an engine tries when the table answers."""
     import optuna
 
-    from understudy.search.engines import make_engine, suggested
+    from understudy.methods.kdnas.engines import make_engine, suggested
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     engine = make_engine(name, space, seed=seed, episodes=max(1, trials // 8), candidates=8)

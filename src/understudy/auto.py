@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from understudy.base import disk
 from understudy.base.errors import RecipeError
 from understudy.base.progress import say
+from understudy.methods.auto.settings import Auto
 from understudy.recipe.load import apply_changes, recipe_from, recipe_hash
-from understudy.recipe.methods import Auto
 from understudy.recipe.settings import Recipe
 from understudy.report.words import milliseconds, short
 from understudy.train.devices import accelerator

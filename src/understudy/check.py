@@ -16,15 +16,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.base.errors import RecipeError, ResourceError, UnderstudyError
+from understudy.methods.auto.settings import Auto
+from understudy.methods.automm.settings import AutoMM
+from understudy.methods.kdnas.settings import KDNAS
+from understudy.methods.maxidisc.settings import MaxiDisc
+from understudy.methods.minidisc.settings import MiniDisc
+from understudy.methods.mkd.settings import MKD
+from understudy.methods.peakd.settings import PeaKD
 from understudy.recipe.load import load_recipe, recipe_hash
-from understudy.recipe.methods import KDNAS, Auto
-from understudy.recipe.settings import MKD, AutoMM, MaxiDisc, MiniDisc, PeaKD, Recipe, TeacherSettings
+from understudy.recipe.settings import Recipe, TeacherSettings
 
 if TYPE_CHECKING:
     from understudy.data.types import TaskData
+    from understudy.methods.kdnas.costs import Costs
+    from understudy.methods.kdnas.space import Space
     from understudy.models.source import Source
-    from understudy.search.costs import Costs
-    from understudy.search.space import Space
 
 _GB = 1e9
 
@@ -178,8 +184,8 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
                         f"teacher.finetune: {settings.model} has no head on the vocabulary to fine-tune on plain text; leave "
                         "teacher.finetune out, or give a checkpoint saved as …ForMaskedLM."
                     )
-                adapted = getattr(recipe.method, "adapter", None) is not None  # brings its head
-                if settings.finetune is None and not adapted and (recipe.method.needs_teacher or recipe.student.prunes):
+                adapted = recipe.how.teacher_adapter(recipe.method) is not None  # brings its head
+                if settings.finetune is None and not adapted and (recipe.how.needs_teacher or recipe.student.prunes):
                     _teaches_as_it_is(settings, source, recipe, data)
     with found.catching("student"):
         wanted = recipe.student
@@ -208,9 +214,9 @@ def _adapters(recipe: Recipe, found: _Findings, teacher: Sizes | None, student: 
     finetune = recipe.teacher.finetune if recipe.teacher else None
     with found.catching("adapter"):
         for sizes, settings in ((teacher, finetune), (student, recipe.train)):
-            if sizes and settings and settings.adapter and settings.trains(recipe.method) == "adapter":
+            if sizes and settings and settings.adapter and settings.trains(recipe.how) == "adapter":
                 places(sizes.net, settings.adapter)
-    given = getattr(recipe.method, "adapter", None)
+    given = recipe.how.teacher_adapter(recipe.method)
     for key, sizes, folder in (("method.adapter", teacher, given), ("student.adapter", student, recipe.student.adapter)):
         with found.catching(key):
             if sizes and folder:
@@ -261,8 +267,8 @@ def _sizes(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
 
 def space_of(recipe: Recipe, teacher: Sizes) -> tuple[Space, Costs]:
     """What a search may find below this teacher, and what that costs; raises RecipeError where nothing is left."""
+    from understudy.methods.kdnas.costs import space_below
     from understudy.models.model import Model
-    from understudy.search.costs import space_below
 
     assert isinstance(recipe.method, KDNAS)
     bare = Model(teacher.net, None, (), "text", "", None)
@@ -324,7 +330,7 @@ def _teaches_as_it_is(settings: TeacherSettings, source: Source, recipe: Recipe,
 def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Sizes) -> None:
     """Build the objective for these sizes: layer maps, projections and combinations of settings are judged there."""
     if isinstance(recipe.method, MKD):
-        from understudy.methods import mkd
+        from understudy.methods.mkd import distil as mkd
 
         mkd.require(recipe.method, recipe)
         mkd.fits(recipe.method, teacher.layers, student.layers, teacher.width, student.width)
@@ -356,7 +362,7 @@ def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Size
 
 
 def _peakd(method: PeaKD, recipe: Recipe, data: TaskData, teacher: Sizes, student: Sizes) -> None:
-    from understudy.methods.peakd import require
+    from understudy.methods.peakd.distil import require
     from understudy.models.anatomy import sides
     from understudy.objective.peakd import peakd_objective
 
@@ -366,7 +372,8 @@ def _peakd(method: PeaKD, recipe: Recipe, data: TaskData, teacher: Sizes, studen
 
 def _staged(method: MiniDisc | MaxiDisc, recipe: Recipe, data: TaskData, teacher: Sizes, student: Sizes) -> None:
     from understudy.lab.stages import target_of
-    from understudy.methods import maxidisc, minidisc
+    from understudy.methods.maxidisc import distil as maxidisc
+    from understudy.methods.minidisc import distil as minidisc
     from understudy.models.anatomy import sides
     from understudy.objective.minidisc import minidisc_objective
 

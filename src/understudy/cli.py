@@ -71,11 +71,11 @@ def methods(as_json: Json = False) -> None:
     Example: understudy methods
     """
     with guard():
-        from understudy.recipe.methods import METHODS
+        from understudy.recipe.method import methods as known
         from understudy.recipe.reference import methods_table
 
         if as_json:
-            show_json({name: {"what": method.summary, "needs": method.needs} for name, method in METHODS.items()})
+            show_json({name: {"what": method.summary, "needs": method.needs} for name, method in known().items()})
         else:
             show(methods_table())
 

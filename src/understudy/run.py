@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,8 @@ from understudy.evaluate.result import assemble
 from understudy.evaluate.verdict import verdict
 from understudy.lab import Lab, Source, difference, step_folder
 from understudy.lab.adapting import deliver
-from understudy.methods import automm, finetune, kdnas, maxidisc, minidisc, mkd, peakd
+from understudy.methods.finetune.distil import labels_only
+from understudy.methods.kdnas import distil as kdnas
 from understudy.models.card import card_text, eval_results_text
 from understudy.models.load import load_model
 from understudy.models.model import Model, digest
@@ -45,16 +46,6 @@ from understudy.report.structure import facts
 from understudy.train.devices import accelerator, set_determinism, start_trackers
 from understudy.train.guard import StopSignals
 from understudy.train.record import recorded
-
-METHODS: dict[str, Callable[[Any, Lab], Model]] = {
-    "automm": automm.distil,
-    "finetune": finetune.distil,
-    "kdnas": kdnas.distil,
-    "maxidisc": maxidisc.distil,
-    "minidisc": minidisc.distil,
-    "mkd": mkd.distil,
-    "peakd": peakd.distil,
-}
 
 
 def train(recipe: Recipe, folder: Path | str) -> dict[str, Any]:
@@ -115,15 +106,15 @@ def _note_state(recipe: Recipe, folder: Path, state: str) -> None:
 def _train_models(recipe: Recipe, lab: Lab) -> dict[str, Source]:
     """Teacher, baseline and student, each in durable steps of its own."""
     models: dict[str, Source] = {}
-    if recipe.teacher is not None and (recipe.method.needs_teacher or recipe.teacher.finetune is not None):
+    if recipe.teacher is not None and (recipe.how.needs_teacher or recipe.teacher.finetune is not None):
         models["teacher"] = lab.teacher()
     for note in lab.data.notes:
         say(note)
-    student = METHODS[recipe.method.name](recipe.method, lab) if recipe.student.searched else None  # found first
-    if recipe.evaluate.baseline and recipe.method.name != "finetune" and lab.data.task.kind != "text":
-        model = lab.fit("baseline", lab.student(), finetune.labels_only(lab.data.task), shared=True)
+    student = recipe.how.distil(recipe.method, lab) if recipe.student.searched else None  # found first
+    if recipe.evaluate.baseline and recipe.how.needs_teacher and lab.data.task.kind != "text":
+        model = lab.fit("baseline", lab.student(), labels_only(lab.data.task), shared=True)
         models["baseline"] = Source(model, digest(model.net))
-    student = student or METHODS[recipe.method.name](recipe.method, lab)
+    student = student or recipe.how.distil(recipe.method, lab)
     models["student"] = Source(student, digest(student.net))
     return models
 
@@ -219,11 +210,9 @@ def search_worker(folder: Path | str) -> int:
     if not (folder / "config.yaml").exists():
         raise DataError(f"{folder} is not the folder of a run: it has no config.yaml. Start the run first.")
     recipe = load_recipe(folder / "config.yaml")
-    if recipe.method.name != "kdnas":
-        raise RecipeError(f"{folder} is a run of method {recipe.method.name}, which searches nothing.")
     set_determinism(recipe.determinism)
     with StopSignals() as stop:
-        return kdnas.join(recipe.method, Lab(recipe, folder, stop))
+        return recipe.how.join(recipe.method, Lab(recipe, folder, stop))
 
 
 def write_report(folder: Path | str) -> Path:
@@ -340,5 +329,5 @@ def _replay(folder: Path, steps: int) -> int:
     with StopSignals() as stop, tempfile.TemporaryDirectory() as scratch:
         lab = Lab(recipe, Path(scratch), stop)
         replay = lab.replaying("student", step_folder(folder, "student"), steps)
-        METHODS[recipe.method.name](recipe.method, lab)
+        recipe.how.distil(recipe.method, lab)
         return replay.repeated

@@ -256,7 +256,7 @@ def test_a_live_teacher_gives_the_same_student(finished: Finished, tmp_path, und
     """Signals from disk or from the teacher itself: the same weights but for rounding. In another store, where no stage is."""
     if finished.recipe["method"]["name"] == "finetune":
         recipe = recipe_from(finished.recipe)
-        assert not recipe.method.needs_teacher and finished.result["teacher_forwards"] <= 16  # its test rows alone
+        assert not recipe.how.needs_teacher and finished.result["teacher_forwards"] <= 16  # its test rows alone
         return
     live = run({**finished.recipe, "cache": {"mode": "live"}}, tmp_path / "live")
     assert live["teacher_forwards"] > 48  # in both epochs

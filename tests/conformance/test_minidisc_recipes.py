@@ -12,8 +12,8 @@ import pytest
 import toys
 
 from understudy.check import check, exit_code
+from understudy.methods.minidisc.settings import MiniDisc
 from understudy.recipe.load import load_recipe
-from understudy.recipe.settings import MiniDisc
 from understudy.run import train
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -10,8 +10,8 @@ import toys
 import transformers
 
 from understudy.check import check, exit_code
+from understudy.methods.mkd.settings import MKD
 from understudy.recipe.load import load_recipe
-from understudy.recipe.settings import MKD
 from understudy.run import train
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -13,8 +13,8 @@ import toys
 import transformers
 
 from understudy.check import check, exit_code
+from understudy.methods.automm.settings import AutoMM
 from understudy.recipe.load import load_recipe
-from understudy.recipe.settings import AutoMM
 from understudy.run import train
 
 RECIPES = Path(__file__).parents[2] / "recipes"

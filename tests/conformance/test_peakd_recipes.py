@@ -14,10 +14,10 @@ import toys
 
 from understudy.base.errors import RecipeError
 from understudy.check import check, exit_code
+from understudy.methods.peakd.settings import PeaKD
 from understudy.models.load import load_model
 from understudy.objective.ptp import PUBLISHED
 from understudy.recipe.load import load_recipe, recipe_from
-from understudy.recipe.settings import PeaKD
 from understudy.run import train
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from understudy import losses
 from understudy.base.errors import DataError, RecipeError
+from understudy.methods.automm.settings import AutoMM
 from understudy.models.needs import Signals
 from understudy.objective import Counts, FrozenHead
 from understudy.objective.automm import automm_objective
-from understudy.recipe.settings import AutoMM
 
 N, C, D_S, D_T = 6, 3, 4, 5
 ALL_SIX = {

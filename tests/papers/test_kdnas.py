@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from understudy.base.errors import RecipeError
+from understudy.methods.kdnas.controller import Controller, Regression, Seen, random_slots
+from understudy.methods.kdnas.settings import KDNAS
 from understudy.models.needs import Signals
 from understudy.objective import Counts
 from understudy.objective.kdnas import kdnas_objective, last_layers, uniform_layers
-from understudy.recipe.methods.kdnas import KDNAS
-from understudy.search.controller import Controller, Regression, Seen, random_slots
 
 MAPS = {
     (6, 3): ([0, 2, 4], [1, 3, 5], [3, 4, 5]),

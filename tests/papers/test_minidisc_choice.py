@@ -8,12 +8,12 @@ import pytest
 
 from understudy.base.errors import RecipeError
 from understudy.lab.stages import units
-from understudy.methods.maxidisc import name_of, ways
-from understudy.methods.minidisc import assistants, candidates, check, choose, choose_as_released, tradeoff
-from understudy.recipe.methods.maxidisc import MaxiDisc
-from understudy.recipe.methods.minidisc import MiniDisc
-from understudy.recipe.methods.staged import Stage
+from understudy.methods.maxidisc.distil import name_of, ways
+from understudy.methods.maxidisc.settings import MaxiDisc
+from understudy.methods.minidisc.distil import assistants, candidates, check, choose, choose_as_released, tradeoff
+from understudy.methods.minidisc.settings import MiniDisc
 from understudy.recipe.settings import StudentSettings
+from understudy.recipe.staged import Stage
 
 LAM = 0.2
 MRPC = {0.3: 0.9151, 0.4: 0.9132, 0.5: 0.9126, 0.6: 0.8993, 0.7: 0.8889, 0.8: 0.8704}

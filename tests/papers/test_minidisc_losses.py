@@ -10,7 +10,7 @@ from understudy.base.errors import RecipeError
 from understudy.models.needs import Signals
 from understudy.objective import Counts
 from understudy.objective.minidisc import even_pairs, hidden_pairs, minidisc_objective
-from understudy.recipe.methods.staged import Staged
+from understudy.recipe.staged import Staged
 
 SIZES, WIDTH, LAYERS = [3, 5, 2], 4, 6
 COUNTS = Counts(examples=3, tokens=10, labels=3)

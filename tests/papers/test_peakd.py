@@ -12,10 +12,10 @@ from torch import Tensor
 from understudy import losses
 from understudy.base.errors import RecipeError
 from understudy.mapping import inner_pairs
+from understudy.methods.peakd.settings import PeaKD
 from understudy.models.needs import Signals
 from understudy.objective import Counts, ptp
 from understudy.objective.peakd import peakd_objective, ptp_objective
-from understudy.recipe.settings import PeaKD
 
 ROWS, CLASSES, WIDTH = 5, 3, 8
 SIZES = {"student_width": WIDTH, "teacher_width": WIDTH, "student_layers": 3, "teacher_layers": 6, "seed": 0}

@@ -17,13 +17,13 @@ from understudy.base.errors import RecipeError
 from understudy.data.encode import encode
 from understudy.evaluate.predict import predict
 from understudy.lab import Lab
-from understudy.methods import peakd
+from understudy.methods.peakd import distil as peakd
+from understudy.methods.peakd.settings import PeaKD
 from understudy.models.anatomy import anatomy
 from understudy.models.needs import Needs
 from understudy.objective import ptp
 from understudy.recipe.load import recipe_from
-from understudy.recipe.settings import PeaKD, TrainSettings
-from understudy.run import METHODS
+from understudy.recipe.settings import TrainSettings
 from understudy.train.guard import StopSignals
 
 
@@ -42,7 +42,7 @@ def lab_of(recipe: dict[str, Any], folder: Path, *overrides: str) -> Lab:
 
 
 def distilled(lab: Lab) -> Any:
-    return METHODS["peakd"](lab.recipe.method, lab)
+    return lab.recipe.how.distil(lab.recipe.method, lab)
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:

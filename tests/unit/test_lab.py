@@ -16,7 +16,7 @@ from understudy.base.errors import Interrupted, RecipeError, VerifyError
 from understudy.base.home import home
 from understudy.lab import Lab, copy_of, difference, step_folder, tokenizer_digest
 from understudy.lab.replay import newest_before
-from understudy.methods.finetune import labels_only
+from understudy.methods.finetune.distil import labels_only
 from understudy.models.model import digest
 from understudy.recipe.load import recipe_from
 from understudy.train.guard import StopSignals

@@ -18,7 +18,7 @@ from understudy.check import check, exit_code
 from understudy.data.encode import collate
 from understudy.lab import Lab
 from understudy.lab.bare import loss_by_row
-from understudy.methods.automm import distil
+from understudy.methods.automm.distil import distil
 from understudy.models.needs import Needs
 from understudy.models.signals import forward
 from understudy.objective import Objective

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from understudy.base.errors import DataError, DivergedError, RecipeError
 from understudy.base.schedule import Ramp
+from understudy.methods.automm.settings import AutoMM
 from understudy.models.needs import Needs, Signals
 from understudy.objective import Counts, Objective, projection
 from understudy.objective import terms as learn
 from understudy.objective.automm import automm_objective
-from understudy.recipe.settings import AutoMM, PositiveSchedule, Schedule
+from understudy.recipe.settings import PositiveSchedule, Schedule
 
 C, D_S, D_T, LAYERS_S, LAYERS_T = 3, 4, 6, 2, 4
 EVERY_SEPARABLE = {

@@ -16,7 +16,7 @@ from torch import distributed
 from understudy.models.needs import Signals
 from understudy.objective import Counts
 from understudy.objective.automm import automm_objective
-from understudy.recipe.settings import AutoMM
+from understudy.methods.automm.settings import AutoMM
 
 rank, world, store, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 if world > 1:

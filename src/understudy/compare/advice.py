@@ -12,8 +12,8 @@ from typing import Any
 from understudy.data.types import sign_of
 from understudy.evaluate.metrics import DISPLAY
 from understudy.evaluate.verdict import amount, plain, score
+from understudy.methods.kdnas.pareto import front
 from understudy.report.faceoff import pair
-from understudy.search.pareto import front
 
 
 def ranked(made: Mapping[str, Any]) -> list[str]:

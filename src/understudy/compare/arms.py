@@ -16,9 +16,11 @@ from understudy.check import Seen, look
 from understudy.compare.budget import Facts, Stage, allot, planned, stages_of, trained_part
 from understudy.compare.sizes import mean_share, share_of
 from understudy.compare.students import Base, changes_of, left_out
+from understudy.methods.auto.settings import Auto
+from understudy.methods.kdnas.settings import KDNAS
+from understudy.methods.maxidisc.settings import MaxiDisc
 from understudy.recipe.comparison import BASELINE, Comparison, changed
-from understudy.recipe.methods import KDNAS, Auto
-from understudy.recipe.settings import MaxiDisc, Recipe
+from understudy.recipe.settings import Recipe
 
 
 @dataclass(frozen=True)

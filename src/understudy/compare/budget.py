@@ -17,9 +17,13 @@ from dataclasses import dataclass
 
 from understudy.base.errors import RecipeError
 from understudy.lab.stages import scale_of, target_of
-from understudy.methods import maxidisc, minidisc
-from understudy.recipe.methods import KDNAS
-from understudy.recipe.settings import MaxiDisc, MiniDisc, PeaKD, Recipe
+from understudy.methods.kdnas.settings import KDNAS
+from understudy.methods.maxidisc import distil as maxidisc
+from understudy.methods.maxidisc.settings import MaxiDisc
+from understudy.methods.minidisc import distil as minidisc
+from understudy.methods.minidisc.settings import MiniDisc
+from understudy.methods.peakd.settings import PeaKD
+from understudy.recipe.settings import Recipe
 
 BACKWARD_ONLY_INPUTS = 2 / 3
 """What a frozen network costs of a trained one: forward 1, backward to the inputs 1, none of the 1 for the weights."""
@@ -89,7 +93,7 @@ def stages_of(recipe: Recipe, facts: Facts) -> list[Stage]:
 
 def trained_part(recipe: Recipe) -> float:
     """The part of a training step's cost that is left where most weights are frozen."""
-    return {"all": 1.0, "adapter": BACKWARD_ONLY_INPUTS, "head": 1 / 3}[recipe.train.trains(recipe.method)]
+    return {"all": 1.0, "adapter": BACKWARD_ONLY_INPUTS, "head": 1 / 3}[recipe.train.trains(recipe.how)]
 
 
 def _minidisc(method: MiniDisc, recipe: Recipe, student: Stage) -> list[Stage]:

@@ -20,7 +20,7 @@ def share_of(student: Sizes, teacher: Sizes, *, length: int) -> float:
 def flops_of(sizes: Sizes, *, length: int) -> int | None:
     """The operations of a forward pass over a row; None for an architecture that computes with the values of its inputs,
     which are not there."""
-    from understudy.search.costs import count
+    from understudy.methods.kdnas.costs import count
 
     try:
         return count(sizes.net, length)[1]
@@ -68,7 +68,7 @@ def mean_share(recipe: Recipe, seen: Seen) -> float:
     """The mean, over all architectures that a search may find, of their operations in those of the teacher; 1 where there
     is none (`check` says so)."""
     from understudy.base.errors import RecipeError
-    from understudy.search.space import shape_of
+    from understudy.methods.kdnas.space import shape_of
 
     assert seen.teacher is not None
     try:

@@ -11,11 +11,11 @@ from understudy.compare.budget import Stage
 from understudy.compare.work import ArmRun
 from understudy.lab.keys import read_mark, step_folder
 from understudy.lab.steps import read_done
-from understudy.methods.maxidisc import step_name
-from understudy.recipe.methods import KDNAS
-from understudy.recipe.methods.staged import Stage as Way
-from understudy.recipe.settings import MaxiDisc
-from understudy.search.pareto import trained
+from understudy.methods.kdnas.pareto import trained
+from understudy.methods.kdnas.settings import KDNAS
+from understudy.methods.maxidisc.distil import step_name
+from understudy.methods.maxidisc.settings import MaxiDisc
+from understudy.recipe.staged import Stage as Way
 from understudy.train.record import recorded
 
 

@@ -14,10 +14,11 @@ from understudy.auto import choose
 from understudy.base.errors import RecipeError
 from understudy.check import Seen
 from understudy.compare.sizes import flops_of, nearest_sparsity, pruned_parameters
+from understudy.methods.peakd.settings import PeaKD
 from understudy.objective.ptp import WHY_NOT
 from understudy.recipe.comparison import CompareSettings, changed
-from understudy.recipe.methods.staged import GRID
-from understudy.recipe.settings import PeaKD, Recipe
+from understudy.recipe.settings import Recipe
+from understudy.recipe.staged import GRID
 
 ROOM = 1.01
 """A searched student may exceed the base student by 1 %: heads differ a little between networks."""

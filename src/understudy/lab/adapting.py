@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from understudy.adapters import active, extract, freeze, inject, installed, merge, mergeable, put
 from understudy.adapters.files import read_adapter, write_adapter
@@ -13,10 +12,11 @@ from understudy.base.errors import RecipeError
 from understudy.base.progress import say
 from understudy.models.model import Model
 from understudy.recipe.adapter import BottleneckAdapter, written_out
+from understudy.recipe.method import Method
 from understudy.recipe.settings import TrainSettings
 
 
-def prepare(model: Model, settings: TrainSettings, method: Any, *, seed: int) -> None:
+def prepare(model: Model, settings: TrainSettings, method: Method, *, seed: int) -> None:
     """Freeze what is not to be trained, in place; with `only: adapter` put one in unless there is one already."""
     only = settings.trains(method)
     if only == "all":

@@ -169,7 +169,7 @@ class Lab:
             RecipeError: a term needs outputs that model or teacher do not have; or the name is taken.
         """
         require_outputs(name, model, objective, teacher.model if teacher else None)
-        prepare(model, settings or self.recipe.train, self.recipe.method, seed=self.recipe.seed if seed is None else seed)
+        prepare(model, settings or self.recipe.train, self.recipe.how, seed=self.recipe.seed if seed is None else seed)
         rows = rows or self.data
         length = max_length or self.recipe.student.max_length
         job = Job(

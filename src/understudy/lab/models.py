@@ -69,7 +69,7 @@ def teacher(lab: Lab) -> Source:
     start = lab.pretrained()
     assert settings is not None
     if settings.finetune is None:
-        if given := getattr(lab.recipe.method, "adapter", None):
+        if given := lab.recipe.how.teacher_adapter(lab.recipe.method):
             model = with_given(start.model, given)
             return Source(model, digest(model.net))
         if start.model.fresh_head and not start.model.bare:  # plain text: hidden states are there to be learnt

@@ -14,7 +14,6 @@ from understudy.evaluate import measure
 from understudy.models.anatomy import Net
 from understudy.models.model import Model, digest
 from understudy.models.structure import num_units
-from understudy.recipe.methods.staged import Staged
 from understudy.recipe.settings import Recipe
 from understudy.students.allocation import Allocation, Scores, allocate, fit_budget
 from understudy.students.importance import importance
@@ -152,5 +151,5 @@ _KEY = "student.prune.budget"
 
 def _parity(recipe: Recipe) -> bool:
     """Whether to prune as MiniDisc was released: said by itself, or with the method."""
-    own, method = recipe.student.prune.parity, recipe.method
-    return own if own is not None else isinstance(method, Staged) and method.parity
+    own = recipe.student.prune.parity
+    return own if own is not None else recipe.how.prunes_as_released(recipe.method)

@@ -12,8 +12,8 @@ from understudy.models.anatomy import sides
 from understudy.models.model import Model
 from understudy.objective import Objective
 from understudy.objective.minidisc import minidisc_objective
-from understudy.recipe.methods.staged import Stage, Staged
 from understudy.recipe.settings import StudentSettings
+from understudy.recipe.staged import Stage, Staged
 from understudy.students.keep_layers import keep_layers
 from understudy.students.sparsify import sparsify
 

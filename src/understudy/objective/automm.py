@@ -9,6 +9,7 @@ are in docs/automm.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 from torch import Tensor
 
@@ -17,7 +18,6 @@ from understudy.base.schedule import Setting, extremes
 from understudy.mapping import inner_pairs, layer_map
 from understudy.objective import FrozenHead, Objective, Projection, Term, projection
 from understudy.objective import terms as learn
-from understudy.recipe.settings import AutoMM
 
 HIDDEN_WEIGHT = 50.0
 """Deviates: AutoMM matches no layers. In a first trial on MRPC (one seed) its terms alone tied with plain fine-tuning and
@@ -26,7 +26,7 @@ three seeds explain (docs/results.md)."""
 
 
 def automm_objective(
-    settings: AutoMM,
+    settings: Any,
     *,
     task_kind: str,
     num_labels: int,
@@ -162,7 +162,7 @@ def automm_objective(
     return Objective(**terms)
 
 
-def impossible_terms(settings: AutoMM, *, student_outputs: bool, teacher_outputs: bool) -> list[str]:
+def impossible_terms(settings: Any, *, student_outputs: bool, teacher_outputs: bool) -> list[str]:
     """The weighted terms on outputs that a bare backbone does not have (plain text without a head on the vocabulary)."""
     both = student_outputs and teacher_outputs
     there = {
@@ -194,14 +194,14 @@ def _frozen(
     return FrozenHead(*head, order=order, scale=scale[0], shift=scale[1])
 
 
-def _relation_layer(settings: AutoMM, teacher_layers: int) -> int:
+def _relation_layer(settings: Any, teacher_layers: int) -> int:
     layer = settings.relation_layer or teacher_layers
     if layer > teacher_layers:
         raise RecipeError(f"method.relation_layer is {layer}, but the teacher has {teacher_layers} layers.")
     return layer
 
 
-def _relation_heads(settings: AutoMM, *widths: int) -> int | None:
+def _relation_heads(settings: Any, *widths: int) -> int | None:
     heads = settings.relation_heads
     if heads is not None and any(width % heads for width in widths):
         raise RecipeError(

@@ -23,7 +23,6 @@ from understudy.models.needs import Needs
 from understudy.objective import Objective, Projection, Term, projection
 from understudy.objective import terms as learn
 from understudy.objective.weighted import Seen
-from understudy.recipe.methods.kdnas import KDNAS
 
 LEAST_VARIANCE = 1e-3
 """Of the mean variance of a layer: a dimension that hardly moves would otherwise decide the whole loss."""
@@ -61,7 +60,7 @@ def _deep_enough(num_student: int, num_teacher: int) -> None:
 
 
 def kdnas_objective(
-    settings: KDNAS,
+    settings: Any,
     *,
     task_kind: str,
     student_layers: int,

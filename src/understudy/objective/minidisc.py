@@ -15,7 +15,7 @@ from typing import Any
 from understudy.base.errors import RecipeError
 from understudy.objective import Objective, Term
 from understudy.objective import terms as learn
-from understudy.recipe.methods.staged import Staged
+from understudy.recipe.staged import Staged
 
 WEIGHTS = {
     "ft": {"hard": 1.0},

@@ -13,16 +13,16 @@ which is why published values of β are as large as they are. docs/peakd.md has 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from understudy.base.schedule import extremes
 from understudy.mapping import inner_pairs
 from understudy.objective import Objective, Term
 from understudy.objective import terms as learn
-from understudy.recipe.settings import PeaKD
 
 
 def peakd_objective(
-    settings: PeaKD,
+    settings: Any,
     *,
     task_kind: str,
     student_width: int,
@@ -50,7 +50,7 @@ def peakd_objective(
     return Objective(**terms)
 
 
-def _soft(cfg: PeaKD, kind: str) -> Term:
+def _soft(cfg: Any, kind: str) -> Term:
     if kind == "regression":  # Deviates: PKD has no regression; there the teacher's number takes the logits' place
         return learn.logit_mse(kind)
     averages = (cfg.kd_reduction or ("mean" if cfg.parity else "batchmean")) == "mean"
@@ -58,7 +58,7 @@ def _soft(cfg: PeaKD, kind: str) -> Term:
 
 
 def _patient(
-    cfg: PeaKD, student_width: int, teacher_width: int, student_layers: int, teacher_layers: int, seed: int
+    cfg: Any, student_width: int, teacher_width: int, student_layers: int, teacher_layers: int, seed: int
 ) -> Term:
     """The layers, so that `beta` times it is the released code's loss in either unit."""
     per_element = (cfg.patience_reduction or ("element" if cfg.parity else "vector")) == "element"

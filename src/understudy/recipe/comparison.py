@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from understudy.base.suggest import did_you_mean
 from understudy.recipe.load import apply_changes, load_as, read_document, recipe_from
-from understudy.recipe.methods import METHODS
+from understudy.recipe.method import methods
 from understudy.recipe.settings import Recipe
 from understudy.recipe.types import Name, PositiveCount, Settings
 
@@ -55,8 +55,8 @@ class CompareSettings(Settings):
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            if name not in METHODS:
-                raise ValueError(f"there is no method '{name}'.{did_you_mean(name, METHODS)} There are {', '.join(METHODS)}.")
+            if name not in methods():
+                raise ValueError(f"there is no method '{name}'.{did_you_mean(name, methods())} There are {', '.join(methods())}.")
         return tuple(dict.fromkeys(names))
 
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from understudy.base.errors import RecipeError
-from understudy.recipe.methods.staged import Stage
+from understudy.recipe.staged import Stage
 
 KEYS = {
     "model_type": "method.objective",

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from understudy.base.suggest import did_you_mean, nearest
 from understudy.base.yaml import Path
-from understudy.recipe.methods import METHODS
+from understudy.recipe.method import methods
 from understudy.recipe.settings import Recipe
 
 _SHOWN = 6
@@ -66,7 +66,8 @@ class _Sections:
             field = model.model_fields.get(str(part)) if model else None
             model = _model(field.annotation) if field else None
             if depth == 0 and part == "method" and isinstance(self.data.get("method"), dict):
-                model = METHODS.get(str(self.data["method"].get("name")), model)
+                method = methods().get(str(self.data["method"].get("name")))
+                model = method.Settings if method else model
         return model
 
     def description(self, path: Path) -> str:
@@ -125,10 +126,10 @@ def _sentence(path: Path, problems: list[Any], sections: _Sections) -> str:
         what = sections.description(path)
         return f"is missing{f' ({what})' if what else ''}."
     if kind == "union_tag_not_found":
-        return f"needs a `name`, one of {', '.join(METHODS)}."
+        return f"needs a `name`, one of {', '.join(methods())}."
     if kind == "union_tag_invalid":
         tag = first["ctx"]["tag"]
-        return f"unknown method '{tag}'.{did_you_mean(tag, METHODS)} There are {', '.join(METHODS)}."
+        return f"unknown method '{tag}'.{did_you_mean(tag, methods())} There are {', '.join(methods())}."
     if kind == "value_error":
         return str(first["ctx"]["error"])
     value = first["input"]
@@ -198,7 +199,7 @@ def _synonym(key: str, options: Iterable[str]) -> str | None:
 def _sections() -> list[tuple[str, list[str]]]:
     named = [(name, _model(field.annotation)) for name, field in Recipe.model_fields.items()]
     sections = [(name, list(model.model_fields)) for name, model in named if model]
-    return sections + [("method", list(model.model_fields)) for model in METHODS.values()]
+    return sections + [("method", list(model.model_fields)) for model in (one.Settings for one in methods().values())]
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:

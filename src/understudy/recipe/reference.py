@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 from understudy.base.errors import RecipeError
 from understudy.base.suggest import did_you_mean
 from understudy.recipe.adapter import KINDS
-from understudy.recipe.methods import METHODS
+from understudy.recipe.method import Method, methods
 from understudy.recipe.settings import (
     BudgetSettings,
     CacheSettings,
@@ -41,8 +41,6 @@ _EXAMPLE: dict[str, Any] = {
     "teacher.model": "google-bert/bert-base-uncased",
     "teacher.finetune": {"epochs": 3, "lr": 2e-5},
 }
-# Who learns, where the method does not say otherwise (`student_example`).
-_STUDENT = {"num_layers": 3}
 
 
 def template(method: str) -> str:
@@ -50,23 +48,23 @@ def template(method: str) -> str:
 
     Raises `RecipeError` for a method that does not exist.
     """
-    if method not in METHODS:
-        known = ", ".join(METHODS)
-        raise RecipeError(f"there is no method '{method}'.{did_you_mean(method, METHODS)} There are {known}.")
-    settings = METHODS[method]
+    known = methods()
+    if method not in known:
+        raise RecipeError(f"there is no method '{method}'.{did_you_mean(method, known)} There are {', '.join(known)}.")
+    how = known[method]
     head = (
-        f"# {method}: {settings.summary}.\n# It needs {settings.needs}.\n#\n"
+        f"# {method}: {how.summary}.\n# It needs {how.needs}.\n#\n"
         "# Lines that begin with `# key:` are settings left at null, their default; remove the `# ` to set them.\n"
         "# Check with `understudy check`, run with `understudy train`; keys can also be given on the command line.\n\n"
     )
-    return head + "\n".join(_lines(Recipe, settings, "", 0)) + "\n"
+    return head + "\n".join(_lines(Recipe, how, "", 0)) + "\n"
 
 
 def methods_table() -> str:
     """One paragraph per method, for people."""
-    width = max(map(len, METHODS))
+    width = max(map(len, methods()))
     paragraphs = []
-    for name, method in METHODS.items():
+    for name, method in methods().items():
         text = f"{method.summary[0].upper()}{method.summary[1:]}. Needs {method.needs}."
         wrapped = textwrap.wrap(text, _WIDTH - width - 2)
         paragraphs.append("\n".join(f"{name if not i else '':<{width}}  {line}" for i, line in enumerate(wrapped)))
@@ -79,7 +77,7 @@ def reference() -> str:
         ("task", TaskSettings), ("task.files", FileSettings), ("task.columns", ColumnSettings),
         ("teacher", TeacherSettings), ("student", StudentSettings), ("student.config", StudentConfig),
         ("student.prune", PruneSettings), ("student.prune.budget", BudgetSettings),
-        *(section for name, model in METHODS.items() for section in _method_sections(name, model)),
+        *(section for name, one in methods().items() for section in _method_sections(name, one.Settings)),
         ("train", TrainSettings), *((f"train.adapter (kind: {name})", model) for name, model in KINDS.items()),
         ("evaluate", EvaluateSettings), ("evaluate.latency", LatencySettings),
         ("cache", CacheSettings), ("schedules", Schedule),
@@ -189,15 +187,14 @@ def _bounds(metadata: list[Any] | tuple[Any, ...]) -> str:
     return f" {', '.join(found)}" if found else ""
 
 
-def _lines(model: type[BaseModel], method: type[BaseModel], path: str, depth: int) -> Iterator[str]:
+def _lines(model: type[BaseModel], method: Method, path: str, depth: int) -> Iterator[str]:
     """The lines of one section of the template, a comment behind or above each."""
     indent = "  " * depth
-    student = getattr(method, "student_example", _STUDENT)
-    examples = _EXAMPLE | {f"student.{key}": value for key, value in student.items()}
+    examples = _EXAMPLE | {f"student.{key}": value for key, value in method.student_example.items()}
     for name, field in model.model_fields.items():
         here = f"{path}{name}"
         comment = field.description or ""
-        section = method if here == "method" else _section_of(field)
+        section = method.Settings if here == "method" else _section_of(field)
         if here in examples and isinstance(examples[here], dict):
             yield _line(f"{indent}{name}:", comment, indent)
             for key, value in examples[here].items():

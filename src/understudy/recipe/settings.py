@@ -6,13 +6,13 @@ A recipe says what is learned (`task`), from whom (`teacher`), by whom (`student
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from understudy.recipe.adapter import Adapter
-from understudy.recipe.methods import METHODS, MKD, AutoMM, FineTune, MaxiDisc, Method, MiniDisc, PeaKD
-from understudy.recipe.methods.staged import student_of_method
+from understudy.recipe.method import Method, MethodSettings, methods
 from understudy.recipe.prune import BudgetSettings, PruneSettings
 from understudy.recipe.types import (
     Count,
@@ -33,10 +33,9 @@ from understudy.recipe.types import (
 )
 
 __all__ = [
-    "MKD", "AutoMM", "BudgetSettings", "CacheSettings", "ColumnSettings", "EvaluateSettings", "FileSettings",
-    "FineTune", "LatencySettings", "MaxiDisc", "Method", "MiniDisc", "PeaKD", "PositiveSchedule", "PruneSettings", "Recipe",
-    "Schedule", "Settings", "StudentConfig", "StudentSettings", "TaskSettings", "TeacherSettings",
-    "TrainSettings",
+    "BudgetSettings", "CacheSettings", "ColumnSettings", "EvaluateSettings", "FileSettings", "LatencySettings",
+    "PositiveSchedule", "PruneSettings", "Recipe", "Schedule", "Settings", "StudentConfig", "StudentSettings", "TaskSettings",
+    "TeacherSettings", "TrainSettings",
 ]  # fmt: skip
 
 GLUE = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli")
@@ -241,9 +240,9 @@ class TrainSettings(Settings):
             raise ValueError(f"`shuffle: false` keeps the order of the file, `grouping: {self.grouping}` changes it; drop one.")
         return self
 
-    def trains(self, method: Any) -> str:
+    def trains(self, method: Method) -> str:
         """What is trained: `all`, `adapter` or `head`; with `only: auto` what the method says."""
-        return getattr(method, "trains", "all") if self.only == "auto" else self.only
+        return method.trains if self.only == "auto" else self.only
 
 
 class TeacherSettings(Settings):
@@ -399,6 +398,12 @@ class CacheSettings(Settings):
     )
 
 
+if TYPE_CHECKING:
+    _AnyMethod = MethodSettings
+else:
+    _AnyMethod = Annotated[Union[tuple(one.Settings for one in methods().values())], Field(discriminator="name")]  # noqa: UP007
+
+
 class Recipe(Settings):
     """A complete run: everything that decides the result, and nothing else."""
 
@@ -410,7 +415,7 @@ class Recipe(Settings):
     task: TaskSettings = Field(description="what is learned")
     teacher: TeacherSettings | None = Field(default=None, description="from whom")
     student: StudentSettings = Field(description="by whom; left out with kdnas and auto, which find it")
-    method: Method = Field(description="how; `understudy methods` lists them")
+    method: _AnyMethod = Field(description="how; `understudy methods` lists them")
     train: TrainSettings = Field(default=TrainSettings(), description="for how long")
     evaluate: EvaluateSettings = Field(default=EvaluateSettings(), description="how it is proved")
     cache: CacheSettings = Field(default=CacheSettings(), description="the store of the teacher's outputs")
@@ -425,10 +430,10 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.teacher is None and (self.method.needs_teacher or self.student.model is None):
-            why = f"method {self.method.name}" if self.method.needs_teacher else "a student without its own checkpoint"
+        if self.teacher is None and (self.how.needs_teacher or self.student.model is None):
+            why = f"method {self.method.name}" if self.how.needs_teacher else "a student without its own checkpoint"
             raise ValueError(f"{why} needs a teacher: add `teacher: {{model: …}}`.")
-        if self.student.searched != getattr(self.method, "makes_student", False):
+        if self.student.searched != self.how.finds_student:
             raise ValueError(
                 f"method {self.method.name} finds the student by itself; remove `student` (`student.max_length` may stay)."
                 if not self.student.searched
@@ -444,9 +449,9 @@ class Recipe(Settings):
         return self
 
     def _check_adapters(self) -> None:
-        only = self.train.trains(self.method)
+        only = self.train.trains(self.how)
         for key, there in (("train.adapter", self.train.adapter), ("student.adapter", self.student.adapter)):
-            if there is not None and only != "adapter" and not hasattr(self.method, "trains"):  # else the method says why
+            if there is not None and only != "adapter" and self.how.trains == "all":  # else the method says why
                 raise ValueError(f"`{key}` is for `train.only: adapter`, and here it is `{only}`; add that, or drop it.")
         if self.student.adapter is None:
             return
@@ -454,6 +459,11 @@ class Recipe(Settings):
             raise ValueError("`student.adapter` has settings of its own in its folder; drop `train.adapter`.")
         if self.student.searched or self.student.prunes:
             raise ValueError("`student.adapter` is for a model that is there already, not for one that is searched or pruned.")
+
+    @property
+    def how(self) -> Method:
+        """The method that `method.name` names; `method` itself is its settings."""
+        return methods()[self.method.name]
 
     @property
     def split_seed(self) -> int:
@@ -464,7 +474,7 @@ class Recipe(Settings):
     def share(self) -> str | tuple[tuple[int, bool], ...]:
         """How the student's layers are shared, `auto` replaced by what the method asks for: `none`, a kind, or a schedule."""
         wanted = self.student.share
-        return getattr(self.method, "share", "none") if wanted == "auto" else wanted
+        return self.how.share if wanted == "auto" else wanted
 
 
 _SHORT_FORMS = {"task": "name", "method": "name", "teacher": "model", "student": "model"}
@@ -481,11 +491,11 @@ def complete(data: Any) -> Any:
             for key, value in data.items()}  # fmt: skip
     if isinstance(data.get("track"), str):
         data["track"] = [data["track"]]
-    data = _searched_student(student_of_method(data))
-    method, train = data.get("method"), data.get("train", {})
-    if isinstance(method, dict) and method.get("parity") is True and isinstance(train, dict):
-        implied = getattr(METHODS.get(str(method.get("name"))), "parity_train", {})
-        data["train"] = {**implied, **train} if implied else train
+    section = data.get("method")
+    if isinstance(section, dict) and (method := methods().get(str(section.get("name")))) is not None:
+        data = _searched_student(method, method.complete(data))
+        if section.get("parity") is True:
+            data = _filled(data, method.parity)
     teacher, train = data.get("teacher"), data.get("train")
     if isinstance(teacher, dict) and isinstance(train, dict) and isinstance(teacher.get("finetune"), dict):
         known = {key: value for key, value in train.items() if key in TrainSettings.model_fields}
@@ -495,10 +505,18 @@ def complete(data: Any) -> Any:
     return data
 
 
-def _searched_student(data: dict[str, Any]) -> dict[str, Any]:
-    """The student of a method that makes it marked as such, unless the recipe names one."""
-    method, student = data.get("method"), data.get("student") or {}
-    if not isinstance(method, dict) or not isinstance(student, dict) or set(student) - {"max_length", "searched"}:
+def _searched_student(method: Method, data: dict[str, Any]) -> dict[str, Any]:
+    """The student of a method that finds it marked as such, unless the recipe names one."""
+    student = data.get("student") or {}
+    if not method.finds_student or not isinstance(student, dict) or set(student) - {"max_length", "searched"}:
         return data
-    makes = getattr(METHODS.get(str(method.get("name"))), "makes_student", False)
-    return {**data, "student": {**student, "searched": True}} if makes else data
+    return {**data, "student": {**student, "searched": True}}
+
+
+def _filled(given: Any, defaults: Mapping[str, Any]) -> Any:
+    """The given sections over the defaults, key by key."""
+    if not isinstance(given, dict):
+        return given
+    return {**defaults, **given} | {
+        key: _filled(given[key], value) for key, value in defaults.items() if isinstance(value, Mapping) and key in given
+    }

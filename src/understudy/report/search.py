@@ -9,10 +9,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from understudy.methods.kdnas.pareto import ranked, trained
 from understudy.report import charts
 from understudy.report.svg import WIDTH, Scale, dot, line, path, picture, rect, text
 from understudy.report.words import milliseconds, short
-from understudy.search.pareto import ranked, trained
 
 
 def search(kept: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from understudy.base.errors import RecipeError
+from understudy.methods.automm.settings import AutoMM
 from understudy.recipe.load import load_recipe, recipe_from, recipe_hash, to_yaml
-from understudy.recipe.settings import AutoMM, Recipe, Schedule, StudentSettings, TrainSettings
+from understudy.recipe.settings import Recipe, Schedule, StudentSettings, TrainSettings
 
 BASE = """\
 task: {name: glue/mrpc}

@@ -9,7 +9,7 @@ import pytest
 from understudy.base.errors import RecipeError
 from understudy.recipe.aliases import translate
 from understudy.recipe.load import recipe_from
-from understudy.recipe.methods.staged import Stage
+from understudy.recipe.staged import Stage
 
 BASE: dict[str, Any] = {"task": "glue/mrpc", "teacher": {"model": "somebody/teacher"}}
 

@@ -12,10 +12,11 @@ from understudy.data.tasks import TASK_NAMES as DATA_TASKS
 from understudy.recipe import settings as recipe_settings
 from understudy.recipe.comparison import is_comparison, load_comparison
 from understudy.recipe.load import load_recipe, recipe_from
-from understudy.recipe.methods import METHODS
+from understudy.recipe.method import methods
 from understudy.recipe.reference import methods_table, reference, template
 from understudy.recipe.settings import TASK_NAMES, Recipe
 
+METHODS = methods()
 ROOT = Path(__file__).parents[3]
 
 
@@ -28,7 +29,7 @@ def _sections() -> list[type[BaseModel]]:
     found = [
         value for value in vars(recipe_settings).values() if isinstance(value, type) and issubclass(value, BaseModel)
     ]
-    return [*found, *METHODS.values()]
+    return [*found, *(one.Settings for one in METHODS.values())]
 
 
 def test_every_setting_is_described_and_documented():
@@ -48,7 +49,7 @@ def test_the_template_loads_as_the_defaults(method, tmp_path):
         {
             "task": "demo/intent",
             "teacher": {"model": "google-bert/bert-base-uncased", "finetune": {"epochs": 3, "lr": 2e-5}},
-            "student": getattr(METHODS[method], "student_example", {"num_layers": 3}),
+            "student": METHODS[method].student_example,
             "method": method,
         }
     )
@@ -58,7 +59,7 @@ def test_the_template_loads_as_the_defaults(method, tmp_path):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_template_names_every_setting(method):
     text = template(method)
-    for section in (Recipe, METHODS[method], recipe_settings.TrainSettings, recipe_settings.StudentSettings):
+    for section in (Recipe, METHODS[method].Settings, recipe_settings.TrainSettings, recipe_settings.StudentSettings):
         for name in section.model_fields:
             assert f"{name}:" in text
 

@@ -9,9 +9,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from understudy.search.controller import BATCH, Regression, Seen
-from understudy.search.engines import ENGINES, RETRY_OF, Proposal, make_engine, proposals, suggested
-from understudy.search.space import Space
+from understudy.methods.kdnas.controller import BATCH, Regression, Seen
+from understudy.methods.kdnas.engines import ENGINES, RETRY_OF, Proposal, make_engine, proposals, suggested
+from understudy.methods.kdnas.space import Space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -134,7 +134,7 @@ def test_the_controller_replays_all_episodes_each_beside_the_bests_it_brought_ab
             return super().learn(seen, epochs=epochs, episode=episode)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("understudy.search.engines.Regression", Noting)
+        patch.setattr("understudy.methods.kdnas.engines.Regression", Noting)
         engine._ranked(3, told(points, table))
     expected: list[list[Seen]] = []
     best, most = (), float("-inf")

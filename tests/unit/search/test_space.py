@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from understudy.base.errors import RecipeError
 from understudy.evaluate.measure import flops, num_parameters
+from understudy.methods.kdnas.costs import Costs
+from understudy.methods.kdnas.pareto import front
+from understudy.methods.kdnas.reward import over_budget, reward
+from understudy.methods.kdnas.settings import SpaceSettings
+from understudy.methods.kdnas.space import Architecture, as_config, build_space, shape_of
 from understudy.models.model import Model
-from understudy.recipe.methods.kdnas import SpaceSettings
-from understudy.search.costs import Costs
-from understudy.search.pareto import front
-from understudy.search.reward import over_budget, reward
-from understudy.search.space import Architecture, as_config, build_space, shape_of
 from understudy.students.fresh import fresh
 
 TEACHERS = {

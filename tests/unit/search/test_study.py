@@ -23,9 +23,9 @@ import pytest
 from optuna.trial import TrialState
 
 from understudy.base.errors import Interrupted, RecipeError, ResourceError
-from understudy.search.engines import ENGINES, make_engine, suggested
-from understudy.search.space import Space
-from understudy.search.study import MAX_TRIES, Outcome, Study, database
+from understudy.methods.kdnas.engines import ENGINES, make_engine, suggested
+from understudy.methods.kdnas.space import Space
+from understudy.methods.kdnas.study import MAX_TRIES, Outcome, Study, database
 
 HERE = Path(__file__).parent
 

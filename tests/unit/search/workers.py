@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from understudy.search.engines import make_engine
-from understudy.search.space import Space
-from understudy.search.study import Outcome, Report, Study
+from understudy.methods.kdnas.engines import make_engine
+from understudy.methods.kdnas.space import Space
+from understudy.methods.kdnas.study import Outcome, Report, Study
 
 CHOICES = {
     "layers": (1, 2, 3, 4), "heads": (2, 4), "hidden": (32, 64), "intermediate": (64, 128, 256),

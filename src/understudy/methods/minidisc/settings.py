@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from understudy.recipe.methods.staged import Staged
+from understudy.recipe.staged import Staged
 from understudy.recipe.types import Flag, NonNegative, PositiveCount
 
 _Sparsity = Annotated[float, Field(strict=True, gt=0, lt=1)]
@@ -28,11 +28,6 @@ def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
 class MiniDisc(Staged):
     """Prune, train all candidates for the assistant as sub-networks of one model, choose one by score and size, and let it
     teach the student (MiniDisc; Zhang et al., EACL 2024)."""
-
-    summary: ClassVar[str] = (
-        "prune and distil through the best teacher assistant, chosen among sub-networks that are trained together"
-    )
-    needs: ClassVar[str] = "a fine-tuned teacher, and `student.sparsity`, the share of its heads and neurons that goes"
 
     name: Literal["minidisc"] = Field(default="minidisc", description="this method")
     selector: Literal["tradeoff", "capacity-gap", "none"] = Field(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from understudy.recipe.method import MethodSettings
 from understudy.recipe.types import Flag, NonNegative, Positive, PositiveCount, Settings, Temperature, Weight
 
 Ratio = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
@@ -93,18 +94,9 @@ class ControllerSettings(Settings):
     lr: Positive = Field(default=1e-3, description="learning rate of RMSprop (parity: 1e-4)")
 
 
-class KDNAS(Settings):
+class KDNAS(MethodSettings):
     """Search for a student's architecture by short distillations, then distil the best one thoroughly: hidden states
     of the last and of evenly spread teacher layers, through a learnable projection (KD-NAS)."""
-
-    summary: ClassVar[str] = "find the student's architecture by many short distillations, then distil the winner thoroughly"
-    needs: ClassVar[str] = "a teacher, plain text or any task; no `student`: the method makes it"
-    needs_teacher: ClassVar[bool] = True
-    makes_student: ClassVar[bool] = True
-    student_example: ClassVar[dict[str, Any]] = {"searched": True}
-    parity_train: ClassVar[dict[str, Any]] = {
-        "epochs": 10, "lr": 5e-5, "batch_size": 8, "schedule": "constant", "warmup": 0.0, "max_grad_norm": None,
-    }  # fmt: skip
 
     name: Literal["kdnas"] = Field(default="kdnas", description="this method")
     parity: Annotated[Literal["none", "main", "refactor"], BeforeValidator(lambda value: _NAMES.get(value, value))] = Field(

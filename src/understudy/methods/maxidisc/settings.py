@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from understudy.recipe.methods.staged import Staged, Stages
+from understudy.recipe.staged import Staged, Stages
 from understudy.recipe.types import Count, Flag
 
 
 class MaxiDisc(Staged):
     """Distillation in stages, each student being the teacher of the next (MaxiDisc): one given path, or every assistant
     tried and the best path kept."""
-
-    summary: ClassVar[str] = (
-        "prune and distil through a teacher assistant; every assistant is tried, the best one on held-out rows is kept"
-    )
-    needs: ClassVar[str] = "a fine-tuned teacher, and a student that is part of it (`student.sparsity` or `student.num_layers`)"
 
     name: Literal["maxidisc"] = Field(default="maxidisc", description="this method")
     path: Stages | None = Field(

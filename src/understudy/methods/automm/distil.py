@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from understudy.base.schedule import extremes
 from understudy.lab import Lab
+from understudy.methods.automm.settings import AutoMM
 from understudy.models.anatomy import anatomy, sides
 from understudy.models.model import Model
 from understudy.objective.automm import automm_objective, impossible_terms
-from understudy.recipe.settings import AutoMM
 
 
 def distil(cfg: AutoMM, lab: Lab) -> Model:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from understudy.recipe.types import Count, Positive, PositiveCount, Settings
+from understudy.recipe.method import MethodSettings
+from understudy.recipe.types import Count, Positive, PositiveCount
 
 
-class Auto(Settings):
+class Auto(MethodSettings):
     """Let the comparisons decide: the student, what it learns and on which schedule, for what it may cost. Without a limit:
     half of the teacher's operations."""
-
-    summary: ClassVar[str] = "choose student, objective and schedule for a latency or size, by what comparisons have shown"
-    needs: ClassVar[str] = "a teacher, any task; no `student`: the method makes it"
-    needs_teacher: ClassVar[bool] = True
-    makes_student: ClassVar[bool] = True
-    student_example: ClassVar[dict[str, Any]] = {"searched": True}
 
     name: Literal["auto"] = Field(default="auto", description="this method")
     max_latency_ms: Positive | None = Field(

@@ -26,18 +26,18 @@ from understudy.data.types import LOWER_IS_BETTER, TaskData
 from understudy.evaluate import measure
 from understudy.lab.keys import step_folder
 from understudy.lab.steps import read_done
+from understudy.methods.kdnas.costs import space_below
+from understudy.methods.kdnas.pareto import ranked
+from understudy.methods.kdnas.reward import FLOOR, over_budget, reward
+from understudy.methods.kdnas.settings import KDNAS
+from understudy.methods.kdnas.space import Architecture, as_config
+from understudy.methods.kdnas.warm_start import start_from_teacher
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
 from understudy.models.needs import Needs
 from understudy.objective import Objective
 from understudy.objective.kdnas import kdnas_objective, last_layers, uniform_layers
-from understudy.recipe.methods.kdnas import KDNAS
 from understudy.recipe.settings import TrainSettings
-from understudy.search.costs import space_below
-from understudy.search.pareto import ranked
-from understudy.search.reward import FLOOR, over_budget, reward
-from understudy.search.space import Architecture, as_config
-from understudy.search.warm_start import start_from_teacher
 from understudy.students.fresh import fresh
 from understudy.train.guard import StopSignals
 from understudy.train.learner import held_out_loss
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from understudy.lab.lab import Lab
-    from understudy.search.study import Outcome, Report
+    from understudy.methods.kdnas.study import Outcome, Report
 
 NAME = "candidate"
 
@@ -142,7 +142,7 @@ class Candidates:
 
     def evaluate(self, point: int, report: Report | None = None) -> Outcome:
         """Latency, mini-KD and reward of a point."""
-        from understudy.search.study import Outcome
+        from understudy.methods.kdnas.study import Outcome
 
         began = time.monotonic()
         one = self.space[point]

@@ -31,8 +31,8 @@ from understudy.base import disk
 from understudy.base.errors import Interrupted, RecipeError, ResourceError, UnderstudyError
 from understudy.base.lock import lock
 from understudy.base.progress import progress, say
-from understudy.search.engines import RETRY_OF, Engine, suggested
-from understudy.search.space import DIMENSIONS
+from understudy.methods.kdnas.engines import RETRY_OF, Engine, suggested
+from understudy.methods.kdnas.space import DIMENSIONS
 
 NAME = "understudy"
 WORKER, ERROR, DUPLICATE_OF, SURPLUS, KEY = "worker", "error", "duplicate_of", "surplus", "key"

@@ -21,10 +21,10 @@ from understudy.lab import Lab, Source
 from understudy.lab.pruning import allocation
 from understudy.lab.stages import Planned, about, costs, objective_for, student_of, together, units
 from understudy.lab.together import Trained, fit_together
+from understudy.methods.minidisc.settings import MiniDisc
 from understudy.models.model import Model, digest
-from understudy.recipe.methods.minidisc import MiniDisc
-from understudy.recipe.methods.staged import GRID, Stage
 from understudy.recipe.settings import StudentSettings
+from understudy.recipe.staged import GRID, Stage
 from understudy.students.nested import Nested
 
 CAPACITY_GAP = 2.5

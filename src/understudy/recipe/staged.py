@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from understudy.recipe.types import Count, Flag, NonNegative, Positive, Settings
+from understudy.recipe.method import Method, MethodSettings
+from understudy.recipe.types import Count, Flag, NonNegative, Positive
 
 GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 """The sparsities of the released code, without 0."""
@@ -73,14 +74,9 @@ def _original_name(value: Any) -> Any:
     return _OBJECTIVES.get(value, value) if isinstance(value, str) else value
 
 
-class Staged(Settings):
+class Staged(MethodSettings):
     """The loss that every stage is trained with."""
 
-    needs_teacher: ClassVar[bool] = True
-    student_example: ClassVar[dict[str, float]] = {"sparsity": 0.9}
-    """What `understudy init` says under `student`."""
-
-    name: str = Field(description="this method")
     parity: Flag = Field(
         default=False,
         description="reproduce the numbers of the released code, including those listed as wrong on the method's page",
@@ -107,21 +103,29 @@ class Staged(Settings):
     )  # fmt: skip
 
 
-def student_of_method(data: dict[str, Any]) -> dict[str, Any]:
-    """A recipe in which the student is said under `method` only, with it where it belongs: `method.sparsity`, and the last
-    stage of `method.path`. Anything malformed is left for validation."""
-    method, student = data.get("method"), data.get("student") or {}
-    if not isinstance(method, dict) or method.get("name") not in ("minidisc", "maxidisc") or not isinstance(student, dict):
-        return data
-    if "sparsity" in method and student.get("sparsity", method["sparsity"]) == method["sparsity"]:
-        rest = {key: value for key, value in method.items() if key != "sparsity"}
-        return {**data, "method": rest, "student": {**student, "sparsity": method["sparsity"]}}
-    path = _several(method.get("path"))
-    if isinstance(path, list | tuple) and path and not student:
-        try:
-            last = Stage.parse(str(_one(path[-1])))
-        except ValueError:
+class StagedMethod(Method):
+    """What MiniDisc and MaxiDisc have in common."""
+
+    student_example = {"sparsity": 0.9}
+
+    def prunes_as_released(self, settings: Staged) -> bool:
+        return settings.parity
+
+    def complete(self, data: dict[str, Any]) -> dict[str, Any]:
+        """The student may be said under `method` only: `method.sparsity`, or the last stage of `method.path`. Anything
+        malformed is left for validation."""
+        method, student = data["method"], data.get("student") or {}
+        if not isinstance(student, dict):
             return data
-        made = {"num_layers": last.layers} if last.sparsity is None else {"sparsity": last.sparsity}
-        return {**data, "student": made}
-    return data
+        if "sparsity" in method and student.get("sparsity", method["sparsity"]) == method["sparsity"]:
+            rest = {key: value for key, value in method.items() if key != "sparsity"}
+            return {**data, "method": rest, "student": {**student, "sparsity": method["sparsity"]}}
+        path = _several(method.get("path"))
+        if isinstance(path, list | tuple) and path and not student:
+            try:
+                last = Stage.parse(str(_one(path[-1])))
+            except ValueError:
+                return data
+            made = {"num_layers": last.layers} if last.sparsity is None else {"sparsity": last.sparsity}
+            return {**data, "student": made}
+        return data

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from understudy.recipe.types import Flag, LayerMap, PositiveCount, Settings, Temperature, Weight
+from understudy.recipe.method import MethodSettings
+from understudy.recipe.types import Flag, LayerMap, PositiveCount, Temperature, Weight
 
 _LOSS_ALIASES = {"": "auto", "mean_square_error": "mse", "cosine_distance": "cosine"}
 
@@ -20,15 +21,9 @@ LogitLoss = Annotated[Literal["auto", "mse", "cross_entropy"], BeforeValidator(_
 FeatureLoss = Annotated[Literal["mse", "cosine"], BeforeValidator(_original_name)]
 
 
-class AutoMM(Settings):
+class AutoMM(MethodSettings):
     """Labels, soft labels, the teacher's head, pooled features and pairwise geometry, in one weighted sum
     (AutoGluon MultiModalPredictor), with optional terms on layers."""
-
-    summary: ClassVar[str] = (
-        "learn the teacher's soft labels, features and geometry in one weighted sum; terms on layers are optional"
-    )
-    needs: ClassVar[str] = "a teacher of any size; tokenizers may differ (not for terms on layers)"
-    needs_teacher: ClassVar[bool] = True
 
     name: Literal["automm"] = Field(default="automm", description="this method")
     parity: Flag = Field(

@@ -22,14 +22,14 @@ from understudy.cache import Teacher
 from understudy.data.types import Example, Task, TaskData
 from understudy.evaluate.predict import gold_labels, predict
 from understudy.lab import Lab, Source, copy_of
+from understudy.methods.peakd.settings import PTP, PeaKD
 from understudy.models.anatomy import sides
 from understudy.models.model import Model, digest
 from understudy.models.needs import Needs
 from understudy.objective import Objective, ptp
 from understudy.objective.peakd import peakd_objective, ptp_objective
 from understudy.objective.terms import hard_labels
-from understudy.recipe.methods.peakd import PTP
-from understudy.recipe.settings import PeaKD, Recipe, TrainSettings
+from understudy.recipe.settings import Recipe, TrainSettings
 from understudy.students.head import with_encoder, with_labels
 
 PARITY_PLANNED = 6

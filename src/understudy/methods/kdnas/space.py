@@ -23,7 +23,7 @@ from understudy.base.errors import RecipeError
 from understudy.base.seeds import numpy_rng
 
 if TYPE_CHECKING:
-    from understudy.recipe.methods.kdnas import SpaceSettings
+    from understudy.methods.kdnas.settings import SpaceSettings
 
 DIMENSIONS = ("layers", "heads", "hidden", "intermediate", "activation")
 
@@ -198,7 +198,7 @@ def build_space(
     Raises:
         RecipeError: no legal point, or an explicit list with a value above the teacher.
     """
-    from understudy.recipe.methods.kdnas import SpaceSettings
+    from understudy.methods.kdnas.settings import SpaceSettings
 
     settings = settings or SpaceSettings()
     shape = shape_of(teacher)

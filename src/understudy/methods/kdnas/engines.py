@@ -24,11 +24,11 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from understudy.base.seeds import derive, numpy_rng
-from understudy.search.controller import Codes, Regression, Seen, random_slots
-from understudy.search.space import DIMENSIONS, Architecture, Space
+from understudy.methods.kdnas.controller import Codes, Regression, Seen, random_slots
+from understudy.methods.kdnas.space import DIMENSIONS, Architecture, Space
 
 if TYPE_CHECKING:
-    from understudy.recipe.methods.kdnas import ControllerSettings
+    from understudy.methods.kdnas.settings import ControllerSettings
 
 ENGINES = ("lstm", "tpe", "evolution", "random")
 RETRY_OF = "retry_of"
@@ -274,7 +274,7 @@ def make_engine(
         episodes, candidates: the schedule of the LSTM controller; candidates is also NSGA-II's population.
         parity: the LSTM controller as released: repeats, one sample at a time, without memory of earlier episodes.
     """
-    from understudy.recipe.methods.kdnas import ControllerSettings
+    from understudy.methods.kdnas.settings import ControllerSettings
 
     if name == "lstm":
         return LSTMEngine(

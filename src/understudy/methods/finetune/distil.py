@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from understudy.data.types import Task
 from understudy.lab import Lab
+from understudy.methods.finetune.settings import FineTune
 from understudy.models.model import Model
 from understudy.objective import Objective
 from understudy.objective.terms import hard_labels
-from understudy.recipe.settings import FineTune
 
 
 def labels_only(task: Task) -> Objective:

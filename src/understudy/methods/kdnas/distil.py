@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 from understudy.base.errors import DataError, RecipeError
 from understudy.base.progress import say
 from understudy.lab import Lab
-from understudy.lab.candidates import Candidates, learning
 from understudy.lab.keys import key_of, step_folder
 from understudy.lab.models import FOUND
 from understudy.lab.steps import read_done
+from understudy.methods.kdnas.candidates import Candidates, learning
+from understudy.methods.kdnas.pareto import front, ranked, trained
+from understudy.methods.kdnas.settings import KDNAS
+from understudy.methods.kdnas.space import DIMENSIONS, Architecture
 from understudy.models.model import Model
-from understudy.recipe.methods.kdnas import KDNAS
-from understudy.search.pareto import front, ranked, trained
-from understudy.search.space import DIMENSIONS, Architecture
 
 if TYPE_CHECKING:
-    from understudy.search.study import Study
+    from understudy.methods.kdnas.study import Study
 
 STUDY = "study"
 """The folder of the database, beside the steps: workers may still look into it when the search is over."""
@@ -92,8 +92,8 @@ def require_one_process() -> None:
 def _study(cfg: KDNAS, lab: Lab, candidates: Candidates) -> Study:
     require_one_process()
     try:
-        from understudy.search.engines import make_engine
-        from understudy.search.study import Study, database
+        from understudy.methods.kdnas.engines import make_engine
+        from understudy.methods.kdnas.study import Study, database
     except ImportError as error:
         raise RecipeError(f"A search needs more packages ({error.name}): pip install 'understudy[search]'.") from None
     engine = make_engine(

@@ -18,10 +18,10 @@ from understudy.base.progress import say
 from understudy.data.types import sign_of
 from understudy.lab import Lab, Source
 from understudy.lab.stages import about, costs, objective_for, outcome, scale_of, student_of, target_of, together, units
+from understudy.methods.maxidisc.settings import MaxiDisc
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model, digest
-from understudy.recipe.methods.maxidisc import MaxiDisc
-from understudy.recipe.methods.staged import GRID, Stage
+from understudy.recipe.staged import GRID, Stage
 
 Way = tuple[Stage | None, ...]  # None: a student that is no part of the teacher
 

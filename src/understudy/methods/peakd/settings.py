@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from understudy.recipe.method import MethodSettings
 from understudy.recipe.types import (
     Count,
     Flag,
@@ -45,20 +46,9 @@ def _switch(value: Any) -> Any:
     return None if value is False or value == "off" else value
 
 
-class PeaKD(Settings):
+class PeaKD(MethodSettings):
     """Labels, soft labels and first-token states of the layers below (Patient KD), for a student whose layers are used
     twice with queries and keys exchanged (`student.share`), after pre-training with the teacher's predictions."""
-
-    summary: ClassVar[str] = (
-        "patient distillation of layers and soft labels, shuffled parameter sharing, and pre-training with the teacher's "
-        "predictions"
-    )
-    needs: ClassVar[str] = "a teacher with a trained head; tokenizers may differ; pre-training needs labels of classes"
-    needs_teacher: ClassVar[bool] = True
-    share: ClassVar[str] = "sps"
-    """What `student.share: auto` means with this method."""
-    parity_train: ClassVar[dict[str, Any]] = {"optimizer": "bertadam", "clip": "tensor", "shuffle": False}
-    """What `parity: true` means for keys of `train` that the recipe does not give."""
 
     name: Literal["peakd"] = Field(default="peakd", description="this method")
     parity: Flag = Field(

@@ -24,12 +24,11 @@ from understudy.base.errors import RecipeError
 from understudy.base.progress import say
 from understudy.base.schedule import extremes
 from understudy.lab import Lab, Source
-from understudy.models.anatomy import sides
+from understudy.methods.mkd.settings import MKD
 from understudy.models.model import Model, digest
 from understudy.objective import Objective
-from understudy.objective.automm import automm_objective
-from understudy.objective.terms import hard_labels
-from understudy.recipe.settings import MKD, AutoMM, Recipe
+from understudy.objective.terms import hard_labels, soft_labels
+from understudy.recipe.settings import Recipe
 
 
 def distil(cfg: MKD, lab: Lab) -> Model:
@@ -45,7 +44,7 @@ def distil(cfg: MKD, lab: Lab) -> Model:
     for line in put(student.net, adapter):
         say(f"Transfer: {line}")
     about = cfg.model_dump(mode="json", include={"soft_label_weight", "temperature"})
-    objective, source = _objective(cfg, lab, teacher, student)
+    objective, source = _objective(cfg, lab, teacher)
     trained = lab.fit("student", student, objective, teacher=source, about=about)
     return dataclasses.replace(trained, notes=(*trained.notes, *notes))
 
@@ -105,20 +104,13 @@ def moved(lab: Lab, teacher: Source, student: Model, adapter: Adapter, how: Plan
     return Adapter(how.module, tensors, head), [f"transfer: {line}." for line in (*how.lines(), *told(report))]
 
 
-def _objective(cfg: MKD, lab: Lab, teacher: Source, student: Model) -> tuple[Objective, Source | None]:
+def _objective(cfg: MKD, lab: Lab, teacher: Source) -> tuple[Objective, Source | None]:
     """Labels; with soft_label_weight the adapted teacher's outputs as well."""
     kind = lab.data.task.kind
     if extremes(cfg.soft_label_weight)[1] == 0:
         return Objective(hard=hard_labels(kind)), None
-    loss = AutoMM(
-        temperature=cfg.temperature, hard_label_weight=1.0, soft_label_weight=cfg.soft_label_weight,
-        output_feature_loss_weight=0.0, hidden_weight=0.0,
-    )  # fmt: skip
-    objective = automm_objective(
-        loss, task_kind=kind, num_labels=max(1, len(lab.data.task.labels)), **sides(student.net, teacher.model.net),
-        teacher_head=None, seed=lab.recipe.seed, same_tokens=False,
-    )  # fmt: skip
-    return objective, teacher
+    soft = soft_labels(kind, temperature=cfg.temperature)
+    return Objective(hard=hard_labels(kind), soft=cfg.soft_label_weight * soft), teacher
 
 
 def fits(cfg: MKD, teacher_layers: int, student_layers: int, teacher_width: int, student_width: int) -> None:

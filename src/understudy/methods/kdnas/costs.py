@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from understudy.search.space import Architecture, Space, as_config, build_space
+from understudy.methods.kdnas.space import Architecture, Space, as_config, build_space
 
 if TYPE_CHECKING:
+    from understudy.methods.kdnas.settings import SpaceSettings
     from understudy.models.model import Model
-    from understudy.recipe.methods.kdnas import SpaceSettings
 
 
 class Costs:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from understudy.recipe.method import MethodSettings
 from understudy.recipe.transfer import TransferSettings
 from understudy.recipe.types import Positive, Temperature, Text, Weight
 
 
-class MKD(TransferSettings):
+class MKD(TransferSettings, MethodSettings):
     """An adapter trained on the teacher, moved to the student, and trained further there (mKD)."""
-
-    summary: ClassVar[str] = "move an adapter (bottleneck, LoRA) trained on the teacher to the student, and train on from there"
-    needs: ClassVar[str] = "a teacher at least as wide as the student, in any language and with any tokenizer"
-    needs_teacher: ClassVar[bool] = True
-    trains: ClassVar[str] = "adapter"
-    """What `train.only: auto` stands for, for the teacher, the baseline and the student."""
 
     name: Literal["mkd"] = Field(default="mkd", description="this method")
     adapter: Text | None = Field(

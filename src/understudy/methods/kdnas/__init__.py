@@ -1,0 +1,39 @@
+"""KD-NAS: many short distillations find the architecture, one thorough distillation makes the student.
+
+    settings.py    what a recipe may say                              distil.py      the search, then full KD of the best
+    candidates.py  what is tried: student, mini-KD, latency, reward   study.py       the durable study: workers, claims, retries
+    space.py       the legal architectures, listed one by one         costs.py       what one costs before it is trained
+    engines.py     who is tried next: random, TPE, NSGA-II, LSTM      controller.py  the LSTM that predicts rewards
+    reward.py      quality and latency in one number                  warm_start.py  a student cut out of its teacher
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from understudy.methods.kdnas.settings import KDNAS
+from understudy.recipe.method import Method
+
+
+class _KDNAS(Method):
+    Settings = KDNAS
+    summary = "find the student's architecture by many short distillations, then distil the winner thoroughly"
+    needs = "a teacher, plain text or any task; no `student`: the method makes it"
+    finds_student = True
+    student_example = {"searched": True}
+    parity = {
+        "train": {"epochs": 10, "lr": 5e-5, "batch_size": 8, "schedule": "constant", "warmup": 0.0, "max_grad_norm": None}
+    }
+
+    def distil(self, settings: KDNAS, lab: Any) -> Any:
+        from understudy.methods.kdnas.distil import distil
+
+        return distil(settings, lab)
+
+    def join(self, settings: KDNAS, lab: Any) -> int:
+        from understudy.methods.kdnas.distil import join
+
+        return join(settings, lab)
+
+
+METHOD = _KDNAS()

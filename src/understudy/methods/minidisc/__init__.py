@@ -1,0 +1,22 @@
+"""MiniDisc: prune, and distil through one assistant, chosen among sub-networks that are trained together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from understudy.methods.minidisc.settings import MiniDisc
+from understudy.recipe.staged import StagedMethod
+
+
+class _MiniDisc(StagedMethod):
+    Settings = MiniDisc
+    summary = "prune and distil through the best teacher assistant, chosen among sub-networks that are trained together"
+    needs = "a fine-tuned teacher, and `student.sparsity`, the share of its heads and neurons that goes"
+
+    def distil(self, settings: MiniDisc, lab: Any) -> Any:
+        from understudy.methods.minidisc.distil import distil
+
+        return distil(settings, lab)
+
+
+METHOD = _MiniDisc()

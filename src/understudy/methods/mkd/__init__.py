@@ -1,0 +1,26 @@
+"""mKD: an adapter is trained on a large model, moved to a small one, and trained further there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from understudy.methods.mkd.settings import MKD
+from understudy.recipe.method import Method
+
+
+class _MKD(Method):
+    Settings = MKD
+    summary = "move an adapter (bottleneck, LoRA) trained on the teacher to the student, and train on from there"
+    needs = "a teacher at least as wide as the student, in any language and with any tokenizer"
+    trains = "adapter"
+
+    def teacher_adapter(self, settings: MKD) -> str | None:
+        return settings.adapter
+
+    def distil(self, settings: MKD, lab: Any) -> Any:
+        from understudy.methods.mkd.distil import distil
+
+        return distil(settings, lab)
+
+
+METHOD = _MKD()

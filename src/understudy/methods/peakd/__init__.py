@@ -1,0 +1,27 @@
+"""Pea-KD: patient distillation of a student that uses its layers twice and knows beforehand what its teacher is sure of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from understudy.methods.peakd.settings import PeaKD
+from understudy.recipe.method import Method
+
+
+class _PeaKD(Method):
+    Settings = PeaKD
+    summary = (
+        "patient distillation of layers and soft labels, shuffled parameter sharing, and pre-training with the teacher's "
+        "predictions"
+    )
+    needs = "a teacher with a trained head; tokenizers may differ; pre-training needs labels of classes"
+    share = "sps"
+    parity = {"train": {"optimizer": "bertadam", "clip": "tensor", "shuffle": False}}
+
+    def distil(self, settings: PeaKD, lab: Any) -> Any:
+        from understudy.methods.peakd.distil import distil
+
+        return distil(settings, lab)
+
+
+METHOD = _PeaKD()
