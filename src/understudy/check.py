@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.base.errors import RecipeError, ResourceError, UnderstudyError
+from understudy.kinds import kind
 from understudy.methods.auto.settings import Auto
 from understudy.methods.automm.settings import AutoMM
 from understudy.methods.kdnas.settings import KDNAS
@@ -246,7 +247,6 @@ def _sizes(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
     from transformers import AutoConfig, AutoModel
 
     from understudy.models.anatomy import anatomy, anatomy_of
-    from understudy.models.heads import has_head
     from understudy.students.share import share_net
 
     name = str(config.get("model_type", ""))
@@ -262,7 +262,7 @@ def _sizes(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
         share_net(net, shares.share, own_norms=shares.student.own_norms, again=shares.student.share != "auto")
     row = anatomy(net)
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    return Sizes(row.num_layers(net), row.width(net), parameters, has_head(settings, "text"), cut, net)
+    return Sizes(row.num_layers(net), row.width(net), parameters, kind("text").has_head(settings), cut, net)
 
 
 def space_of(recipe: Recipe, teacher: Sizes) -> tuple[Space, Costs]:
@@ -271,7 +271,7 @@ def space_of(recipe: Recipe, teacher: Sizes) -> tuple[Space, Costs]:
     from understudy.models.model import Model
 
     assert isinstance(recipe.method, KDNAS)
-    bare = Model(teacher.net, None, (), "text", "", None)
+    bare = Model(teacher.net, None, (), kind("text"), "", None)
     return space_below(bare, recipe.method.space, length=recipe.evaluate.latency.length)
 
 

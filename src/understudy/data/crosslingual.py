@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING
 
 from understudy.base.errors import DataError, RecipeError
 from understudy.base.suggest import did_you_mean
-from understudy.data.cells import class_number
 from understudy.data.glue import train_file
 from understudy.data.read import Table, find_file, read_tsv
 from understudy.data.types import Example, Splits, Task
+from understudy.kinds import kind
+from understudy.kinds.cells import class_number
 
 if TYPE_CHECKING:
     from understudy.recipe.settings import TaskSettings
 
 PAWSX_LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "zh")
 XNLI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
-PAWSX = Task("pawsx", "classification", ("not_paraphrase", "paraphrase"), ("accuracy", "f1"), "accuracy", pair=True)
-XNLI = Task("xnli", "classification", ("entailment", "neutral", "contradiction"), ("accuracy",), "accuracy", pair=True)
+PAWSX = Task("pawsx", kind("classification"), ("not_paraphrase", "paraphrase"), ("accuracy", "f1"), "accuracy", pair=True)
+XNLI = Task("xnli", kind("classification"), ("entailment", "neutral", "contradiction"), ("accuracy",), "accuracy", pair=True)
 UNTRANSLATED = "NS"
 _XNLI_CODES = {**{name: i for i, name in enumerate(XNLI.labels)}, "contradictory": 2}  # XNLI-MT's word for it
 

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.base.errors import DataError, RecipeError
-from understudy.data.cells import (
+from understudy.data.hub import hub_table
+from understudy.data.ner import tagged_examples
+from understudy.data.read import Table, read_lines, read_table
+from understudy.data.tags import Sentence, checked_bio, entity_types, read_conll
+from understudy.data.types import Example, Splits, Task
+from understudy.kinds import kind
+from understudy.kinds.cells import (
     class_number,
     indicator,
     is_blank,
@@ -19,11 +25,7 @@ from understudy.data.cells import (
     text_cell,
     zero_or_one,
 )
-from understudy.data.hub import hub_table
-from understudy.data.ner import tagged_examples
-from understudy.data.read import Table, read_lines, read_table
-from understudy.data.tags import Sentence, bio_labels, checked_bio, entity_types, read_conll
-from understudy.data.types import Example, Splits, Task
+from understudy.kinds.tokens import bio_labels
 
 if TYPE_CHECKING:
     from understudy.recipe.settings import TaskSettings
@@ -45,7 +47,7 @@ def load_custom(settings: TaskSettings) -> Splits:
         raise RecipeError("task: a custom task needs `kind` (such as classification) and `files: {train: …}`.")
     notes: list[str] = []
     train_file = _File(settings, settings.files.train)
-    task = Task("custom", settings.kind)
+    task = Task("custom", kind(settings.kind))
     task = replace(task, labels=_labels(settings, train_file), pair=settings.columns.pair is not None)
     metrics = METRICS[settings.kind]
     if settings.kind == "classification" and len(task.labels) == 2:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from understudy.base.errors import DataError
-from understudy.data.cells import class_number, score
 from understudy.data.read import Table, read_jsonl
-from understudy.data.tags import bio_labels
 from understudy.data.types import Example, Splits, Task
+from understudy.kinds import kind
+from understudy.kinds.cells import class_number, score
+from understudy.kinds.tokens import bio_labels
 
 _WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
 
@@ -31,15 +32,15 @@ def demo_splits(name: str, path: Path) -> Splits:
     """The same from any file with these columns."""
     table = read_jsonl(path)
     if name == "demo/paraphrase":
-        task = Task(name, "classification", ("different", "same"), ("accuracy", "f1"), "accuracy", pair=True)
+        task = Task(name, kind("classification"), ("different", "same"), ("accuracy", "f1"), "accuracy", pair=True)
     elif name == "demo/intent":
         labels = tuple(sorted(set(table.column("intent"))))
-        task = Task(name, "classification", labels, ("accuracy", "macro_f1"), "accuracy")
+        task = Task(name, kind("classification"), labels, ("accuracy", "macro_f1"), "accuracy")
     elif name == "demo/urgency":
-        task = Task(name, "regression", (), ("pearson", "spearman", "mae"), "pearson")
+        task = Task(name, kind("regression"), (), ("pearson", "spearman", "mae"), "pearson")
     else:
         types = sorted({span["label"] for spans in table.column("entities") for span in spans})
-        task = Task(name, "tokens", bio_labels(types), ("f1", "precision", "recall"), "f1")
+        task = Task(name, kind("tokens"), bio_labels(types), ("f1", "precision", "recall"), "f1")
     parts: dict[str, list[Example]] = {"train": [], "dev": [], "test": []}
     for i in range(len(table.rows)):
         example = _example(task, table, i)

@@ -62,6 +62,12 @@ class Encoded:
         """(N,) int64: sub-words of each row."""
         return np.diff(self.offsets)
 
+    def words(self, i: int) -> tuple[int, np.ndarray] | None:
+        """How many words row i has, and the word of each of its sub-words; None where rows are texts."""
+        if self.word_index is None or self.num_words is None:
+            return None
+        return int(self.num_words[i]), self.word_index[self.offsets[i] : self.offsets[i + 1]]
+
     def key(self, i: int) -> bytes:
         """16 bytes that name the content of encoded row i, not its label: equal inputs have equal keys in every run."""
         rows = slice(self.offsets[i], self.offsets[i + 1])
@@ -111,7 +117,7 @@ def encode(examples: Sequence[Example], tokenizer: Any, task: Task, *, max_lengt
     """
     if not getattr(tokenizer, "is_fast", False):
         raise DataError(f"{type(tokenizer).__name__} is not a fast tokenizer; use a model with a tokenizer.json.")
-    by_word = task.kind == "tokens"
+    by_word = task.kind.by_word
     if by_word and not _takes_words(tokenizer):
         raise DataError(
             f"{type(tokenizer).__name__} marks words by the space before them; load it with add_prefix_space=True for "
@@ -149,7 +155,7 @@ def encode(examples: Sequence[Example], tokenizer: Any, task: Task, *, max_lengt
         input_ids=_flat(pieces, np.int32),
         offsets=offsets,
         token_type_ids=_flat(types, np.int8) if types else None,
-        labels=_token_labels(examples, word_index, offsets, first) if by_word else _row_labels(examples, task),
+        labels=_token_labels(examples, word_index, offsets, first) if by_word else _targets(examples, task),
         word_index=word_index,
         num_words=num_words,
         per_token=by_word,
@@ -215,12 +221,6 @@ def _token_labels(
     return labels
 
 
-def _row_labels(examples: Sequence[Example], task: Task) -> np.ndarray | None:
-    if task.kind == "text" or any(row.label is None for row in examples):
-        return None
-    values: list[Any] = [row.label for row in examples]
-    if task.kind == "classification":
-        return np.array(values, dtype=np.int64)
-    if task.kind == "multilabel":
-        return np.array(values, dtype=np.float32).reshape(len(values), len(task.labels))
-    return np.array(values, dtype=np.float32)
+def _targets(examples: Sequence[Example], task: Task) -> np.ndarray | None:
+    labels = [row.label for row in examples]
+    return None if any(label is None for label in labels) else task.kind.targets(labels, len(task.labels))

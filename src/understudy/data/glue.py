@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from understudy.base.errors import DataError
-from understudy.data.cells import class_number, score
 from understudy.data.read import Table, find_file, read_tsv
 from understudy.data.types import Example, Splits, Task
+from understudy.kinds import kind
+from understudy.kinds.cells import class_number, score
 
 if TYPE_CHECKING:
     from understudy.recipe.settings import TaskSettings
@@ -67,8 +68,8 @@ _STS_COLUMNS = ("genre", "file", "year", "index", "score", "sentence1", "sentenc
 def glue_task(name: str) -> Task:
     """The task `glue/NAME`."""
     spec = GLUE[name.removeprefix("glue/")]
-    kind = "classification" if spec.labels else "regression"
-    return Task(name, kind, spec.labels, spec.metrics, spec.metrics[0], pair=spec.pair is not None)
+    asked = kind("classification" if spec.labels else "regression")
+    return Task(name, asked, spec.labels, spec.metrics, spec.metrics[0], pair=spec.pair is not None)
 
 
 def load_glue(settings: TaskSettings) -> Splits:

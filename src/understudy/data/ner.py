@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 from understudy.data.crosslingual import chosen, with_all
 from understudy.data.read import find_file
 from understudy.data.split import hold_out
-from understudy.data.tags import Sentence, bio_labels, checked_bio, read_conll, tag_numbers
+from understudy.data.tags import Sentence, checked_bio, read_conll, tag_numbers
 from understudy.data.types import Example, Splits, Task
+from understudy.kinds import kind
+from understudy.kinds.tokens import bio_labels
 
 if TYPE_CHECKING:
     from understudy.recipe.settings import TaskSettings
 
 _TYPES = ("PER", "ORG", "LOC", "MISC")  # in the order of the Hub's copies of both sets
 _METRICS = ("f1", "precision", "recall")
-CONLL2003 = Task("conll2003", "tokens", bio_labels(_TYPES), _METRICS, "f1")
-WIKINEURAL = Task("wikineural", "tokens", bio_labels(_TYPES), _METRICS, "f1")
+CONLL2003 = Task("conll2003", kind("tokens"), bio_labels(_TYPES), _METRICS, "f1")
+WIKINEURAL = Task("wikineural", kind("tokens"), bio_labels(_TYPES), _METRICS, "f1")
 WIKINEURAL_LANGUAGES = ("de", "en", "es", "fr", "it", "nl", "pl", "pt", "ru")
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from understudy.base.errors import DataError
 from understudy.base.suggest import did_you_mean
 from understudy.data.read import read_lines
+from understudy.kinds.tokens import OUTSIDE
 
-OUTSIDE = "O"
 # What each scheme calls the parts of an entity: begin, inside, end, single (IOBES), last, unit (BILOU).
 _BEGINS = {"B": True, "I": False, "E": False, "S": True, "L": False, "U": True}
 
@@ -89,16 +89,6 @@ def to_bio(tags: Sequence[str]) -> tuple[list[str], int]:
         result.append(("B-" if begins else "I-") + kind)
         before = kind
     return result, sum(new != old for new, old in zip(result, tags, strict=True))
-
-
-def bio_labels(types: Iterable[str]) -> tuple[str, ...]:
-    """O, B-X, I-X, B-Y, … for entity types; tags are taken as they are.
-
-    >>> bio_labels(["PER", "LOC"])
-    ('O', 'B-PER', 'I-PER', 'B-LOC', 'I-LOC')
-    """
-    names = [name.removeprefix("B-").removeprefix("I-") for name in types if name != OUTSIDE]
-    return (OUTSIDE, *(f"{part}-{name}" for name in dict.fromkeys(names) for part in "BI"))
 
 
 def entity_types(sentences: Iterable[Sequence[str]]) -> list[str]:

@@ -6,10 +6,10 @@ import hashlib
 import json
 from dataclasses import asdict, astuple, dataclass, field
 
+from understudy.kinds import Kind, Label, kind
+
 LOWER_IS_BETTER = frozenset({"mse", "mae", "loss", "perplexity"})
 """Metrics of which less is better; of all others more."""
-
-Label = int | float | tuple[int, ...] | None
 
 
 def sign_of(metric: str) -> float:
@@ -21,8 +21,7 @@ def sign_of(metric: str) -> float:
 class Example:
     """One row.
 
-    `label` is a class number, a score, 0/1 for each label (multilabel), one tag number for each word (tokens), or None
-    where there is none. `group` names the source of translations or copies: a split never separates a group.
+    `group` names the source of translations or copies: a split never separates a group.
     """
 
     id: str
@@ -36,14 +35,18 @@ class Example:
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked of a model. `labels` in the order of the label numbers; for tokens the BIO tags, "O" first."""
+    """What is asked of a model. `labels` in the order of the label numbers; for tokens the BIO tags, "O" first. The kind
+    may be given by its name."""
 
     name: str
-    kind: str
+    kind: Kind
     labels: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     select: str = ""
     pair: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", kind(self.kind))
 
 
 @dataclass
@@ -74,7 +77,7 @@ class TaskData:
 
     def digest(self) -> str:
         """32 hex digits that change when the task or any example, or their order, changes."""
-        seen = hashlib.blake2b(json.dumps(asdict(self.task)).encode(), digest_size=16)
+        seen = hashlib.blake2b(json.dumps({**asdict(self.task), "kind": str(self.task.kind)}).encode(), digest_size=16)
         for name, part in (("train", self.train), ("select", self.select), *self.tests.items()):
             seen.update(f"\x1e{name}\x1f{len(part)}".encode())
             for example in part:

@@ -18,6 +18,7 @@ from understudy.data.demo_sets import load_demo
 from understudy.data.encode import Encoded, encode
 from understudy.data.tasks import load_task
 from understudy.data.types import Task
+from understudy.kinds import kind
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
 from understudy.recipe.settings import Recipe
@@ -63,7 +64,7 @@ def built_in_rows(model: Model) -> Rows:
     name = "demo/entities" if by_word else "demo/paraphrase"
     examples = [replace(example, label=None) for example in load_demo(name).train]
     length = min(128, anatomy(model.net).max_tokens(model.net))
-    task = Task(name, "tokens" if by_word else "text", pair=not by_word)
+    task = Task(name, kind("tokens" if by_word else "text"), pair=not by_word)
     return Rows(f"the built-in texts {name}", {name: encode(examples, model.tokenizer, task, max_length=length)})
 
 

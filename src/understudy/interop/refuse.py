@@ -9,8 +9,8 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from understudy.base.errors import RecipeError
 from understudy.models.anatomy import anatomy
-from understudy.models.model import KINDS
 from understudy.objective import Objective
+from understudy.recipe.types import KINDS
 
 _HEADS = {"tokens": "ForTokenClassification", "text": "ForMaskedLM"}
 

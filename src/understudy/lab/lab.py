@@ -256,7 +256,7 @@ class Lab:
         if source.model.bare:
             folder = self._bare[source.digest]
             tests = self.data.tests.items()
-            return {test: read_predictions(folder / held_out_name(test), rows, "text") for test, rows in tests}
+            return {test: read_predictions(folder / held_out_name(test), rows, self.data.task.kind) for test, rows in tests}
         found = {}
         for test, examples in self.data.tests.items():
             own_length = None if is_teacher else self.recipe.student.max_length

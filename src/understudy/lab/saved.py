@@ -11,6 +11,7 @@ from understudy.base import disk
 from understudy.data.types import Example
 from understudy.evaluate.predict import gold_labels, groups_of
 from understudy.evaluate.predictions import Predictions
+from understudy.kinds import Kind
 from understudy.objective import Objective
 
 PROJECTIONS = "projections.safetensors"
@@ -62,17 +63,17 @@ def write_predictions(folder: Path, made: Predictions) -> None:
     disk.write_bytes(folder / "predictions.safetensors", save(arrays))
 
 
-def read_predictions(folder: Path, examples: Sequence[Example], kind: str) -> Predictions:
+def read_predictions(folder: Path, examples: Sequence[Example], kind: Kind) -> Predictions:
     """What `write_predictions` wrote, for the same examples in the same order."""
     from safetensors.numpy import load_file
 
     arrays = load_file(folder / "predictions.safetensors")
     ids = [example.id for example in examples]
     groups = groups_of(examples)
-    if kind == "text":
+    if not kind.labelled:
         return Predictions(ids, arrays["scores"], arrays["gold"], groups)
     gold = gold_labels(kind, examples)
-    if kind == "tokens":
+    if kind.by_word:
         rows = np.split(arrays["scores"], np.cumsum(arrays["sizes"])[:-1]) if len(ids) else []
         return Predictions(ids, list(rows), gold, groups)
     return Predictions(ids, arrays["scores"], gold, groups)

@@ -4,8 +4,8 @@ Conventions of this folder:
 
 * `student` comes first, `teacher` second. The teacher is a constant: no gradient flows into it.
 * Rows are examples or tokens. Sequences are packed one behind the other, (T, ...) with `sizes`: there is no padding.
-* Within a row each loss is defined by its docstring; `reduction` says what happens over rows: "mean", or "sum" for
-  callers that split a batch and divide by the number of rows of the whole.
+* Within a row each loss is defined by its docstring; `reduction` says what happens over rows: "mean", "sum" for
+  callers that split a batch and divide by the number of rows of the whole, or "none" for one number per row.
 * Shapes must agree; nothing broadcasts. A mismatch is a ValueError.
 
 Shape suffixes: B examples, T tokens, N rows of either kind, C outputs, D width, H heads, d width of a head, L length.

@@ -6,19 +6,22 @@ from typing import Literal
 
 from torch import Tensor
 
-Reduction = Literal["mean", "sum"]
+Reduction = Literal["mean", "sum", "none"]
 FeatureLoss = Literal["mse", "cosine"]
 
 IGNORE = -100  # the label of a token that has none: a later sub-word, a token that was not masked
 
 
 def over_rows(values_N: Tensor, reduction: Reduction) -> Tensor:
-    """One number of one number per row (N,). No rows: 0, for the mean too, still part of the graph."""
+    """One number of one number per row (N,), or with "none" those numbers. No rows: 0, for the mean too, still part of the
+    graph."""
+    if reduction == "none":
+        return values_N
     if reduction == "sum":
         return values_N.sum()
     if reduction == "mean":
         return values_N.sum() / max(values_N.shape[0], 1)
-    raise ValueError(f"reduction is 'mean' or 'sum', not {reduction!r}.")
+    raise ValueError(f"reduction is 'mean', 'sum' or 'none', not {reduction!r}.")
 
 
 def same_shape(student: Tensor, teacher: Tensor, *, what: str) -> None:

@@ -12,74 +12,51 @@ from typing import Any, Protocol
 import torch
 
 from understudy.base.errors import DataError
+from understudy.kinds import Kind
 from understudy.models.anatomy import anatomy
-
-PROBLEM_TYPES = {
-    "classification": "single_label_classification",
-    "regression": "regression",
-    "multilabel": "multi_label_classification",
-}
 
 
 class TaskLabels(Protocol):
     """What loading needs to know of a task."""
 
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> Kind: ...
     @property
     def labels(self) -> tuple[str, ...]: ...
 
 
-def has_head(config: Any, kind: str) -> bool:
-    """Whether the class a checkpoint was saved from has a head for this kind of task."""
-    name = str((getattr(config, "architectures", None) or [""])[0])
-    if kind == "text":
-        return name.endswith("ForMaskedLM") or name in ("BertForPreTraining", "AlbertForPreTraining")
-    return name.endswith("ForTokenClassification" if kind == "tokens" else "ForSequenceClassification")
-
-
-def kind_of(config: Any) -> str:
-    """The kind of task a checkpoint was trained for, as far as its configuration tells."""
-    if has_head(config, "tokens"):
-        return "tokens"
-    if not has_head(config, "classification"):
-        return "text"
-    named = {problem: kind for kind, problem in PROBLEM_TYPES.items()}.get(config.problem_type)
-    return named or ("regression" if config.num_labels == 1 else "classification")
-
-
 def settle(
-    net: Any, task: TaskLabels | None, *, kind: str, source: str, key: str, own_head: bool
+    net: Any, task: TaskLabels | None, *, kind: Kind, source: str, key: str, own_head: bool
 ) -> tuple[tuple[str, ...], list[str]]:
     """The labels in the order of the outputs, and what was done to get there; the configuration then says the same.
 
     Raises DataError where the checkpoint's own head was trained for something else than the task.
     """
-    if kind == "text":
+    if kind.on_vocabulary:
         return (), []
     if task is None:
-        return () if kind == "regression" else tuple(names_of(net.config)), []
+        return tuple(names_of(net.config)) if kind.named else (), []
     notes: list[str] = []
     if own_head:
         problem = net.config.problem_type
-        if kind in PROBLEM_TYPES and problem not in (None, PROBLEM_TYPES[kind]):
+        if kind.problem_type and problem not in (None, kind.problem_type):
             raise DataError(
                 f"{key}: '{source}' was trained for {problem}, but the task is {kind}. Use another model or fine-tune "
                 "a base checkpoint."
             )
-        if kind != "regression":
+        if kind.named:
             notes = align(net, task.labels, source=source, key=key)
         elif net.config.num_labels != 1:
-            raise DataError(f"{key}: '{source}' has {net.config.num_labels} outputs, but a regression task needs one.")
+            raise DataError(f"{key}: '{source}' has {net.config.num_labels} outputs, but a {kind} task needs one.")
     set_outputs(net.config, kind, task.labels)
     return tuple(task.labels), notes
 
 
-def set_outputs(config: Any, kind: str, labels: tuple[str, ...]) -> None:
+def set_outputs(config: Any, kind: Kind, labels: tuple[str, ...]) -> None:
     """Write a task's outputs into a configuration: their number, names and what they are for."""
-    config.id2label = dict(enumerate(labels)) if kind != "regression" else {0: "LABEL_0"}
+    config.id2label = dict(enumerate(labels)) if kind.named else {0: "LABEL_0"}
     config.label2id = {name: i for i, name in config.id2label.items()}
-    config.problem_type = PROBLEM_TYPES.get(kind)
+    config.problem_type = kind.problem_type
 
 
 def names_of(config: Any) -> list[str]:

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from understudy import kinds
 from understudy.base import seeds
 from understudy.base.errors import DataError, RecipeError
+from understudy.kinds import Kind
 from understudy.models.anatomy import anatomy_of
-from understudy.models.heads import TaskLabels, has_head, kind_of, set_outputs, settle
+from understudy.models.heads import TaskLabels, set_outputs, settle
 from understudy.models.model import Model
 from understudy.models.source import Source, resolve
 from understudy.models.structure_file import check_file
@@ -72,9 +74,9 @@ def load_model(
     anatomy_of(str(source.config.get("model_type", "")))  # families without a row are refused here
     config = _read_config(source, trust_remote_code=trust_remote_code)
     check_file(source.folder, config, ref)
-    kind = task.kind if task is not None else kind_of(config)
-    own_head = has_head(config, kind) and not fresh_head
-    if not own_head and kind != "text":
+    kind = task.kind if task is not None else kinds.of_checkpoint(config)
+    own_head = kind.has_head(config) and not fresh_head
+    if not own_head and not kind.on_vocabulary:
         if task is None:
             raise RecipeError(f"{key}: '{ref}' has no head for a task; fine-tune it first (teacher.finetune).")
         set_outputs(config, kind, task.labels)
@@ -96,7 +98,7 @@ def load_model(
             ) from None
     notes = _judge(report, net, source, key, own_head=own_head, kind=kind)
     labels, decided = settle(net, task, kind=kind, source=ref, key=key, own_head=own_head)
-    tokenizer = _open_tokenizer(source, key=key, words=kind == "tokens", trust_remote_code=trust_remote_code)
+    tokenizer = _open_tokenizer(source, key=key, words=kind.by_word, trust_remote_code=trust_remote_code)
     if len(tokenizer) > net.config.vocab_size:
         raise DataError(
             f"{key}: the tokenizer of '{ref}' knows {len(tokenizer):,} tokens, but the model has embeddings for "
@@ -141,23 +143,20 @@ def _read_weights(source: Source) -> dict[str, Tensor]:
     return weights
 
 
-def _class_for(config: Any, kind: str, *, own_head: bool) -> Any:
+def _class_for(config: Any, kind: Kind, *, own_head: bool) -> Any:
+    """The stock class with this kind's head; a head on the vocabulary cannot be made anew, so without it the bare encoder."""
     import transformers as hf
 
-    if kind == "text":
-        return (hf.MODEL_FOR_MASKED_LM_MAPPING if own_head else hf.MODEL_MAPPING)[type(config)]
-    if kind == "tokens":
-        return hf.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING[type(config)]
-    return hf.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    auto = hf.AutoModel if kind.on_vocabulary and not own_head else getattr(hf, kind.auto)
+    return auto._model_mapping[type(config)]
 
 
-def _from_custom_code(source: Source, config: Any, kind: str, weights: dict[str, Tensor], dtype: Any) -> Any:
+def _from_custom_code(source: Source, config: Any, kind: Kind, weights: dict[str, Tensor], dtype: Any) -> Any:
     """Only when asked for: the classes the model brings along, looked up by transformers in the folder."""
     import transformers as hf
 
-    auto = {"tokens": hf.AutoModelForTokenClassification, "text": hf.AutoModelForMaskedLM}
-    model_class = auto.get(kind, hf.AutoModelForSequenceClassification)
-    name = model_class.__name__
+    name = kind.auto
+    model_class = getattr(hf, name)
     if name in config.auto_map:
         from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
@@ -167,7 +166,7 @@ def _from_custom_code(source: Source, config: Any, kind: str, weights: dict[str,
     return model_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype, output_loading_info=True)
 
 
-def _judge(report: dict[str, Any], net: Any, source: Source, key: str, *, own_head: bool, kind: str) -> list[str]:
+def _judge(report: dict[str, Any], net: Any, source: Source, key: str, *, own_head: bool, kind: Kind) -> list[str]:
     """Notes about weights that were missing or left over; DataError where the encoder itself is incomplete."""
     prefix = f"{net.base_model_prefix}."
     missing = sorted(report["missing_keys"])
@@ -181,11 +180,11 @@ def _judge(report: dict[str, Any], net: Any, source: Source, key: str, *, own_he
             "is incomplete or its config.json belongs to another model."
         )
     notes = []
-    if not own_head and kind != "text":
+    if not own_head and not kind.on_vocabulary:
         notes.append(f"{key}: '{source.ref}' has no head for this task; a fresh one was made ({_some(head)}).")
     elif head:
         notes.append(f"{key}: '{source.ref}' came without {_some(head)}; fresh weights were made.")
-    if kind == "text" and not own_head:
+    if kind.on_vocabulary and not own_head:
         notes.append(
             f"{key}: '{source.ref}' has no head on the vocabulary; only hidden states and relations can be learnt."
         )

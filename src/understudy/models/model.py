@@ -7,10 +7,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from understudy.kinds import Kind, kind
+
 if TYPE_CHECKING:
     from torch import nn
-
-KINDS = ("classification", "regression", "multilabel", "tokens", "text")
 
 # Configuration that does not change what the model computes, or that transformers fills in on saving.
 _NOT_COMPUTED = {
@@ -36,11 +36,14 @@ class Model:
     net: Any  # a transformers PreTrainedModel, in eval mode
     tokenizer: Any
     labels: tuple[str, ...]
-    kind: str
+    kind: Kind
     source: str
     revision: str | None
     notes: tuple[str, ...] = ()
     fresh_head: bool = False  # the head was not in the checkpoint: random, and worth nothing before training
+
+    def __post_init__(self) -> None:
+        self.kind = kind(self.kind)  # a name is enough
 
     @property
     def bare(self) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from understudy.base import disk
-from understudy.models.heads import PROBLEM_TYPES
 from understudy.models.load import quiet
 from understudy.models.model import Model
 from understudy.models.structure_file import FILE, content_of
@@ -46,7 +45,7 @@ def _save_net(model: Model, folder: Path) -> None:
     if model.labels:
         config.id2label = dict(enumerate(model.labels))
         config.label2id = {name: i for i, name in config.id2label.items()}
-    config.problem_type = PROBLEM_TYPES.get(model.kind)
+    config.problem_type = model.kind.problem_type
     try:
         # One file whatever the size: a shard index is one more thing that can be wrong.
         model.net.save_pretrained(folder, max_shard_size="1TB")

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from understudy.base import seeds
+from understudy.kinds import kind
 from understudy.models.anatomy import anatomy
 from understudy.models.heads import set_outputs
 from understudy.models.model import Model
@@ -31,9 +32,10 @@ def with_labels(model: Model, labels: tuple[str, ...], *, seed: int) -> Model:
     if new.bias is not None:
         nn.init.zeros_(new.bias)
     _replace(net, old, new.to(old.weight))
-    set_outputs(net.config, "classification", labels)
+    asked = kind("classification")
+    set_outputs(net.config, asked, labels)
     net.num_labels = len(labels)
-    return dataclasses.replace(model, net=net, labels=labels, kind="classification", fresh_head=True)
+    return dataclasses.replace(model, net=net, labels=labels, kind=asked, fresh_head=True)
 
 
 def with_encoder(model: Model, trained: Model) -> Model:

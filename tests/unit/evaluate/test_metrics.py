@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from understudy.base.errors import DataError, DivergedError, RecipeError
 from understudy.data.types import Task
 from understudy.evaluate.metrics import compute, statistics
-from understudy.evaluate.predictions import Predictions, entities
+from understudy.evaluate.predictions import Predictions
+from understudy.kinds.tokens import entities
 
 EXACT = 1e-12
 patient = settings(deadline=None, max_examples=60)  # the first call of an oracle imports it

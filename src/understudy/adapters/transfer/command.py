@@ -12,6 +12,7 @@ from understudy.base.errors import RecipeError
 from understudy.base.progress import say
 from understudy.data.rows import read_rows
 from understudy.data.types import Task
+from understudy.kinds import kind
 from understudy.models.load import load_model
 from understudy.models.model import Model
 from understudy.recipe.transfer import TransferSettings
@@ -37,10 +38,10 @@ def transfer_folder(
     """
     if out.exists():
         raise RecipeError(f"{out} is there already; name another --out.")
-    task = Task("texts", "text")
+    task = texts_task = Task("texts", kind("text"))
     if settings.parity or settings.transfer_head != "never":
-        kind, labels = head_task(adapter) or ("text", ())
-        task = Task("texts", kind, labels=labels)  # type: ignore[arg-type]
+        named, labels = head_task(adapter) or ("text", ())
+        task = Task("texts", kind(named), labels=labels)
     source, target = (_open(ref, key, task) for ref, key in ((teacher, "--from"), (student, "--to")))
     read = read_adapter(adapter, source.net)
     how = plan(source.net.config, target.net.config, read.config, settings)
@@ -50,7 +51,7 @@ def transfer_folder(
     if how.align == "lsa" and texts is None:
         raise RecipeError("These models differ in width, family or vocabulary, so texts are needed: name a file with --texts.")
     rows = [] if texts is None else read_rows(texts, kind="text", text=text)
-    found = transfer(source, target, read, how, rows=rows, task=Task("texts", "text"), seed=seed, max_length=max_length)
+    found = transfer(source, target, read, how, rows=rows, task=texts_task, seed=seed, max_length=max_length)
     for line in (*told(found.report), *put(target.net, found.adapter, name=_CHECKED)):  # strictly: it fits, or is not written
         say(line)
     remove(target.net, _CHECKED)

@@ -21,6 +21,7 @@ from understudy.base.progress import say
 from understudy.cache import Teacher
 from understudy.data.types import Example, Task, TaskData
 from understudy.evaluate.predict import gold_labels, predict
+from understudy.kinds import kind
 from understudy.lab import Lab, Source, copy_of
 from understudy.methods.peakd.settings import PTP, PeaKD
 from understudy.models.anatomy import sides
@@ -76,7 +77,7 @@ def pretrained_on_predictions(
     shares = ", ".join(f"{count:,} {name}" for name, count in zip(ptp.CLASSES, counts, strict=True))
     task = lab.data.task
     rows = TaskData(
-        task=Task(f"{task.name}-ptp", "classification", ptp.CLASSES, ("loss", "accuracy"), "loss", task.pair),
+        task=Task(f"{task.name}-ptp", kind("classification"), ptp.CLASSES, ("loss", "accuracy"), "loss", task.pair),
         train=_labelled(lab.data.train, found["train"]),
         select=_labelled(lab.data.select, found["select"]),
         tests={},

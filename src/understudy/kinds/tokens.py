@@ -1,0 +1,179 @@
+"""Tagging: each word of a sentence has a BIO tag. Scores and gold are one array of tag numbers (words,) per sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from understudy.kinds.arithmetic import Statistic, f1, precision, ratio, recall
+from understudy.kinds.kind import Kind, Label
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OUTSIDE = "O"
+
+
+def bio_labels(types: Iterable[str]) -> tuple[str, ...]:
+    """O, B-X, I-X, B-Y, … for entity types; tags are taken as they are.
+
+    >>> bio_labels(["PER", "LOC"])
+    ('O', 'B-PER', 'I-PER', 'B-LOC', 'I-LOC')
+    """
+    names = [name.removeprefix("B-").removeprefix("I-") for name in types if name != OUTSIDE]
+    return (OUTSIDE, *(f"{part}-{name}" for name in dict.fromkeys(names) for part in "BI"))
+
+
+def entities(tags: tuple[str, ...]) -> frozenset[tuple[str, int, int]]:
+    """The (type, start, end) spans of one sentence's tags in strict IOB2, end exclusive; an I- without B- is nothing.
+
+    >>> sorted(entities(("B-PER", "I-PER", "O", "I-LOC")))
+    [('PER', 0, 2)]
+    """
+    return _entities(tuple(tags))
+
+
+# Remembered: the gold tags return at every evaluation, and most sentences are tagged alike by all models.
+@lru_cache(maxsize=1 << 16)
+def _entities(tags: tuple[str, ...]) -> frozenset[tuple[str, int, int]]:
+    from seqeval.scheme import IOB2
+    from seqeval.scheme import Tokens as Tagged
+
+    return frozenset((span.tag, span.start, span.end) for span in Tagged(list(tags), scheme=IOB2).entities)
+
+
+class Tokens(Kind):
+    summary = "a tag for each word"
+    by_word = True
+    auto = "AutoModelForTokenClassification"
+    pipeline = "token-classification"
+    per_token = True
+    no_confidence = (
+        "nearly all words are tagged O, rightly and with a confidence of nearly 1, so that four classes of words would tell "
+        "rounding errors apart"
+    )
+    metrics = ("f1", "precision", "recall", "accuracy")
+    onnx_rows = '[["My", "printer", "is", "on", "fire"], ["Thanks"]]'
+    onnx_answer = 'print([[config["id2label"][str(i)] for i in row] for row in outputs.argmax(-1)])'
+
+    def label_set(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The BIO tags of the entity types, "O" first."""
+        return bio_labels(names)
+
+    def parse(self, cell: Any, numbers: Mapping[str, int], *, separator: str, where: str) -> Label:
+        raise NotImplementedError("sentences are read by `data.tags`")
+
+    def unlearnable(self, labels: Sequence[Label], names: Sequence[str]) -> str | None:
+        if any(any(tags) for tags in labels if isinstance(tags, tuple)):
+            return None
+        return "no word of the training rows has a tag but O. Is task.columns.tags right?"
+
+    def gold(self, labels: Sequence[Any]) -> list[np.ndarray]:
+        return [np.asarray(tags, np.int64) for tags in labels]
+
+    def targets(self, labels: Sequence[Any], outputs: int) -> None:
+        return None  # `data.encode` gives the first sub-word of each word its tag
+
+    def loss(self, logits: Tensor, labels: Tensor, *, reduction: Any = "mean") -> Tensor:
+        """Cross-entropy over the labelled tokens: the first sub-word of each word."""
+        from understudy import losses
+
+        return losses.token_cross_entropy(logits, labels, reduction=reduction)
+
+    def read(self, logits: Tensor, *, labels: Tensor | None, sizes: Sequence[int], words: Sequence[Any]) -> list:
+        """The tag of each word of a sentence is that of its first sub-word; words cut off get tag 0, "O"."""
+        best = logits.argmax(dim=1).cpu().numpy()
+        rows, start = [], 0
+        for number, index in words:
+            tags = np.zeros(number, np.int64)
+            present, first = np.unique(index, return_index=True)
+            inside = present >= 0
+            tags[present[inside]] = best[start + first[inside]]
+            rows.append(tags)
+            start += len(index)
+        return rows
+
+    def collect(self, rows: Sequence[np.ndarray], labels: Sequence[Any]) -> tuple[Any, Any]:
+        return rows, None if any(label is None for label in labels) else self.gold(labels)
+
+    def decide(self, scores: Any) -> list[np.ndarray]:
+        """Tag numbers, one array per sentence."""
+        return [np.asarray(row) for row in scores]
+
+    def answer(self, scores: Any, labels: Sequence[str], words: Sequence[str]) -> dict[str, Any]:
+        found = [
+            {"text": " ".join(words[start:end]), "label": label, "start": start, "end": end}
+            for label, start, end in self._spans(scores, labels)
+        ]
+        return {"words": list(words), "tags": [labels[int(tag)] for tag in scores], "entities": found}
+
+    def in_words(self, decision: Any, labels: Sequence[str], words: Sequence[str]) -> str:
+        spans = self._spans(decision, labels)
+        return " · ".join(f"{' '.join(words[start:end])} ({label})" for label, start, end in spans) or "no entity"
+
+    def right(self, said: Any, gold: Any) -> np.ndarray:
+        return np.array([np.array_equal(a, b) for a, b in zip(said, gold, strict=True)])
+
+    def distance(self, one: Any, other: Any) -> np.ndarray:
+        """How many words the two tag otherwise."""
+        return np.array([float((a != b).sum()) for a, b in zip(self.decide(one), self.decide(other), strict=True)])
+
+    def one_answer(self, decisions: Any) -> bool:
+        tags = np.concatenate(decisions)
+        return len(decisions) > 1 and bool((tags == tags[:1]).all())
+
+    def constant(self, labels: Sequence[Any], outputs: int, sizes: Sequence[int]) -> list[np.ndarray]:
+        """The most frequent tag for every word."""
+        most = np.bincount(np.concatenate(self.gold(labels)), minlength=outputs).argmax()
+        return [np.full(size, most, np.int64) for size in sizes]
+
+    def problem(self, ids: Sequence[str], scores: Any, gold: Any, labels: Sequence[str]) -> str | None:
+        for name, said, true in zip(ids, scores, gold, strict=True):
+            if len(said) != len(true):
+                return f", row '{name}': {len(said)} predicted tags for {len(true)} words."
+        return None
+
+    def default_metrics(self, labels: Sequence[str]) -> tuple[str, ...]:
+        return ("f1", "precision", "recall")
+
+    def statistics(self, labels: Sequence[str], scores: Any, gold: Any) -> dict[str, Statistic]:
+        """Of whole entities in strict IOB2, as seqeval has it; accuracy of words."""
+        true, said = _tag_names(labels, gold), _tag_names(labels, scores)
+        spans = [(entities(a), entities(b)) for a, b in zip(true, said, strict=True)]
+        per_row = np.array([(len(a & b), len(b), len(a)) for a, b in spans], dtype=np.float64)
+        words = np.array(
+            [(sum(x == y for x, y in zip(a, b, strict=True)), len(a)) for a, b in zip(true, said, strict=True)],
+            dtype=np.float64,
+        )
+
+        def entity(score: Callable[..., np.ndarray]) -> Statistic:
+            return lambda weights: score(*(weights @ per_row).T)
+
+        whole = {"f1": entity(f1), "precision": entity(precision), "recall": entity(recall)}
+        return {
+            **whole, **{f"entity_{name}": measure for name, measure in whole.items()},
+            "accuracy": lambda weights: ratio(*(weights @ words).T),
+        }  # fmt: skip
+
+    def class_counts(self, labels: Sequence[str], scores: Any, gold: Any) -> dict[str, tuple[int, int, int]]:
+        counts: dict[str, list[int]] = {}
+        for true, said in zip(_tag_names(labels, gold), _tag_names(labels, scores), strict=True):
+            one, other = entities(true), entities(said)
+            for place, spans in enumerate((one & other, other, one)):
+                for label, *_ in spans:
+                    counts.setdefault(label, [0, 0, 0])[place] += 1
+        return {label: (hit, said, true) for label, (hit, said, true) in counts.items()}
+
+    def _spans(self, tags: Any, labels: Sequence[str]) -> list[tuple[str, int, int]]:
+        """(type, start, end) of each entity, in the order of the sentence."""
+        return sorted(entities(_tag_names(labels, [tags])[0]), key=lambda span: span[1])
+
+
+def _tag_names(labels: Sequence[str], rows: Sequence[Any]) -> list[tuple[str, ...]]:
+    return [tuple(labels[int(tag)] for tag in row) for row in rows]
+
+
+KIND = Tokens("tokens")
