@@ -74,7 +74,7 @@ def load_model(
     anatomy_of(str(source.config.get("model_type", "")))  # families without a row are refused here
     config = _read_config(source, trust_remote_code=trust_remote_code)
     check_file(source.folder, config, ref)
-    kind = task.kind if task is not None else kinds.of_checkpoint(config)
+    kind = kinds.of_checkpoint(config) if task is None else kinds.kind(task.kind)
     own_head = kind.has_head(config) and not fresh_head
     if not own_head and not kind.on_vocabulary:
         if task is None:
