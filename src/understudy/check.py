@@ -17,20 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.base.errors import RecipeError, ResourceError, UnderstudyError
 from understudy.kinds import kind
-from understudy.methods.auto.settings import Auto
-from understudy.methods.automm.settings import AutoMM
-from understudy.methods.kdnas.settings import KDNAS
-from understudy.methods.maxidisc.settings import MaxiDisc
-from understudy.methods.minidisc.settings import MiniDisc
-from understudy.methods.mkd.settings import MKD
-from understudy.methods.peakd.settings import PeaKD
 from understudy.recipe.load import load_recipe, recipe_hash
 from understudy.recipe.settings import Recipe, TeacherSettings
 
 if TYPE_CHECKING:
     from understudy.data.types import TaskData
-    from understudy.methods.kdnas.costs import Costs
-    from understudy.methods.kdnas.space import Space
     from understudy.models.source import Source
 
 _GB = 1e9
@@ -66,6 +57,16 @@ class Sizes:
     net: Any = field(default=None, repr=False, compare=False)
     """The network itself, without memory for its weights, and without a head."""
 
+    def flops(self, length: int) -> int | None:
+        """The operations of a forward pass over one row; None for an architecture that computes with the values of its inputs,
+        which are not there."""
+        from understudy.evaluate.measure import flops_without_weights
+
+        try:
+            return flops_without_weights(self.net, length=length)
+        except (RuntimeError, NotImplementedError):
+            return None
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -86,13 +87,15 @@ def look(recipe: Recipe, *, out: Path | None = None, data: TaskData | None = Non
     """`check`, with what it saw. `data`: the recipe's rows, where they are at hand already."""
     found = _Findings()
     data = data or _task(recipe, found)
-    if isinstance(recipe.method, Auto):
-        recipe = _chosen(recipe, found, out)
+    with found.catching("method"):
+        recipe, why = recipe.how.settle(recipe, out, look=True)
+        for reason in why:
+            found.note("method", reason)
     teacher, student = _models(recipe, data, found)
-    if teacher is not None and student is not None:
+    if teacher is not None and (student is not None or recipe.student.searched):
         with found.catching("method"):
-            _method(recipe, data, teacher, student)
-            found.ok("method", f"{recipe.method.name} fits teacher and student.")
+            said = recipe.how.check(recipe, data, teacher, student)
+            found.ok("method", said or f"{recipe.method.name} fits teacher and student.")
     with found.catching("out"):
         _room(recipe, found, out, teacher, student)
     return Seen(found.list, data, teacher, student)
@@ -153,23 +156,6 @@ def _task(recipe: Recipe, found: _Findings) -> TaskData | None:
     return None
 
 
-def _chosen(recipe: Recipe, found: _Findings, out: Path | None) -> Recipe:
-    """The recipe that `method: auto` stands for here; the same one where it is not known, with the reason among findings."""
-    from understudy import auto
-
-    given = recipe.teacher
-    with found.catching("method"):
-        if given is None or _source(given.model, "teacher", given.revision, given.trust_remote_code, _Findings()) is None:
-            found.note("method", "auto chooses as soon as the teacher can be read.")
-        elif out is not None and (out / auto.FILE).exists():
-            return auto.settled(recipe, out)
-        else:
-            choice = auto.choose(recipe)
-            found.note("method", choice.reason)
-            return auto.changed(recipe, choice.changes)
-    return recipe
-
-
 def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Sizes | None, Sizes | None]:
     teacher = student = None
     source: Source | None = None
@@ -193,10 +179,7 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
         if wanted.model is not None:
             own = _source(wanted.model, "student", None, False, found)
             student = _sizes(own.config, recipe) if own else None
-        elif wanted.searched:
-            if teacher is not None and not isinstance(recipe.method, Auto):
-                found.ok("student", f"the method finds it: {space_of(recipe, teacher)[0].describe()}")
-        elif source is not None and teacher is not None:
+        elif source is not None and teacher is not None and not wanted.searched:
             student = _made_from(source.config, teacher, recipe)
         if student:
             found.ok("student", f"{wanted.model or 'made from the teacher'}: {_describe(student)}.")
@@ -265,16 +248,6 @@ def _sizes(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
     return Sizes(row.num_layers(net), row.width(net), parameters, kind("text").has_head(settings), cut, net)
 
 
-def space_of(recipe: Recipe, teacher: Sizes) -> tuple[Space, Costs]:
-    """What a search may find below this teacher, and what that costs; raises RecipeError where nothing is left."""
-    from understudy.methods.kdnas.costs import space_below
-    from understudy.models.model import Model
-
-    assert isinstance(recipe.method, KDNAS)
-    bare = Model(teacher.net, None, (), kind("text"), "", None)
-    return space_below(bare, recipe.method.space, length=recipe.evaluate.latency.length)
-
-
 def _made_from(config: dict[str, Any], teacher: Sizes, recipe: Recipe) -> Sizes:
     wanted = recipe.student
     if wanted.config is not None:
@@ -325,63 +298,6 @@ def _teaches_as_it_is(settings: TeacherSettings, source: Source, recipe: Recipe,
         from understudy.models.load import load_model
 
         load_model(settings.model, task=data.task, key="teacher.model", trust_remote_code=settings.trust_remote_code)
-
-
-def _method(recipe: Recipe, data: TaskData | None, teacher: Sizes, student: Sizes) -> None:
-    """Build the objective for these sizes: layer maps, projections and combinations of settings are judged there."""
-    if isinstance(recipe.method, MKD):
-        from understudy.methods.mkd import distil as mkd
-
-        mkd.require(recipe.method, recipe)
-        mkd.fits(recipe.method, teacher.layers, student.layers, teacher.width, student.width)
-        return
-    if isinstance(recipe.method, PeaKD) and data is not None:
-        _peakd(recipe.method, recipe, data, teacher, student)
-    if isinstance(recipe.method, MiniDisc | MaxiDisc) and data is not None:
-        _staged(recipe.method, recipe, data, teacher, student)
-    if not isinstance(recipe.method, AutoMM) or data is None:
-        return
-    import torch
-
-    from understudy.models.anatomy import sides
-    from understudy.objective.automm import automm_objective, impossible_terms
-
-    outputs = max(1, len(data.task.labels))
-    automm_objective(
-        recipe.method,
-        task_kind=data.task.kind,
-        num_labels=outputs,
-        **sides(student.net, teacher.net),
-        teacher_head=(torch.zeros(outputs, teacher.width), torch.zeros(outputs)),
-        seed=recipe.seed,
-        same_tokens=recipe.student.model is None,
-        without=[] if data.task.kind != "text" else impossible_terms(
-            recipe.method, student_outputs=student.on_vocabulary, teacher_outputs=teacher.on_vocabulary
-        ),
-    )
-
-
-def _peakd(method: PeaKD, recipe: Recipe, data: TaskData, teacher: Sizes, student: Sizes) -> None:
-    from understudy.methods.peakd.distil import require
-    from understudy.models.anatomy import sides
-    from understudy.objective.peakd import peakd_objective
-
-    require(method, recipe, data.task)
-    peakd_objective(method, task_kind=data.task.kind, **sides(student.net, teacher.net), seed=recipe.seed)
-
-
-def _staged(method: MiniDisc | MaxiDisc, recipe: Recipe, data: TaskData, teacher: Sizes, student: Sizes) -> None:
-    from understudy.lab.stages import target_of
-    from understudy.methods.maxidisc import distil as maxidisc
-    from understudy.methods.minidisc import distil as minidisc
-    from understudy.models.anatomy import sides
-    from understudy.objective.minidisc import minidisc_objective
-
-    if isinstance(method, MiniDisc):
-        minidisc.check(method, recipe.student, data.task.select)
-    else:
-        maxidisc.ways(method, target_of(recipe.student), teacher.layers)
-    minidisc_objective(method, task_kind=data.task.kind, **sides(student.net, teacher.net), seed=recipe.seed)
 
 
 def _room(recipe: Recipe, found: _Findings, out: Path | None, teacher: Sizes | None, student: Sizes | None) -> None:

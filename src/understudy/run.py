@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from understudy import auto
 from understudy.base import disk, progress
 from understudy.base.errors import DataError, RecipeError, VerifyError
 from understudy.base.lock import lock
@@ -33,13 +32,13 @@ from understudy.evaluate.verdict import verdict
 from understudy.lab import Lab, Source, difference, step_folder
 from understudy.lab.adapting import deliver
 from understudy.methods.finetune.distil import labels_only
-from understudy.methods.kdnas import distil as kdnas
 from understudy.models.card import card_text, eval_results_text
 from understudy.models.load import load_model
 from understudy.models.model import Model, digest
 from understudy.models.save import save_model
 from understudy.models.scale import to_label_units
 from understudy.recipe.load import load_recipe, recipe_hash, to_yaml
+from understudy.recipe.method import Method
 from understudy.recipe.settings import Recipe
 from understudy.report.page import ReportInput, render
 from understudy.report.structure import facts
@@ -57,19 +56,18 @@ def train(recipe: Recipe, folder: Path | str) -> dict[str, Any]:
     """
     folder = Path(folder)
     set_determinism(recipe.determinism)
-    if recipe.method.name == "kdnas":
-        kdnas.require_one_process()
     main = accelerator().is_main_process
     if not main:  # one voice for all processes
         progress.quiet = True
         warnings.simplefilter("ignore")
     with StopSignals() as stop, lock(folder) if main else nullcontext():
-        recipe = auto.settled(recipe, folder)
+        asked = recipe
+        recipe, _ = recipe.how.settle(recipe, folder)
         _claim(recipe, folder)
         trackers = start_trackers(recipe.track, "understudy", str(folder / "tracking")) if main else []
         lab = Lab(recipe, folder, stop, trackers)
         models = _train_models(recipe, lab)
-        result = _prove(recipe, lab, models, folder)
+        result = _prove(recipe, lab, models, folder, asked.how)
         for tracker in trackers:
             tracker.finish()
     return result
@@ -119,7 +117,7 @@ def _train_models(recipe: Recipe, lab: Lab) -> dict[str, Source]:
     return models
 
 
-def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path) -> dict[str, Any]:
+def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path, asked: Method) -> dict[str, Any]:
     """Score, measure, compare, write down."""
     task = lab.data.task
     if models["student"].model.bare:  # it says nothing about words: its score is its objective on the test rows
@@ -154,7 +152,7 @@ def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path) ->
         teacher_forwards=lab.teacher_examples,
         versions=measure.versions(),
         machine=measure.machine(),
-        search=kdnas.shown(_kept(folder)) if recipe.student.searched else None,
+        search=recipe.how.search_result(kept_by(folder)),
     )
     if accelerator().is_main_process:
         _save_student(recipe, lab, models["student"].model, result, folder)
@@ -164,14 +162,13 @@ def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path) ->
                 test: details(task, lab.data.tests[test], by_model, limit=recipe.evaluate.examples)
                 for test, by_model in predictions.items()
             },
-            "notes": [*auto.notes(folder, result["student"]), *lab.data.notes, *models["student"].model.notes, *lab.notes],
+            "notes": [*asked.notes(folder, result["student"]), *lab.data.notes, *models["student"].model.notes, *lab.notes],
             "structure": facts(models["student"].model.net),
         }
         disk.write_json(folder / "details.json", extra)
         _note_state(recipe, folder, "finished")
         write_report(folder)
-        # Databases are opened by others, as dashboards do; the search's record is a step of its own.
-        kept_open = (f"{kdnas.STUDY}/",)
+        kept_open = tuple(f"{name}/" for name in recipe.how.databases)
         files = disk.manifest(folder, without=kept_open)
         disk.write_json(folder / disk.MANIFEST, {"files": files, "without": list(kept_open)})
     accelerator().wait_for_everyone()
@@ -227,7 +224,7 @@ def write_report(folder: Path | str) -> Path:
             result=disk.read_json(folder / "result.json"),
             recipe=(folder / "config.yaml").read_text(encoding="utf-8"),
             history=_history(folder),
-            kept=_kept(folder),
+            kept=kept_by(folder),
             details=extra["details"],
             notes=extra["notes"],
             structure=extra.get("structure"),
@@ -246,11 +243,10 @@ def _history(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return history
 
 
-def _kept(folder: Path) -> dict[str, Any]:
-    """step -> what a method decided there once and for all."""
-    names = ("choice-*", "trials", "cost", "ptp-classes", "search", "full-kd")
-    marks = sorted(mark for name in names for mark in folder.glob(f"steps/{name}/done.json"))
-    return {mark.parent.name: disk.read_json(mark)["value"] for mark in marks}
+def kept_by(folder: Path) -> dict[str, Any]:
+    """step -> what was decided there once and for all (`Lab.keep`)."""
+    done = {mark.parent.name: disk.read_json(mark) for mark in sorted(folder.glob("steps/*/done.json"))}
+    return {name: content["value"] for name, content in done.items() if "value" in content}
 
 
 def _student_of(path: Path) -> Path:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import runs
 
-from understudy import auto
 from understudy.base.errors import RecipeError
 from understudy.check import check, exit_code
 from understudy.lab.keys import difference
+from understudy.methods.auto import choose as auto
 from understudy.recipe.load import load_recipe, recipe_from
+from understudy.recipe.settings import Recipe
 from understudy.run import train
 
 
@@ -24,6 +26,18 @@ def asked(toy_checkpoint, toy_csv):
         return recipe_from({key: value for key, value in recipe.items() if key != "student"})
 
     return make
+
+
+def choose(recipe: Recipe) -> auto.Choice:
+    return auto.choose(recipe, recipe.method, auto._teacher(recipe))
+
+
+def settled_in(recipe: Recipe, folder: Path) -> Recipe:
+    return recipe.how.settle(recipe, folder)[0]
+
+
+def looked_at(recipe: Recipe) -> Recipe:
+    return recipe.how.settle(recipe, None, look=True)[0]
 
 
 @pytest.fixture
@@ -44,7 +58,7 @@ def test_it_takes_the_largest_student_within_a_limit(asked, costs, cost, place):
     options = costs("pruned")
     limit = getattr(options[place], cost)
     fitting = [one for one in options if getattr(one, cost) <= limit]
-    chosen = auto.choose(asked(**{f"max_{cost}": limit}))
+    chosen = choose(asked(**{f"max_{cost}": limit}))
     assert chosen.changes["student"]["sparsity"] == fitting[0].student["sparsity"]
     assert chosen.changes["method"] == auto.OBJECTIVE
 
@@ -52,11 +66,11 @@ def test_it_takes_the_largest_student_within_a_limit(asked, costs, cost, place):
 def test_all_limits_are_kept_together(asked, costs):
     options = costs("pruned")
     limits = {"max_parameters": options[3].parameters, "max_flops": options[9].flops}
-    assert auto.choose(asked(**limits)).changes["student"]["sparsity"] == options[9].student["sparsity"]
+    assert choose(asked(**limits)).changes["student"]["sparsity"] == options[9].student["sparsity"]
 
 
 def test_without_a_limit_half_of_the_operations_are_left(asked):
-    chosen = auto.choose(asked())
+    chosen = choose(asked())
     whole, found = chosen.options[0], next(
         one for one in chosen.options if one.student.get("sparsity") == chosen.changes["student"]["sparsity"]
     )
@@ -74,30 +88,30 @@ def test_time_is_measured_and_decided_once(asked, tmp_path, monkeypatch):
 
     monkeypatch.setattr(auto, "_option", timed)
     recipe = asked(max_latency_ms=4.2)
-    settled = auto.settled(recipe, tmp_path)
+    settled = settled_in(recipe, tmp_path)
     assert settled.student.sparsity == 0.65 and settled.method.name == "automm"  # 10 · 0.35 ms, of 0.9 · 4.2
     (tmp_path / "steps").mkdir()
     times.update(dict.fromkeys(times, 1.0))  # the clock says something else now
-    assert auto.settled(recipe, tmp_path) == settled
+    assert settled_in(recipe, tmp_path) == settled
     with pytest.raises(RecipeError, match="other settings"):
-        auto.settled(asked(max_latency_ms=9.0), tmp_path)
+        settled_in(asked(max_latency_ms=9.0), tmp_path)
 
 
 def test_the_real_clock_is_read(asked):
-    chosen = auto.choose(asked(max_latency_ms=10_000.0))
+    chosen = choose(asked(max_latency_ms=10_000.0))
     assert chosen.changes["student"]["sparsity"] == 0.05
     assert all(one.latency_ms is not None and one.latency_ms > 0 for one in chosen.options)
 
 
 def test_what_cannot_be_made_is_refused_with_what_can(asked):
     with pytest.raises(RecipeError) as refused:
-        auto.choose(asked(max_parameters=10))
+        choose(asked(max_parameters=10))
     for part in ("at most 10 parameters", "student.sparsity 0.95", "student.num_layers 1", "Raise the limit"):
         assert part in str(refused.value)
 
 
 def test_a_search_gets_the_limits(asked):
-    settled = auto.settled(asked(search=16, max_parameters=50_000, max_latency_ms=9.0))
+    settled = looked_at(asked(search=16, max_parameters=50_000, max_latency_ms=9.0))
     assert settled.method.name == "kdnas" and settled.student.searched
     assert settled.method.trials == 16 and settled.method.init == "teacher"
     assert (settled.method.space.max_parameters, settled.method.space.max_latency_ms) == (50_000, 9.0)
@@ -126,7 +140,7 @@ def test_a_run_of_auto_is_the_run_of_what_it_chose(asked, tmp_path):
     recipe = asked()
     made = train(recipe, tmp_path / "auto")
     kept = load_recipe(tmp_path / "auto" / "config.yaml")
-    assert kept == auto.settled(recipe) and kept.method.name == "automm"
+    assert kept == looked_at(recipe) and kept.method.name == "automm"
     notes = json.loads((tmp_path / "auto" / "details.json").read_text())["notes"]
     assert notes[0].startswith("auto: student.sparsity") and "of at most" in notes[1]
     assert notes[0].split(" (")[0] in (tmp_path / "auto" / "report.html").read_text()

@@ -1,26 +1,65 @@
 """From a comparison to its arms: for each a complete recipe that spends the same budget, or the reason why it cannot.
 
-What is comparable is decided here and in students.py (docs/comparison.md says why): everybody has the teacher of the base
-recipe, its rows and its seeds, a student of the same size, and as much to train it with.
+What is comparable is decided here and by the methods (`Method.arm`; docs/comparison.md says why): everybody has the teacher
+of the base recipe, its rows and its seeds, a student of the same size, and as much to train it with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from understudy.auto import settled
 from understudy.base.errors import DataError, RecipeError, ResourceError, SafetyError, UnderstudyError
-from understudy.check import Seen, look
-from understudy.compare.budget import Facts, Stage, allot, planned, stages_of, trained_part
-from understudy.compare.sizes import mean_share, share_of
-from understudy.compare.students import Base, changes_of, left_out
-from understudy.methods.auto.settings import Auto
-from understudy.methods.kdnas.settings import KDNAS
-from understudy.methods.maxidisc.settings import MaxiDisc
-from understudy.recipe.comparison import BASELINE, Comparison, changed
+from understudy.check import Seen, Sizes, look
+from understudy.compare.budget import allot, planned
+from understudy.lab.pruning import nearest_sparsity, pruned_parameters
+from understudy.recipe.comparison import BASELINE, CompareSettings, Comparison, changed
+from understudy.recipe.method import FROZEN, Facts, Stage, methods
 from understudy.recipe.settings import Recipe
+
+ROOM = 1.01
+"""A searched student may exceed the base student by 1 %: heads differ a little between networks."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """What all arms start from.
+
+    recipe    the base recipe
+    data      the same as plain data, as all arms have it; of the method only what the file says
+    seen      of its task, its teacher and its student
+    settings  of the comparison
+    """
+
+    recipe: Recipe
+    data: dict[str, Any]
+    seen: Seen
+    settings: CompareSettings
+
+    def pruned_student(self) -> tuple[dict[str, Any], float]:
+        """Changes that give an arm its teacher, pruned to about as many parameters as the base student, and its sparsity."""
+        wanted, given = self.settings.sparsity, self.recipe.student
+        if wanted is None and given.sparsity is not None and given.num_layers is None and isinstance(given.keep, str):
+            return {}, given.sparsity
+        if wanted is None:
+            teacher, student = self.seen.teacher, self.seen.student
+            if teacher is None or student is None:
+                raise RecipeError("the sizes of teacher and student are not known here; say compare.sparsity.")
+            wanted = nearest_sparsity(student.parameters, pruned_parameters(self.recipe, teacher.net.config))
+        return {"student": {"sparsity": wanted, "max_length": given.max_length}}, wanted
+
+    def searched_student(self) -> dict[str, Any]:
+        """Changes that leave the student of an arm to its method."""
+        return {"student": {"searched": True, "max_length": self.recipe.student.max_length}}
+
+    def limited(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Settings with limits on the student: those of the base student, where they name none."""
+        student = self.seen.student
+        if student is None or any(given.get(name) for name in ("max_parameters", "max_flops", "max_latency_ms")):
+            return given
+        operations = student.flops(self.recipe.evaluate.latency.length)
+        limits = {"max_parameters": int(ROOM * student.parameters)}
+        return {**given, **limits, **({"max_flops": int(ROOM * operations)} if operations else {})}
 
 
 @dataclass(frozen=True)
@@ -68,10 +107,8 @@ def make_plan(comparison: Comparison) -> Plan:
     draft = _Draft(base)
     arms, problems = [], []
     for name in (*_methods(comparison), *comparison.arms):
-        shaped = name not in comparison.arms
         try:
-            changes = changes_of(name, base) if shaped else comparison.arms[name]
-            arms.append(draft.arm(name, changes, shaped=shaped))
+            arms.append(draft.arm(name, comparison.arms.get(name)))
         except UnderstudyError as error:
             said = str(error)
             problems.append(said if said.startswith(f"arm {name}: ") else f"arm {name}: {said}")
@@ -111,48 +148,45 @@ class _Draft:
     """How long who learns: the budget, and arms that keep to it."""
 
     def __init__(self, base: Base) -> None:
-        self.base, self.data, self.seen, self.kind = base.recipe, base.data, base.seen, base.settings.budget
+        self.base, self.data, self.seen, self.kind = base, base.data, base.seen, base.settings.budget
         plain = changed(base.data, {"method": BASELINE}, source="the base recipe")
         self.facts = self._facts(plain, base.seen)
         train = base.recipe.train
         self.total = float(train.epochs)
         if self.kind == "flops":
-            self.total *= self.facts.share * trained_part(plain)
+            self.total *= self.facts.share * FROZEN[plain.train.trains(plain.how)]
         if self.kind == "seconds":
             if train.time_limit is None:
                 raise RecipeError("compare.budget: seconds needs `train.time_limit`, the seconds of each arm.")
             self.total = train.time_limit
 
-    def arm(self, name: str, changes: dict[str, Any], *, shaped: bool) -> Arm:
+    def arm(self, name: str, given: dict[str, Any] | None) -> Arm:
         """A complete recipe within the budget.
 
         Args:
-            shaped: the arm is a method by name, so that how many candidates it tries is also for the budget to say.
+            given: changes to the base recipe; None for the arm of the method of that name, which says itself what suits it, and
+                of whose candidates the budget may cut off some.
 
         Raises:
             RecipeError: it cannot be, or it cannot be paid.
         """
         source = f"arm {name}"
+        own = self.data["method"] if name == self.base.recipe.method.name else {"name": name}
+        changes, notes = methods()[name].arm(own, self.base) if given is None else (given, [])
         recipe = changed(self.data, changes, source=source)
-        if isinstance(recipe.method, Auto):
-            recipe = _settled(recipe)
+        recipe, _ = recipe.how.settle(recipe, None)
         self._same(recipe)
         if recipe.evaluate.baseline:
             recipe = changed(recipe.model_dump(mode="json"), {"evaluate.baseline": False}, source=source)
         seen = look(recipe, data=self.seen.data)
         _complain(seen)
         facts = self._facts(recipe, seen)
-        notes = self._sizes_apart(seen) + left_out(recipe, seen)
-        if shaped and isinstance(recipe.method, KDNAS) and self.kind != "seconds":
-            recipe, more = self._fewer_candidates(recipe, facts, source)
-            notes += more
-        if shaped and isinstance(recipe.method, MaxiDisc) and self.kind != "seconds":
-            recipe, more = self._fewer_assistants(recipe, facts, source)
-            notes += more
-        stages = stages_of(recipe, facts)
+        notes = self._sizes_apart(seen) + notes
+        if given is None:
+            fewer, more = recipe.how.affordable(own, recipe, facts, self.kind, self.total)
+            recipe, notes = changed(recipe.model_dump(mode="json"), fewer, source=source), notes + more
+        stages = recipe.how.stages(recipe, facts)
         if self.kind == "seconds":
-            if isinstance(recipe.method, KDNAS):
-                raise RecipeError("a search for architectures has no clock; compare it on the budget steps or flops.")
             limit = self.total / sum(stage.fits for stage in stages)
             final = changed(recipe.model_dump(mode="json"), {"train.time_limit": limit}, source=source)
             return Arm(name, final, tuple(stages), self.total, changes, tuple(notes))
@@ -187,66 +221,12 @@ class _Draft:
                 raise RecipeError("compare.budget: flops needs a teacher that can be looked at from here; use steps.")
             return Facts(1.0, 1, rows)
         length = recipe.evaluate.latency.length
-        found = mean_share(recipe, seen) if isinstance(recipe.method, KDNAS) else 1.0
+        found = recipe.how.expected_share(recipe, seen.teacher)
         share = share_of(seen.student, seen.teacher, length=length) if seen.student is not None else found
         return Facts(share, seen.teacher.layers, rows, found)
 
-    def _fewer_assistants(self, recipe: Recipe, facts: Facts, source: str) -> tuple[Recipe, list[str]]:
-        """As many assistants, evenly spread, as leave every training two epochs; one is the least, with or without the way
-        straight from the teacher."""
-        method = recipe.method
-        assert isinstance(method, MaxiDisc)
-        among = method.assistants
-        if isinstance(among, str) or (self.base.method.name == "maxidisc" and "assistants" in self.data["method"]):
-            return recipe, []
-        epochs = 2
-        for number in (*range(len(among), 0, -1), 0):
-            some = _spread(among, max(1, number))
-            sizes = {"method.assistants": list(some), "method.direct": method.direct and number > 0}
-            smaller = changed(recipe.model_dump(mode="json"), sizes, source=source)
-            price = sum(stage.cost(self.kind) for stage in stages_of(smaller, facts))
-            if price * (epochs if number > 1 else 1) <= self.total * (1 + 1e-9):
-                break
-        left_out = len(among) - len(some)
-        note = f"{len(some)} of {len(among)} assistants are tried: more would leave each training less than two epochs."
-        return smaller, [note] if left_out else []
 
-    def _fewer_candidates(self, recipe: Recipe, facts: Facts, source: str) -> tuple[Recipe, list[str]]:
-        """A search that half of the budget pays for: two epochs for each candidate where that leaves eight, else one."""
-        method = recipe.method
-        assert isinstance(method, KDNAS)
-        search = stages_of(recipe, facts)[0]
-        one = search.cost(self.kind) / search.fits
-        half = self.total / 2
-        tried = next((n for n in (int(half / (2 * one) + 1e-9), int(half / one + 1e-9)) if n >= 8), int(half / one + 1e-9))
-        tried = min(method.trials, tried)
-        if tried < 2:
-            raise RecipeError(
-                f"half of the budget pays for {half / one:.1f} candidates, and a search needs two; raise train.epochs, or leave "
-                "this arm out."
-            )
-        episodes = max(1, tried // method.candidates)
-        each = min(method.candidates, tried)
-        sizes = {"method.episodes": episodes, "method.candidates": each}
-        note = f"{episodes * each} candidates instead of {method.trials}: the search spends about half of the budget."
-        return changed(recipe.model_dump(mode="json"), sizes, source=source), [note] if episodes * each < method.trials else []
-
-
-def _settled(recipe: Recipe) -> Recipe:
-    """What `method: auto` stands for, which has to be the same whenever a comparison is continued."""
-    assert isinstance(recipe.method, Auto)
-    if recipe.method.max_latency_ms is not None:
-        raise RecipeError(
-            "auto with max_latency_ms would measure, and perhaps choose another student, each time the comparison is continued; "
-            "give max_flops or max_parameters."
-        )
-    return settled(recipe)
-
-
-def _spread(names: Sequence[str], number: int) -> tuple[str, ...]:
-    """So many of the names, evenly spread.
-
-    >>> _spread(["30S", "40S", "50S", "60S"], 2)
-    ('30S', '50S')
-    """
-    return tuple(names[round((place + 0.5) * len(names) / number - 0.5)] for place in range(number))
+def share_of(student: Sizes, teacher: Sizes, *, length: int) -> float:
+    """The operations of a student's forward pass over a row of `length` tokens, in those of its teacher's."""
+    ours, theirs = student.flops(length), teacher.flops(length)
+    return ours / theirs if ours and theirs else student.parameters / teacher.parameters

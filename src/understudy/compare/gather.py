@@ -143,7 +143,7 @@ def _costs(runs: Sequence[ArmRun], costs: Sequence[dict[str, Any]], results: Map
 
 def _teacher(done: Sequence[ArmRun], results: Mapping[str, Any], latency: Any) -> dict[str, Any] | None:
     """The teacher of most arms (mkd trains an adapter of it), and the seconds its training took, once for all."""
-    for run in sorted(done, key=lambda run: run.recipe.method.name == "mkd"):
+    for run in sorted(done, key=lambda run: run.recipe.how.trains != "all"):
         result = results[run.name]
         if result["teacher"]:
             found = result["teacher"]["metrics"]
@@ -180,7 +180,7 @@ def _latencies(data: TaskData, runs: Mapping[str, ArmRun], folder: Path) -> dict
 
 def _teacher_folder(runs: Sequence[ArmRun]) -> Path | None:
     """The fine-tuned teacher as it was saved; None for one that is used as it came."""
-    for run in sorted(runs, key=lambda run: run.recipe.method.name == "mkd"):
+    for run in sorted(runs, key=lambda run: run.recipe.how.trains != "all"):
         mark = run.folder / "steps" / "teacher" / "step.json"
         if mark.exists() and read_mark(mark):
             return step_folder(run.folder, "teacher") / "model"

@@ -6,16 +6,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from understudy.base import disk
-from understudy.compare.budget import Stage
 from understudy.compare.work import ArmRun
 from understudy.lab.keys import read_mark, step_folder
 from understudy.lab.steps import read_done
-from understudy.methods.kdnas.pareto import trained
-from understudy.methods.kdnas.settings import KDNAS
-from understudy.methods.maxidisc.distil import step_name
-from understudy.methods.maxidisc.settings import MaxiDisc
-from understudy.recipe.staged import Stage as Way
+from understudy.recipe.method import Stage
+from understudy.run import kept_by
 from understudy.train.record import recorded
 
 
@@ -28,11 +23,11 @@ def spent(run: ArmRun, result: dict[str, Any], *, rows: int, kind: str) -> dict[
     recipe = run.recipe
     per_epoch = math.ceil(rows / recipe.train.batch_size)
     student, teacher = result["student"], result["teacher"]
-    lines = []
+    lines, kept = [], kept_by(run.folder)
     for stage in run.arm.stages:
-        steps, seconds = _search(run, stage, rows) if stage.name == "search" else _fits(run.folder, stage)
+        steps, seconds = recipe.how.spent(stage, recipe, kept, rows) or _fits(run.folder, stage)
         share = stage.share
-        if isinstance(recipe.method, KDNAS) and stage.name == "student" and teacher:  # known now
+        if recipe.student.searched and stage.name == "student" and teacher:  # known now
             share = student["flops"] / teacher["flops"]
         amount = {"steps": steps / per_epoch, "flops": steps / per_epoch * share, "seconds": seconds}[kind]
         lines.append({"stage": stage.name, "steps": steps, "seconds": seconds, "amount": amount, "share": share})
@@ -54,34 +49,9 @@ def _fits(folder: Path, stage: Stage) -> tuple[int, float]:
     return sum(one["steps"] for one in done), sum(one["seconds"] for one in done)
 
 
-def _search(run: ArmRun, stage: Stage, rows: int) -> tuple[int, float]:
-    """Those of all candidates that were trained; their own records are gone, but each took the same number of steps."""
-    found = read_done(run.folder / "steps" / "search")["value"]
-    method = run.recipe.method
-    assert isinstance(method, KDNAS)
-    each = math.ceil(math.ceil(rows * method.mini_kd.proxy) / method.mini_kd.batch_size) * method.mini_kd.epochs
-    return len(trained(found["rows"])) * each, found["seconds"]
-
-
-def last_step(run: ArmRun) -> str:
-    """The name of the step that made the student."""
-    steps, method = run.folder / "steps", run.recipe.method
-    if isinstance(method, MaxiDisc):
-        trials = steps / "trials" / "done.json"
-        if trials.exists():
-            chosen = disk.read_json(trials)["value"]["chosen"]
-            way = tuple(None if part == "student" else Way.parse(part) for part in chosen["way"].split("-"))
-            return step_name(way, chosen["seed"], run.recipe.seed)
-        return run.arm.stages[-1].name
-    if isinstance(method, KDNAS):
-        full = read_done(steps / "full-kd")["value"]
-        return full["rows"][full["chosen"]]["step"]
-    return "student" if (steps / "student" / "step.json").exists() else run.arm.stages[-1].name
-
-
 def curve(run: ArmRun, cost: dict[str, Any], metric: str) -> list[list[float]]:
     """[[amount spent so far, score on held-out rows], …] of the training that made the student, what came before counted."""
-    name = last_step(run)
+    name = run.recipe.how.student_step(run.recipe, kept_by(run.folder))
     step = run.folder / "steps" / name / "step.json"
     if not step.exists():
         return []

@@ -78,12 +78,11 @@ def teacher(lab: Lab) -> Source:
                 "that was fine-tuned for it, or add `teacher: {finetune: {epochs: 3}}` to fine-tune it here first."
             )
         return start
-    lr = getattr(lab.recipe.method, "teacher_lr", None)
     model = lab.fit(
         "teacher",
         copy_of(start.model),
         Objective(hard=hard_labels(lab.data.task.kind)),
-        settings=settings.finetune if lr is None else settings.finetune.model_copy(update={"lr": lr}),
+        settings=lab.recipe.how.teacher_training(lab.recipe.method, settings.finetune),
         seed=settings.seed,
         rows=_teacher_rows(lab),
         max_length=lab.recipe.task.max_length,

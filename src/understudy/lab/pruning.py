@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from understudy.base import seeds
 from understudy.cache import content_digest
 from understudy.evaluate import measure
 from understudy.models.anatomy import Net
 from understudy.models.model import Model, digest
-from understudy.models.structure import num_units
+from understudy.models.structure import cut, num_units
 from understudy.recipe.settings import Recipe
 from understudy.students.allocation import Allocation, Scores, allocate, fit_budget
 from understudy.students.importance import importance
@@ -73,6 +75,37 @@ def counted(recipe: Recipe, net: Net, at: Callable[[float], Allocation], sparsit
     if settings.budget.parameters is not None:
         return fit_budget(at, cost, settings.budget.parameters, what=f"{_KEY}.parameters")
     return None
+
+
+def nearest_sparsity(parameters: int, sizes_at: Callable[[float], int]) -> float:
+    """The sparsity, in whole hundredths, whose student has the number of parameters that is nearest.
+
+    Args:
+        sizes_at: sparsity -> parameters; never more for a larger sparsity.
+
+    >>> nearest_sparsity(700, lambda s: round(1000 - 500 * s))
+    0.6
+    """
+    low, high = 1, 99
+    while low < high:  # the first hundredth with at most as many
+        middle = (low + high) // 2
+        low, high = (low, middle) if sizes_at(middle / 100) <= parameters else (middle + 1, high)
+    options = [low / 100] if low == 1 else [(low - 1) / 100, low / 100]
+    return min(options, key=lambda s: (abs(sizes_at(s) - parameters), -s))
+
+
+def pruned_parameters(recipe: Recipe, config: Any) -> Callable[[float], int]:
+    """Sparsity -> parameters of the recipe's teacher cut to it, all heads and neurons counting alike."""
+    from transformers import AutoModel
+
+    def parameters(sparsity: float) -> int:
+        with torch.device("meta"):
+            net = AutoModel.from_config(copy.deepcopy(config))  # cutting changes it
+        kept = allocate(Scores.alike(*num_units(net)), sparsity, multiple=recipe.student.prune.multiple)
+        cut(net, heads=kept.heads, neurons=kept.neurons)
+        return measure.num_parameters(net)
+
+    return parameters
 
 
 def scores_of(lab: Lab, model: Model) -> Scores:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from understudy.data.types import TaskData
 from understudy.lab.keys import step_folder
 from understudy.lab.pruning import allocation
 from understudy.lab.steps import read_done
@@ -12,21 +13,13 @@ from understudy.models.anatomy import sides
 from understudy.models.model import Model
 from understudy.objective import Objective
 from understudy.objective.minidisc import minidisc_objective
-from understudy.recipe.settings import StudentSettings
-from understudy.recipe.staged import Stage, Staged
+from understudy.recipe.settings import Recipe
+from understudy.recipe.staged import Stage, Staged, target_of
 from understudy.students.keep_layers import keep_layers
 from understudy.students.sparsify import sparsify
 
 if TYPE_CHECKING:
     from understudy.lab.lab import Lab
-
-
-def target_of(student: StudentSettings) -> Stage | None:
-    """The recipe's student as a stage; None where it is no part of the teacher, or cut in both ways."""
-    layers = len(student.keep) if not isinstance(student.keep, str) else student.num_layers
-    if student.model is not None or student.config is not None or (student.prunes and (layers or not student.sparsity)):
-        return None
-    return Stage(layers=layers) if student.sparsity is None else Stage(sparsity=student.sparsity)
 
 
 def student_of(lab: Lab, stage: Stage | None, model: Model, *, parity: bool = False) -> Model:
@@ -53,6 +46,12 @@ def objective_for(lab: Lab, settings: Staged, student: Model, teacher: Model) ->
     return minidisc_objective(settings, task_kind=lab.data.task.kind, **models, seed=lab.recipe.seed)
 
 
+def check_loss(recipe: Recipe, data: TaskData, teacher: Any, student: Any) -> None:
+    """Raise RecipeError where the loss has no meaning for models of these sizes (`check.Sizes`)."""
+    models = sides(student.net, teacher.net)
+    minidisc_objective(recipe.method, task_kind=data.task.kind, **models, seed=recipe.seed)
+
+
 def about(settings: Staged, **more: Any) -> dict[str, Any]:
     """What of a method's settings decides the result of a stage: its loss. Ways that share a stage share its step."""
     loss = settings.model_dump(mode="json", include=set(Staged.model_fields) - {"name"})
@@ -62,13 +61,6 @@ def about(settings: Staged, **more: Any) -> dict[str, Any]:
 def outcome(lab: Lab, name: str) -> dict[str, Any]:
     """What a finished fit says about itself (`FitResult`), wherever it was run."""
     return read_done(step_folder(lab.folder, name))
-
-
-def scale_of(stage: Stage | None, teacher_layers: int) -> float:
-    """The share of the teacher's layers, heads and neurons that a stage has; 1 for the teacher and for foreign students."""
-    if stage is None:
-        return 1.0
-    return stage.layers / teacher_layers if stage.layers is not None else 1 - (stage.sparsity or 0.0)
 
 
 def units(teacher: float, students: Sequence[float]) -> float:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -29,8 +31,53 @@ class MethodSettings(Settings):
     name: str = Field(description="this method")
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What the cost of a method depends on beside its recipe.
+
+    share   operations of the student's forward pass, in those of the teacher's
+    layers  of the teacher
+    rows    to learn from
+    found   as `share`, for a student that is still to be found: the mean over all that may be
+    """
+
+    share: float
+    layers: int
+    rows: int
+    found: float = 1.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Something that a method trains on the student's side.
+
+    name     of it, and (up to what follows a dash) of its step in the run
+    setting  the key that says for how many epochs
+    wanted   epochs, where there is no budget
+    passes   optimiser steps of one of these epochs, in those of an epoch of the recipe
+    share    of the teacher's network that a step trains
+    fits     how many trainings are meant
+    """
+
+    name: str
+    setting: str
+    wanted: float
+    passes: float
+    share: float
+    fits: int = 1
+
+    def cost(self, kind: str) -> float:
+        """Of one epoch of all its trainings, in epochs of the recipe's student: of its `steps`, or of the whole teacher's
+        `flops`."""
+        return self.fits * self.passes * (self.share if kind == "flops" else 1.0)
+
+
 class Method:
-    """A distillation method. Subclasses say what they are by class variables, and override what is not as it is here."""
+    """A distillation method. Subclasses say what they are by class variables, and override what is not as it is here.
+
+    Rooms on higher floors hand over what this one cannot name: `recipe` is a `Recipe` and `settings` its section `method`,
+    `lab` a `Lab`, `data` a `TaskData` or None where it is out of reach, `teacher` and `student` are `check.Sizes`.
+    """
 
     Settings: ClassVar[type[MethodSettings]]
     summary: ClassVar[str]
@@ -50,6 +97,9 @@ class Method:
     student_example: ClassVar[Mapping[str, Any]] = {"num_layers": 3}
     """What `understudy init` writes under `student`."""
 
+    databases: ClassVar[tuple[str, ...]] = ()
+    """Folders of a run that others may have open when it ends: no checksums are kept of them."""
+
     @property
     def name(self) -> str:
         return self.Settings.model_fields["name"].default
@@ -58,9 +108,33 @@ class Method:
         """A recipe as it was written, with what stands under `method` but belongs elsewhere put there."""
         return data
 
+    def settle(self, recipe: Any, folder: Path | None, *, look: bool = False) -> tuple[Any, list[str]]:
+        """The recipe that this one stands for, and why, in sentences; most stand for themselves.
+
+        Args:
+            folder: of the run. What was decided there is not decided again, as a clock does not say the same twice.
+            look: write nothing.
+        """
+        return recipe, []
+
+    def check(self, recipe: Any, data: Any, teacher: Any, student: Any) -> str | None:
+        """Raise RecipeError for what could only fail after the teacher was trained. What there is to say, in a sentence.
+
+        Args:
+            student: None where it is still to be found.
+        """
+
+    def stages(self, recipe: Any, facts: Facts) -> list[Stage]:
+        """What is trained on the student's side, in order; the student itself last."""
+        return [student_stage(recipe, facts)]
+
     def teacher_adapter(self, settings: Any) -> str | None:
         """The folder of the adapter that makes `teacher.model` a teacher, if there is one."""
         return None
+
+    def teacher_training(self, settings: Any, training: Any) -> Any:
+        """How the teacher is fine-tuned, given `teacher.finetune`."""
+        return training
 
     def prunes_as_released(self, settings: Any) -> bool:
         """Whether `student.prune.parity`, left out, means yes."""
@@ -70,9 +144,65 @@ class Method:
         """Train the student in the steps of a `Lab`, and return it as a `Model`."""
         raise NotImplementedError
 
+    # -- in a comparison (docs/comparison.md) --------------------------------------------------------------------------
+
+    def arm(self, own: dict[str, Any], base: Any) -> tuple[dict[str, Any], list[str]]:
+        """What this method's arm changes of the base recipe, with a student that suits it and is as large as the others', and
+        what is to be said about it.
+
+        Args:
+            own: the section `method` so far.
+            base: a `compare.arms.Base`.
+        """
+        return {"method": own}, []
+
+    def affordable(
+        self, own: Mapping[str, Any], recipe: Any, facts: Facts, kind: str, total: float
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Changes after which a budget pays for what the method tries, and what is to be said about them.
+
+        Args:
+            own: what the file says under `method`.
+            kind, total: of the budget.
+
+        Raises:
+            RecipeError: it cannot be made to.
+        """
+        return {}, []
+
+    def expected_share(self, recipe: Any, teacher: Any) -> float:
+        """Operations of a student that is still to be found, in those of the teacher: the mean over all that may be."""
+        return 1.0
+
+    def student_step(self, recipe: Any, kept: Mapping[str, Any]) -> str:
+        """The name of the step that made the student of a finished run; `kept` is what the run decided, by step."""
+        return "student"
+
+    def spent(self, stage: Stage, recipe: Any, kept: Mapping[str, Any], rows: int) -> tuple[int, float] | None:
+        """Optimiser steps and seconds of a stage of a finished run, where its steps do not tell them."""
+
+    # -- beside and after the run --------------------------------------------------------------------------------------
+
+    def search_result(self, kept: Mapping[str, Any]) -> dict[str, Any] | None:
+        """`search` of result.json: what was found, where something was searched."""
+
+    def notes(self, folder: Path, costs: Mapping[str, Any]) -> list[str]:
+        """Sentences for the report about a finished student, whose `costs` are those of result.json."""
+        return []
+
     def join(self, settings: Any, lab: Any) -> int:
         """Work beside the run's own process until its search is over; returns how many candidates were tried in all."""
         raise RecipeError(f"{lab.folder} is a run of method {self.name}, which searches nothing.")
+
+
+FROZEN = {"all": 1.0, "adapter": 2 / 3, "head": 1 / 3}
+"""What a step costs where most weights are frozen: forward 1, backward to the inputs 1 unless only the head learns, and none
+of the 1 for the weights."""
+
+
+def student_stage(recipe: Any, facts: Facts) -> Stage:
+    """The training of the student, of `train.epochs`."""
+    return Stage("student", "train.epochs", recipe.train.epochs, 1.0, facts.share * FROZEN[recipe.train.trains(recipe.how)])
 
 
 @cache

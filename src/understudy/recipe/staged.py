@@ -103,6 +103,21 @@ class Staged(MethodSettings):
     )  # fmt: skip
 
 
+def target_of(student: Any) -> Stage | None:
+    """The recipe's student as a stage; None where it is no part of the teacher, or cut in both ways."""
+    layers = len(student.keep) if not isinstance(student.keep, str) else student.num_layers
+    if student.model is not None or student.config is not None or (student.prunes and (layers or not student.sparsity)):
+        return None
+    return Stage(layers=layers) if student.sparsity is None else Stage(sparsity=student.sparsity)
+
+
+def scale_of(stage: Stage | None, teacher_layers: int) -> float:
+    """The share of the teacher's layers, heads and neurons that a stage has; 1 for the teacher and for foreign students."""
+    if stage is None:
+        return 1.0
+    return stage.layers / teacher_layers if stage.layers is not None else 1 - (stage.sparsity or 0.0)
+
+
 class StagedMethod(Method):
     """What MiniDisc and MaxiDisc have in common."""
 

@@ -11,7 +11,7 @@ import runs
 
 from understudy.base.errors import RecipeError
 from understudy.compare.arms import Arm, make_plan
-from understudy.compare.sizes import nearest_sparsity
+from understudy.lab.pruning import nearest_sparsity
 from understudy.recipe.comparison import is_comparison, load_comparison
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from understudy.base.errors import RecipeError
-from understudy.compare.budget import Facts, Stage, allot, planned, stages_of
+from understudy.compare.budget import allot, planned
 from understudy.recipe.load import recipe_from
+from understudy.recipe.method import Facts, Stage
 from understudy.recipe.settings import Recipe
 
 FACTS = Facts(share=0.5, layers=12, rows=1000, found=0.2)
@@ -19,6 +20,10 @@ def recipe(method: dict[str, Any], student: dict[str, Any] | None = None, **trai
         "task": "demo/intent", "teacher": {"model": "big", "finetune": {}}, "student": student or {"num_layers": 6},
         "method": method, "train": {"epochs": 10, "batch_size": 20, **train},
     })  # fmt: skip
+
+
+def stages_of(made: Recipe, facts: Facts) -> list[Stage]:
+    return made.how.stages(made, facts)
 
 
 def seen(made: Recipe, facts: Facts = FACTS) -> list[tuple[str, float]]:

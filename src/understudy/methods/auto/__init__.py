@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from understudy.methods.auto.settings import Auto
 from understudy.recipe.method import Method
 
@@ -12,6 +16,20 @@ class _Auto(Method):
     needs = "a teacher, any task; no `student`: the method makes it"
     finds_student = True
     student_example = {"searched": True}
+
+    def settle(self, recipe: Any, folder: Path | None, *, look: bool = False) -> tuple[Any, list[str]]:
+        from understudy.methods.auto.choose import settle
+
+        return settle(recipe, folder, look=look)
+
+    def arm(self, own: dict[str, Any], base: Any) -> tuple[dict[str, Any], list[str]]:
+        """What it chooses, so that it can be paid for like any other arm."""
+        return {**base.searched_student(), "method": base.limited(own)}, []
+
+    def notes(self, folder: Path, costs: Mapping[str, Any]) -> list[str]:
+        from understudy.methods.auto.choose import notes
+
+        return notes(folder, costs)
 
 
 METHOD = _Auto()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from understudy.evaluate.measure import flops_without_weights, num_parameters
 from understudy.methods.kdnas.space import Architecture, Space, as_config, build_space
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Costs:
         key = (hidden, intermediate, layers)
         if key not in self._measured:
             net = self._empty(Architecture(layers, 1, hidden, intermediate, "gelu"))
-            self._measured[key] = count(net, self.length)
+            self._measured[key] = (num_parameters(net), flops_without_weights(net, length=self.length))
         return self._measured[key]
 
     def _empty(self, one: Architecture) -> Any:
@@ -72,19 +73,3 @@ def space_below(teacher: Model, settings: SpaceSettings, *, length: int) -> tupl
     costs = Costs(teacher, length=length)
     config = teacher.net.config.to_dict()
     return build_space(config, settings, parameters=costs.parameters, flops=costs.flops), costs
-
-
-def count(net: Any, length: int) -> tuple[int, int]:
-    """Parameters, and operations as `evaluate.measure.flops` counts them; a network without weights has no values a mask
-    could be read off, so it goes without one."""
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from understudy.evaluate.measure import num_parameters
-
-    ids = torch.ones(1, length, dtype=torch.int64, device=next(net.parameters()).device)
-    net.eval()
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        net(input_ids=ids)
-    return num_parameters(net), int(counter.get_total_flops())

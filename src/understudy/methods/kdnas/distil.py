@@ -6,8 +6,6 @@ knob, every difference and the patent notice.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from understudy.base.errors import DataError, RecipeError
@@ -16,6 +14,7 @@ from understudy.lab import Lab
 from understudy.lab.keys import key_of, step_folder
 from understudy.lab.models import FOUND
 from understudy.lab.steps import read_done
+from understudy.methods.kdnas import STUDY
 from understudy.methods.kdnas.candidates import Candidates, learning
 from understudy.methods.kdnas.pareto import front, ranked, trained
 from understudy.methods.kdnas.settings import KDNAS
@@ -24,9 +23,6 @@ from understudy.models.model import Model
 
 if TYPE_CHECKING:
     from understudy.methods.kdnas.study import Study
-
-STUDY = "study"
-"""The folder of the database, beside the steps: workers may still look into it when the search is over."""
 
 
 def distil(cfg: KDNAS, lab: Lab) -> Model:
@@ -61,36 +57,7 @@ def join(cfg: KDNAS, lab: Lab) -> int:
         study.close()
 
 
-def shown(kept: Mapping[str, Any]) -> dict[str, Any]:
-    """A finished search as result.json has it, from what the run kept: the front of quality, latency and size."""
-    found, full = kept["search"], kept["full-kd"]
-    rows = {row["point"]: row for row in found["rows"]}
-
-    def one(point: int) -> dict[str, Any]:
-        row = rows[point]
-        return {name: row[name] for name in (*DIMENSIONS, "quality", "latency_ms", "parameters")} | {"reward": row["value"]}
-
-    return {
-        "engine": found["engine"],
-        "architectures": found["space"]["points"],
-        "tried": len(found["rows"]),
-        "chosen": one(full["rows"][full["chosen"]]["point"]),
-        "front": [one(point) for point in found["front"]],
-    }
-
-
-def require_one_process() -> None:
-    """Raise RecipeError under torchrun, before the processes wait for each other and before anything is trained: workers
-    share a search through its study."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RecipeError(
-            "A search does not run under torchrun: start the run once, and `understudy search worker DIR` for each further "
-            "device."
-        )
-
-
 def _study(cfg: KDNAS, lab: Lab, candidates: Candidates) -> Study:
-    require_one_process()
     try:
         from understudy.methods.kdnas.engines import make_engine
         from understudy.methods.kdnas.study import Study, database

@@ -13,17 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from understudy.base.errors import RecipeError
 from understudy.base.progress import say
 from understudy.data.types import sign_of
 from understudy.lab import Lab, Source
-from understudy.lab.stages import about, costs, objective_for, outcome, scale_of, student_of, target_of, together, units
+from understudy.lab.stages import about, costs, objective_for, outcome, student_of, together, units
+from understudy.methods.maxidisc.plan import Way, name_of, step_name, ways
 from understudy.methods.maxidisc.settings import MaxiDisc
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model, digest
-from understudy.recipe.staged import GRID, Stage
-
-Way = tuple[Stage | None, ...]  # None: a student that is no part of the teacher
+from understudy.recipe.staged import Stage, scale_of, target_of
 
 
 def distil(cfg: MaxiDisc, lab: Lab) -> Model:
@@ -46,50 +44,6 @@ def distil(cfg: MaxiDisc, lab: Lab) -> Model:
     return _walk(cfg, lab, found[names.index(kept["chosen"]["way"])], kept["chosen"]["seed"])
 
 
-def ways(cfg: MaxiDisc, target: Stage | None, depth: int) -> list[Way]:
-    """The ways to the target, the shortest first.
-
-    Args:
-        depth: layers of the teacher.
-
-    Raises:
-        RecipeError: an assistant that is no larger than what it is to teach, or none at all.
-    """
-    if cfg.path is not None:
-        stages = [Stage.parse(text) for text in cfg.path]
-        return [_checked([*stages, target] if not stages or stages[-1] != target else stages, depth)]
-    direct: list[Way] = [(target,)] if cfg.direct else []
-    if cfg.assistants != "auto":
-        return [*direct, *(_checked([Stage.parse(text), target], depth) for text in cfg.assistants)]
-    if target is None:
-        raise RecipeError("This student is no part of its teacher, so its assistants must be named: give method.assistants.")
-    if target.sparsity is not None:
-        sparsity = target.sparsity
-        among = [Stage(sparsity=s) for s in GRID if 0.5 <= s < sparsity]
-    else:
-        among = [Stage(layers=layers) for layers in range(depth - 1, target.layers or depth, -1)]
-    if not among and not direct:
-        raise RecipeError(f"No assistant lies between the teacher and {target.label}; give method.assistants.")
-    return [*direct, *((one, target) for one in among)]
-
-
-def _checked(stages: Sequence[Stage | None], depth: int) -> Way:
-    scales = [scale_of(stage, depth) for stage in stages if stage is not None]
-    if any(stage is not None and (stage.layers or 0) > depth for stage in stages):
-        raise RecipeError(f"method: the way {name_of(tuple(stages))} has more layers than the teacher, which has {depth}.")
-    if scales != sorted(set(scales), reverse=True):
-        raise RecipeError(
-            f"method: the way {name_of(tuple(stages))} must lead from larger to smaller students; a stage is at most as "
-            "large as the one before."
-        )
-    return tuple(stages)
-
-
-def name_of(way: Way) -> str:
-    """The stages in order: 80S-90S. As a step's name it holds no more than the way up to here, so ways can share it."""
-    return "-".join("student" if stage is None else stage.label for stage in way)
-
-
 def _walk(cfg: MaxiDisc, lab: Lab, way: Way, seed: int) -> Model:
     """Train the stages of a way, or load them, and return the student."""
     teacher = lab.teacher()
@@ -108,10 +62,6 @@ def _walk(cfg: MaxiDisc, lab: Lab, way: Way, seed: int) -> Model:
         )
         source, before = Source(model, digest(model.net)), stage
     return model
-
-
-def step_name(way: Way, seed: int, usual: int) -> str:
-    return name_of(way) if seed == usual else f"{name_of(way)}-seed{seed}"
 
 
 def _contains(large: Stage, small: Stage | None) -> bool:

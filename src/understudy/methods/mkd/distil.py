@@ -19,16 +19,14 @@ import torch
 
 from understudy.adapters import Adapter, active, extract, put
 from understudy.adapters.transfer import Plan, plan, told, transfer
-from understudy.adapters.transfer.plan import layer_sources
-from understudy.base.errors import RecipeError
 from understudy.base.progress import say
 from understudy.base.schedule import extremes
 from understudy.lab import Lab, Source
+from understudy.methods.mkd.plan import require
 from understudy.methods.mkd.settings import MKD
 from understudy.models.model import Model, digest
 from understudy.objective import Objective
 from understudy.objective.terms import hard_labels, soft_labels
-from understudy.recipe.settings import Recipe
 
 
 def distil(cfg: MKD, lab: Lab) -> Model:
@@ -47,27 +45,6 @@ def distil(cfg: MKD, lab: Lab) -> Model:
     objective, source = _objective(cfg, lab, teacher)
     trained = lab.fit("student", student, objective, teacher=source, about=about)
     return dataclasses.replace(trained, notes=(*trained.notes, *notes))
-
-
-def require(cfg: MKD, recipe: Recipe) -> None:
-    """Raise RecipeError for what could only fail after the teacher was trained."""
-    if recipe.train.only not in ("auto", "adapter"):
-        raise RecipeError(f"mkd trains an adapter of the student; `train.only: {recipe.train.only}` cannot be.")
-    finetune = recipe.teacher.finetune if recipe.teacher else None
-    if cfg.adapter is None and (finetune is None or finetune.only not in ("auto", "adapter")):
-        raise RecipeError(
-            "mkd needs an adapter of the teacher: let one be trained with `teacher: {finetune: {…}}`, or give "
-            "the folder of one as `method.adapter`."
-        )
-    if recipe.student.adapter is not None:
-        raise RecipeError(
-            "mkd moves an adapter to the student by itself: give the teacher's as `method.adapter`, or train one that was moved "
-            "already with `method: finetune`."
-        )
-    if cfg.adapter is not None and finetune is not None:
-        raise RecipeError("`method.adapter` is trained already; remove `teacher.finetune`.")
-    if cfg.adapter is not None and cfg.teacher_lr is not None:
-        raise RecipeError("`method.adapter` is trained already; remove `method.teacher_lr`.")
 
 
 def moved(lab: Lab, teacher: Source, student: Model, adapter: Adapter, how: Plan) -> tuple[Adapter, list[str]]:
@@ -111,10 +88,3 @@ def _objective(cfg: MKD, lab: Lab, teacher: Source) -> tuple[Objective, Source |
         return Objective(hard=hard_labels(kind)), None
     soft = soft_labels(kind, temperature=cfg.temperature)
     return Objective(hard=hard_labels(kind), soft=cfg.soft_label_weight * soft), teacher
-
-
-def fits(cfg: MKD, teacher_layers: int, student_layers: int, teacher_width: int, student_width: int) -> None:
-    """Raise RecipeError where no plan can be made for models of these sizes, before anything is trained."""
-    layer_sources(cfg.layer_map, teacher_layers, student_layers)
-    if student_width > teacher_width:
-        raise RecipeError(f"mkd: the student ({student_width}) is wider than the teacher ({teacher_width}); swap them.")

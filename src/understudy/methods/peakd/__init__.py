@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from understudy.methods.peakd.settings import PeaKD
-from understudy.recipe.method import Method
+from understudy.recipe.method import Facts, Method, Stage
 
 
 class _PeaKD(Method):
@@ -17,6 +17,25 @@ class _PeaKD(Method):
     needs = "a teacher with a trained head; tokenizers may differ; pre-training needs labels of classes"
     share = "sps"
     parity = {"train": {"optimizer": "bertadam", "clip": "tensor", "shuffle": False}}
+
+    def check(self, recipe: Any, data: Any, teacher: Any, student: Any) -> None:
+        from understudy.methods.peakd.plan import require
+        from understudy.models.anatomy import sides
+        from understudy.objective.peakd import peakd_objective
+
+        if data is not None:
+            require(recipe.method, recipe, data.task)
+            peakd_objective(recipe.method, task_kind=data.task.kind, **sides(student.net, teacher.net), seed=recipe.seed)
+
+    def stages(self, recipe: Any, facts: Facts) -> list[Stage]:
+        from understudy.methods.peakd.plan import stages
+
+        return stages(recipe, recipe.method, facts)
+
+    def arm(self, own: dict[str, Any], base: Any) -> tuple[dict[str, Any], list[str]]:
+        from understudy.methods.peakd.plan import arm
+
+        return arm(own, base)
 
     def distil(self, settings: PeaKD, lab: Any) -> Any:
         from understudy.methods.peakd.distil import distil

@@ -23,6 +23,7 @@ from understudy.data.types import Example, Task, TaskData
 from understudy.evaluate.predict import gold_labels, predict
 from understudy.kinds import kind
 from understudy.lab import Lab, Source, copy_of
+from understudy.methods.peakd.plan import require, rule
 from understudy.methods.peakd.settings import PTP, PeaKD
 from understudy.models.anatomy import sides
 from understudy.models.model import Model, digest
@@ -30,7 +31,7 @@ from understudy.models.needs import Needs
 from understudy.objective import Objective, ptp
 from understudy.objective.peakd import peakd_objective, ptp_objective
 from understudy.objective.terms import hard_labels
-from understudy.recipe.settings import Recipe, TrainSettings
+from understudy.recipe.settings import TrainSettings
 from understudy.students.head import with_encoder, with_labels
 
 PARITY_PLANNED = 6
@@ -49,20 +50,6 @@ def distil(cfg: PeaKD, lab: Lab) -> Model:
         student, notes = pretrained_on_predictions(cfg, cfg.ptp, lab, teacher, student, needs)
     trained = lab.fit("student", student, objective, teacher=teacher, about=cfg.model_dump(mode="json"))
     return dataclasses.replace(trained, notes=(*trained.notes, *notes))
-
-
-def require(cfg: PeaKD, recipe: Recipe, task: Task) -> None:
-    """Raise RecipeError for what could only fail after the teacher was trained."""
-    if cfg.ptp is None:
-        return
-    ptp.refuse(task.kind)
-    ptp.require_rule(_rule(cfg), task.name)
-    if cfg.ptp.folds and recipe.teacher is not None and recipe.teacher.finetune is None:
-        raise ptp.unknown_past(recipe.teacher.model)
-
-
-def _rule(cfg: PeaKD) -> str | tuple[float, float]:
-    return cfg.thresholds or ("published" if cfg.parity else "median")
 
 
 def pretrained_on_predictions(
@@ -115,7 +102,7 @@ def classes_of_rows(cfg: PeaKD, stage: PTP, lab: Lab, teacher: Source, needs: Ne
     Thresholds are taken from the training rows and hold for both. With `folds` a training row is judged by the teacher
     that has not seen it; the teacher itself has seen none of the selection rows.
     """
-    rule = _rule(cfg)
+    by = rule(cfg)
     data, kind = lab.data, lab.data.task.kind
     folds = _fold_teachers(stage.folds, lab) if stage.folds else []
     says = {"train": lab.signals(teacher, needs), "select": lab.signals(teacher, Needs(logits=True), split="select")}
@@ -123,7 +110,7 @@ def classes_of_rows(cfg: PeaKD, stage: PTP, lab: Lab, teacher: Source, needs: Ne
         "teacher": teacher.digest,
         "folds": [source.digest for source, _ in folds],
         "rows": data.digest(),
-        "rule": rule,
+        "rule": by,
         "quantile": cfg.quantile,
     }
 
@@ -134,7 +121,7 @@ def classes_of_rows(cfg: PeaKD, stage: PTP, lab: Lab, teacher: Source, needs: Ne
         confidence, right = ptp.judge(logits, gold_labels(kind, data.train), kind)
         held_out = _logits(says["select"], len(data.select))
         judged = {"train": (confidence, right), "select": ptp.judge(held_out, gold_labels(kind, data.select), kind)}
-        pair = ptp.thresholds(rule, confidence, right, quantile=cfg.quantile, task=data.task.name)
+        pair = ptp.thresholds(by, confidence, right, quantile=cfg.quantile, task=data.task.name)
         classes = {split: ptp.classify(sure, good, pair).tolist() for split, (sure, good) in judged.items()}
         counts = {split: ptp.counts_of(found) for split, found in classes.items()}
         return {**classes, "thresholds": list(pair), "counts": counts, "names": list(ptp.CLASSES)}

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.base import disk
-from understudy.base.errors import RecipeError
+from understudy.base.errors import RecipeError, UnderstudyError
 from understudy.base.progress import say
 from understudy.methods.auto.settings import Auto
+from understudy.models.source import hub_reachable
 from understudy.recipe.load import apply_changes, recipe_from, recipe_hash
 from understudy.recipe.settings import Recipe
-from understudy.report.words import milliseconds, short
 from understudy.train.devices import accelerator
 
 if TYPE_CHECKING:
@@ -66,29 +66,47 @@ class Choice:
     options: tuple[Option, ...]
 
 
-def settled(recipe: Recipe, folder: Path | None = None) -> Recipe:
-    """The recipe that `method: auto` stands for; any other recipe as it is.
+def settle(recipe: Recipe, folder: Path | None, *, look: bool) -> tuple[Recipe, list[str]]:
+    """The recipe that `method: auto` stands for, and why it is that one.
 
     Args:
-        folder: of the run: what was chosen there before is not chosen again, as a clock does not say the same twice.
+        folder: of the run: what was chosen there before is not chosen again. None in a comparison, where nothing is kept.
+        look: choose, and write nothing down; where the teacher is out of reach the recipe stays as it is.
 
     Raises:
         RecipeError: nothing fits the limits, or the folder holds a choice for other settings.
     """
-    if not isinstance(recipe.method, Auto):
-        return recipe
-    if folder is None:
-        return changed(recipe, choose(recipe).changes)
-    asked, path = recipe_hash(recipe), folder / FILE
-    if accelerator().is_main_process and not (path.exists() and (folder / "steps").is_dir()):
-        choice = choose(recipe)
+    method = recipe.method
+    assert isinstance(method, Auto)
+    path = folder / FILE if folder is not None else None
+    if look and (path is None or not path.exists()):
+        try:
+            teacher = _teacher(recipe)
+        except UnderstudyError:
+            ref = recipe.teacher.model if recipe.teacher else ""
+            if ref.startswith("package:") or Path(ref).expanduser().is_dir() or hub_reachable():
+                raise
+            return recipe, ["auto chooses as soon as the teacher can be read."]
+        choice = choose(recipe, method, teacher)
+        return changed(recipe, choice.changes), [choice.reason]
+    if folder is None or path is None:
+        if method.max_latency_ms is not None:
+            raise RecipeError(
+                "auto with max_latency_ms would measure, and perhaps choose another student, each time the comparison is "
+                "continued; give max_flops or max_parameters."
+            )
+        choice = choose(recipe, method, _teacher(recipe))
+        return changed(recipe, choice.changes), [choice.reason]
+    asked = recipe_hash(recipe)
+    if accelerator().is_main_process and not look and not (path.exists() and (folder / "steps").is_dir()):
+        choice = choose(recipe, method, _teacher(recipe))
         say(choice.reason)
         disk.write_json(path, {"asked": asked, **asdict(choice)})
     accelerator().wait_for_everyone()
     kept = disk.read_json(path)
     if kept["asked"] != asked:
         raise RecipeError(f"{folder} holds a run that was chosen by other settings; use another --out for this one.")
-    return changed(recipe, kept["changes"])
+    return changed(recipe, kept["changes"]), [kept["reason"]]
 
 
 def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -114,15 +132,13 @@ def notes(folder: Path, costs: Mapping[str, Any]) -> list[str]:
     return [kept["reason"], *checks]
 
 
-def choose(recipe: Recipe) -> Choice:
-    """Student, objective and schedule within the limits of the recipe's method.
+def choose(recipe: Recipe, method: Auto, teacher: Model) -> Choice:
+    """Student, objective and schedule within the limits of the method.
 
     Raises:
         RecipeError: no student that can be made of this teacher is within the limits.
     """
-    method = recipe.method
-    assert isinstance(method, Auto)
-    teacher, looked = _teacher(recipe), []
+    looked: list[Option] = []
 
     def look(student: dict[str, Any], net: Net) -> Option:
         looked.append(_option(recipe, student, net, beside=teacher.net if method.max_latency_ms is not None else None))
@@ -227,6 +243,17 @@ def _largest(options: Sequence[Callable[[], Option]], limits: Mapping[str, float
         middle = (low + high) // 2
         low, high = (low, middle) if options[middle]().within(limits) else (middle + 1, high)
     return options[low]()
+
+
+def short(count: float) -> str:
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f}"
+
+
+def milliseconds(time: float) -> str:
+    return f"{time:.0f} ms" if time >= 100 else f"{time:.1f} ms" if time >= 10 else f"{time:.2f} ms"
 
 
 # -- in words ----------------------------------------------------------------------------------------------------------

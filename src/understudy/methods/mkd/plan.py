@@ -1,0 +1,36 @@
+"""What mKD cannot do, before anything is trained."""
+
+from __future__ import annotations
+
+from understudy.adapters.transfer.plan import layer_sources
+from understudy.base.errors import RecipeError
+from understudy.methods.mkd.settings import MKD
+from understudy.recipe.settings import Recipe
+
+
+def require(cfg: MKD, recipe: Recipe) -> None:
+    """Raise RecipeError for what could only fail after the teacher was trained."""
+    if recipe.train.only not in ("auto", "adapter"):
+        raise RecipeError(f"mkd trains an adapter of the student; `train.only: {recipe.train.only}` cannot be.")
+    finetune = recipe.teacher.finetune if recipe.teacher else None
+    if cfg.adapter is None and (finetune is None or finetune.only not in ("auto", "adapter")):
+        raise RecipeError(
+            "mkd needs an adapter of the teacher: let one be trained with `teacher: {finetune: {…}}`, or give "
+            "the folder of one as `method.adapter`."
+        )
+    if recipe.student.adapter is not None:
+        raise RecipeError(
+            "mkd moves an adapter to the student by itself: give the teacher's as `method.adapter`, or train one that was moved "
+            "already with `method: finetune`."
+        )
+    if cfg.adapter is not None and finetune is not None:
+        raise RecipeError("`method.adapter` is trained already; remove `teacher.finetune`.")
+    if cfg.adapter is not None and cfg.teacher_lr is not None:
+        raise RecipeError("`method.adapter` is trained already; remove `method.teacher_lr`.")
+
+
+def fits(cfg: MKD, teacher_layers: int, student_layers: int, teacher_width: int, student_width: int) -> None:
+    """Raise RecipeError where no plan can be made for models of these sizes, before anything is trained."""
+    layer_sources(cfg.layer_map, teacher_layers, student_layers)
+    if student_width > teacher_width:
+        raise RecipeError(f"mkd: the student ({student_width}) is wider than the teacher ({teacher_width}); swap them.")

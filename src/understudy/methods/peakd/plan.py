@@ -1,0 +1,40 @@
+"""What Pea-KD trains, and what it cannot do, before anything is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from understudy.data.types import Task
+from understudy.methods.peakd.settings import PeaKD
+from understudy.objective import ptp
+from understudy.recipe.method import Facts, Stage, student_stage
+from understudy.recipe.settings import Recipe
+
+
+def require(cfg: PeaKD, recipe: Recipe, task: Task) -> None:
+    """Raise RecipeError for what could only fail after the teacher was trained."""
+    if cfg.ptp is None:
+        return
+    ptp.refuse(task.kind)
+    ptp.require_rule(rule(cfg), task.name)
+    if cfg.ptp.folds and recipe.teacher is not None and recipe.teacher.finetune is None:
+        raise ptp.unknown_past(recipe.teacher.model)
+
+
+def rule(cfg: PeaKD) -> str | tuple[float, float]:
+    return cfg.thresholds or ("published" if cfg.parity else "median")
+
+
+def stages(recipe: Recipe, cfg: PeaKD, facts: Facts) -> list[Stage]:
+    """Pre-training with the teacher's predictions, then the student."""
+    student = student_stage(recipe, facts)
+    first = [] if cfg.ptp is None else [Stage("ptp", "method.ptp.epochs", cfg.ptp.epochs, 1.0, student.share)]
+    return [*first, student]
+
+
+def arm(own: dict[str, Any], base: Any) -> tuple[dict[str, Any], list[str]]:
+    """Without PTP where there are no classes of predictions."""
+    kind = base.seen.data.task.kind if base.seen.data else "classification"
+    if kind not in ptp.WHY_NOT or own.get("ptp", "on") not in ("on", True):
+        return {"method": own}, []
+    return {"method": {**own, "ptp": "off"}}, [f"Without PTP, which is for classes: {ptp.WHY_NOT[kind]}."]
