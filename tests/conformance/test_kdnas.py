@@ -89,7 +89,7 @@ def test_check_accepts_them_and_they_run_end_to_end(path, tmp_path, understudy_h
     recipe = load_recipe(path, tiny)
     findings = check(recipe, out=tmp_path / "run")
     assert exit_code(findings) == 0, [str(one) for one in findings]
-    assert any("architectures" in one.text for one in findings if one.key == "student")
+    assert any("architectures" in one.text for one in findings if one.key == "method")
     train(recipe, tmp_path / "run")
     config = transformers.AutoConfig.from_pretrained(tmp_path / "run" / "student")
     assert config.model_type == family
