@@ -90,7 +90,7 @@ def load_to_compare(
 
 def _overrides(arguments: list[str], out: Path | None) -> tuple[list[str], Path | None]:
     """`key=value` arguments, the original scripts' `--flag value` written the same way; `--save_path` is `--out`."""
-    from understudy.recipe.aliases import OUTPUT_FLAGS, is_original_flag
+    from understudy.recipe.flags import OUTPUT_FLAGS, is_original_flag
 
     overrides: list[str] = []
     rest = list(arguments)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from understudy.base import yaml
 from understudy.base.errors import RecipeError
-from understudy.recipe.aliases import ALIASES, translate
+from understudy.recipe.flags import original_flags, translate
 from understudy.recipe.problems import Origin, explain
 from understudy.recipe.settings import Recipe, complete
 
@@ -99,7 +99,8 @@ def _build(
 
 def _translated(data: dict[str, Any], source: str) -> dict[str, Any]:
     """Original flag names at the top level of a file, or under `distiller`, put where they belong."""
-    flags = {key: data.pop(key) for key in list(data) if key in ALIASES}
+    known = original_flags()
+    flags = {key: data.pop(key) for key in list(data) if key in known}
     distiller = data.get("distiller")
     if isinstance(distiller, dict):
         del data["distiller"]

@@ -31,6 +31,25 @@ class MethodSettings(Settings):
     name: str = Field(description="this method")
 
 
+class Flags:
+    """The flags of a method's original scripts, which people bring along.
+
+    keys     flag -> the key of the recipe
+    instead  flag -> what does its work here
+    """
+
+    keys: ClassVar[Mapping[str, str]] = {}
+    instead: ClassVar[Mapping[str, str]] = {}
+
+    def value(self, flag: str, value: Any, source: str) -> Any:
+        """The value of the flag's key that means the same; raises RecipeError, naming `source`, for one that means nothing."""
+        return value
+
+    def meaning(self, flag: str, value: Any, source: str) -> tuple[str, Any] | None:
+        """Key and value of the recipe; None for anything that is no flag of these scripts."""
+        return (self.keys[flag], self.value(flag, value, source)) if flag in self.keys else None
+
+
 @dataclass(frozen=True)
 class Facts:
     """What the cost of a method depends on beside its recipe.
@@ -97,6 +116,7 @@ class Method:
     student_example: ClassVar[Mapping[str, Any]] = {"num_layers": 3}
     """What `understudy init` writes under `student`."""
 
+    flags: ClassVar[Flags] = Flags()
     databases: ClassVar[tuple[str, ...]] = ()
     """Folders of a run that others may have open when it ends: no checksums are kept of them."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from understudy.base.errors import RecipeError
-from understudy.recipe.aliases import translate
+from understudy.recipe.flags import translate
 from understudy.recipe.load import recipe_from
 from understudy.recipe.staged import Stage
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from understudy.base.errors import RecipeError
-from understudy.recipe.aliases import is_original_flag, translate
+from understudy.recipe.flags import is_original_flag, translate
 from understudy.recipe.load import recipe_from
 
 BASE = {"task": {"name": "glue/rte"}, "teacher": {"model": "x", "finetune": {"epochs": 3}}, "student": {"num_layers": 3},

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from understudy.methods.automm.flags import FLAGS
 from understudy.methods.automm.settings import AutoMM
 from understudy.recipe.method import Method
 
 
 class _AutoMM(Method):
     Settings = AutoMM
+    flags = FLAGS
     summary = "learn the teacher's soft labels, features and geometry in one weighted sum; terms on layers are optional"
     needs = "a teacher of any size; tokenizers may differ (not for terms on layers)"
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from understudy.methods.peakd.flags import FLAGS
 from understudy.methods.peakd.settings import PeaKD
 from understudy.recipe.method import Facts, Method, Stage
 
 
 class _PeaKD(Method):
     Settings = PeaKD
+    flags = FLAGS
     summary = (
         "patient distillation of layers and soft labels, shuffled parameter sharing, and pre-training with the teacher's "
         "predictions"
