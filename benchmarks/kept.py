@@ -100,9 +100,9 @@ def add_samples(kept: Path, folder: Path) -> None:
     from understudy.data.tasks import load_task
     from understudy.evaluate.compare import resample
     from understudy.evaluate.verdict import headline
-    from understudy.lab.keys import step_folder
     from understudy.lab.saved import read_predictions
     from understudy.recipe.load import load_recipe
+    from understudy.steps import step_folder
 
     record = json.loads(kept.read_text())
     if "samples" in record or not (folder / "config.yaml").exists():

@@ -78,7 +78,7 @@ def run(given: argparse.Namespace) -> None:
 
 def _keep_curves(folder: Path, kept: Path) -> None:
     """Add the selection scores by step of student and baseline to the record."""
-    from understudy.lab.keys import step_folder
+    from understudy.steps import step_folder
 
     record = json.loads(kept.read_text())
     if "curves" in record or not folder.exists():

@@ -29,12 +29,13 @@ from understudy.evaluate.metrics import compute
 from understudy.evaluate.predict import predict as predict_examples
 from understudy.evaluate.result import assemble
 from understudy.evaluate.verdict import verdict
-from understudy.lab import Lab, Source, difference, step_folder
+from understudy.lab import Lab, Source
 from understudy.lab.adapting import deliver
+from understudy.lab.replay import Replay
 from understudy.methods.finetune.distil import labels_only
 from understudy.models.card import card_text, eval_results_text
 from understudy.models.load import load_model
-from understudy.models.model import Model, digest
+from understudy.models.model import Model
 from understudy.models.save import save_model
 from understudy.models.scale import to_label_units
 from understudy.recipe.load import load_recipe, recipe_hash, to_yaml
@@ -42,6 +43,7 @@ from understudy.recipe.method import Method
 from understudy.recipe.settings import Recipe
 from understudy.report.page import ReportInput, render
 from understudy.report.structure import facts
+from understudy.steps import difference, step_folder
 from understudy.train.devices import accelerator, set_determinism, start_trackers
 from understudy.train.guard import StopSignals
 from understudy.train.record import recorded
@@ -110,10 +112,10 @@ def _train_models(recipe: Recipe, lab: Lab) -> dict[str, Source]:
         say(note)
     student = recipe.how.distil(recipe.method, lab) if recipe.student.searched else None  # found first
     if recipe.evaluate.baseline and recipe.how.needs_teacher and lab.data.task.kind != "text":
-        model = lab.fit("baseline", lab.student(), labels_only(lab.data.task), shared=True)
-        models["baseline"] = Source(model, digest(model.net))
+        model = lab.fit("baseline", recipe.how.untrained(recipe.method, lab), labels_only(lab.data.task), shared=True)
+        models["baseline"] = Source.of(model)
     student = student or recipe.how.distil(recipe.method, lab)
-    models["student"] = Source(student, digest(student.net))
+    models["student"] = Source.of(student)
     return models
 
 
@@ -157,12 +159,13 @@ def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path, as
     if accelerator().is_main_process:
         _save_student(recipe, lab, models["student"].model, result, folder)
         disk.write_json(folder / "result.json", result)
+        of_models = (note for name in sorted(models, reverse=True) for note in models[name].model.notes)
         extra = {
             "details": {
                 test: details(task, lab.data.tests[test], by_model, limit=recipe.evaluate.examples)
                 for test, by_model in predictions.items()
             },
-            "notes": [*asked.notes(folder, result["student"]), *lab.data.notes, *models["student"].model.notes, *lab.notes],
+            "notes": [*asked.notes(folder, result["student"]), *lab.data.notes, *dict.fromkeys(of_models)],
             "structure": facts(models["student"].model.net),
         }
         disk.write_json(folder / "details.json", extra)
@@ -323,7 +326,6 @@ def _replay(folder: Path, steps: int) -> int:
     recipe = load_recipe(folder / "config.yaml")
     set_determinism(recipe.determinism)
     with StopSignals() as stop, tempfile.TemporaryDirectory() as scratch:
-        lab = Lab(recipe, Path(scratch), stop)
-        replay = lab.replaying("student", step_folder(folder, "student"), steps)
-        recipe.how.distil(recipe.method, lab)
+        replay = Replay("student", steps, Path(scratch))
+        recipe.how.distil(recipe.method, Lab(recipe, folder, stop, replay=replay))
         return replay.repeated

@@ -10,11 +10,11 @@ import runs
 
 from understudy.base.errors import RecipeError
 from understudy.check import check, exit_code
-from understudy.lab.keys import difference
 from understudy.methods.auto import choose as auto
 from understudy.recipe.load import load_recipe, recipe_from
 from understudy.recipe.settings import Recipe
 from understudy.run import train
+from understudy.steps import difference
 
 
 @pytest.fixture

@@ -14,11 +14,12 @@ import toys
 from understudy.base import disk
 from understudy.base.errors import Interrupted, RecipeError, VerifyError
 from understudy.base.home import home
-from understudy.lab import Lab, copy_of, difference, step_folder, tokenizer_digest
+from understudy.lab import Lab, copy_of, tokenizer_digest
 from understudy.lab.replay import newest_before
 from understudy.methods.finetune.distil import labels_only
 from understudy.models.model import digest
 from understudy.recipe.load import recipe_from
+from understudy.steps import difference, step_folder
 from understudy.train.guard import StopSignals
 
 
@@ -110,7 +111,7 @@ def fitted(lab: Lab, name: str = "student", *, shared: bool = False):
 
 def test_a_finished_fit_is_loaded(lab: Lab, monkeypatch):
     model = fitted(lab)
-    monkeypatch.setattr("understudy.lab.lab.fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("understudy.lab.bench.fit", lambda *a, **k: pytest.fail("trained again"))
     again = another(lab)
     assert digest(fitted(again).net) == digest(model.net)
     assert again.seconds == lab.seconds
@@ -120,7 +121,7 @@ def test_a_finished_fit_is_loaded(lab: Lab, monkeypatch):
 def test_a_shared_fit_serves_other_runs(lab: Lab, tmp_path: Path, monkeypatch):
     model = fitted(lab, "baseline", shared=True)
     assert step_folder(lab.folder, "baseline").is_relative_to(home())
-    monkeypatch.setattr("understudy.lab.lab.fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("understudy.lab.bench.fit", lambda *a, **k: pytest.fail("trained again"))
     other = another(lab, tmp_path / "other")
     assert digest(fitted(other, "baseline", shared=True).net) == digest(model.net)
 
@@ -146,7 +147,7 @@ def test_whatever_changes_the_result_changes_the_key(override: str, difference: 
 @pytest.mark.parametrize("override", ["train.checkpoint_steps=1", "train.checkpoint_seconds=1", "train.max_tokens=500"])
 def test_what_does_not_change_the_result_does_not(override: str, lab: Lab, monkeypatch):
     model = fitted(lab)
-    monkeypatch.setattr("understudy.lab.lab.fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("understudy.lab.bench.fit", lambda *a, **k: pytest.fail("trained again"))
     assert digest(fitted(another(lab, overrides=[override])).net) == digest(model.net)
 
 
@@ -166,7 +167,7 @@ def test_a_damaged_checkpoint_of_a_finished_fit_costs_no_training(lab: Lab, monk
     model = fitted(lab)
     path = next((lab.folder / "steps" / "student").glob("step-*/model.safetensors"))
     path.write_bytes(path.read_bytes()[:-1])
-    monkeypatch.setattr("understudy.lab.lab.fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("understudy.lab.bench.fit", lambda *a, **k: pytest.fail("trained again"))
     assert digest(fitted(another(lab)).net) == digest(model.net)
 
 

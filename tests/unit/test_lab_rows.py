@@ -35,12 +35,19 @@ def later(lab: Lab, name: str | None = None) -> Lab:
     return Lab(lab.recipe, lab.folder if name is None else lab.folder.parent / name, StopSignals())
 
 
+def signals(lab: Lab, rows: TaskData | None = None, split: str = "train"):
+    """What the teacher says about the rows of a split."""
+    rows = rows or lab.data
+    teacher = lab.teacher()
+    return lab.signals(teacher, Needs(logits=True), lab.encoded(teacher.model, getattr(rows, split), rows=rows)[0])
+
+
 def four_classes(lab: Lab) -> TaskData:
     """Labels that only the teacher can give: how sure it is, and whether it is right."""
     parts = {}
     for split in ("train", "select"):
         examples = getattr(lab.data, split)
-        said = lab.signals(lab.teacher(), Needs(logits=True), split=split).signals(np.arange(len(examples))).logits
+        said = signals(lab, split=split).signals(np.arange(len(examples))).logits
         assert said is not None
         sure = said.softmax(1).max(1).values
         order = sure.argsort().argsort() >= len(examples) // 2
@@ -71,7 +78,7 @@ def test_a_stage_with_other_labels_is_trained_scored_saved_and_loaded_as_its_own
     chance = max(np.bincount([row.label for row in rows.select])) / len(rows.select)
     assert set(done["best_metrics"]) == {"accuracy"} and done["best_metrics"]["accuracy"] >= chance
 
-    monkeypatch.setattr("understudy.lab.lab.fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("understudy.lab.bench.fit", lambda *a, **k: pytest.fail("trained again"))
     again = later(lab)
     other = four_classes(again)
     found = again.fit("ptp", four_outputs(again, other), labels_only(other.task), rows=other, settings=settings)
@@ -91,21 +98,21 @@ def test_the_run_goes_on_with_its_own_labels_on_the_same_texts(lab: Lab):
 
 
 def test_the_teacher_is_asked_once_about_a_text_whatever_its_label(lab: Lab):
-    lab.signals(lab.teacher(), Needs(logits=True))
+    signals(lab)
     before = lab.teacher_examples
     rows = four_classes(lab)
     asked_for_select = len(lab.data.select)
-    says = lab.signals(lab.teacher(), Needs(logits=True), rows=rows)
+    says = signals(lab, rows)
     assert lab.teacher_examples == before + asked_for_select
-    assert torch.equal(says.signals([3, 1]).logits, lab.signals(lab.teacher(), Needs(logits=True)).signals([3, 1]).logits)
+    assert torch.equal(says.signals([3, 1]).logits, signals(lab).signals([3, 1]).logits)
 
 
 def test_signals_follow_the_rows_that_are_given(lab: Lab):
     """Some rows in another order: row i of the signals is what the teacher says about row i."""
     order = [7, 3, 11, 0]
     rows = dataclasses.replace(lab.data, train=[lab.data.train[i] for i in order])
-    some = lab.signals(lab.teacher(), Needs(logits=True), rows=rows).signals([0, 1, 2, 3]).logits
-    all_of_them = lab.signals(lab.teacher(), Needs(logits=True)).signals(order).logits
+    some = signals(lab, rows).signals([0, 1, 2, 3]).logits
+    all_of_them = signals(lab).signals(order).logits
     assert torch.allclose(some, all_of_them, atol=1e-5)
 
 

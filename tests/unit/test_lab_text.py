@@ -17,7 +17,7 @@ from understudy.cache import LiveTeacher, content_digest
 from understudy.check import check, exit_code
 from understudy.data.encode import collate
 from understudy.lab import Lab
-from understudy.lab.bare import loss_by_row
+from understudy.lab.fits import loss_by_row
 from understudy.methods.automm.distil import distil
 from understudy.models.needs import Needs
 from understudy.models.signals import forward
@@ -73,7 +73,7 @@ def test_the_student_is_a_base_model(finished):
 def test_the_second_run_of_the_command_finds_the_scores(finished, monkeypatch):
     settings, folder, result = finished
     monkeypatch.setenv("UNDERSTUDY_HOME", str(folder.parent / "home"))
-    monkeypatch.setattr("understudy.lab.lab.fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("understudy.lab.bench.fit", lambda *a, **k: pytest.fail("trained again"))
     again = train(recipe_from(settings), folder)
     assert again["student"] == json.loads(json.dumps(result))["student"] and again["teacher_forwards"] == 0
 
@@ -86,8 +86,9 @@ def test_the_values_of_the_rows_average_to_the_loss_over_all_tokens(tmp_path: Pa
     width = student.net.config.hidden_size
     objective = Objective(hidden=3.0 * hidden_states(((1, 2),), student_width=width, teacher_width=width, seed=0))
     rows = lab.encoded(student, lab.data.tests["test"])[0]
-    says = lab.signals(teacher, objective.needs_teacher, split="select")
-    assert lab.signals(teacher, objective.needs_teacher, split="select") is says  # once is enough
+    theirs = lab.encoded(teacher.model, lab.data.select)[0]
+    says = lab.signals(teacher, objective.needs_teacher, theirs)
+    assert lab.signals(teacher, objective.needs_teacher, theirs) is says  # once is enough
 
     class Live:
         def signals(self, indices: Any) -> Any:
@@ -127,7 +128,7 @@ def test_that_outputs_are_too_many_for_the_disk_is_said_once(tmp_path: Path, und
     settings["task"]["mask_variants"] = 3
     lab = Lab(recipe_from(settings), tmp_path / "run", StopSignals())
     teacher = lab.teacher()
-    maskings = [lab.signals(teacher, Needs(hidden=(1,)), part) for part in range(3)]
+    maskings = [lab.signals(teacher, Needs(hidden=(1,)), part) for part in lab.encoded(teacher.model, lab.data.train)]
     assert all(isinstance(one, LiveTeacher) for one in maskings) and len(set(map(id, maskings))) == 3
     assert capsys.readouterr().err.count("more than cache.budget_gb allows") == 1
 
@@ -161,5 +162,5 @@ def test_a_student_with_a_head_may_learn_the_states_of_a_teacher_without(tmp_pat
     settings["student"] = {"model": str(model)}
     lab = Lab(recipe_from(settings), tmp_path / "run", StopSignals())
     student = distil(lab.recipe.method, lab)
-    assert not student.bare and lab.notes == ["There is no head on the vocabulary, so these terms are left out: soft."]
+    assert not student.bare and student.notes[-1] == "There is no head on the vocabulary, so these terms are left out: soft."
     assert set(lab.predictions("student", type(lab.teacher())(student, "x"))["test"].gold.tolist()) != {1.0}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from understudy.lab.keys import settings_key
+from understudy.lab.fits import settings_key
 from understudy.recipe.settings import TrainSettings
 
 FIRST = {

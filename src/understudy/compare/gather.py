@@ -20,9 +20,9 @@ from understudy.evaluate import measure
 from understudy.evaluate.many import RESAMPLES, compared, scores, summary
 from understudy.evaluate.metrics import limits
 from understudy.evaluate.predictions import Predictions
-from understudy.lab.keys import read_mark, safe, step_folder
 from understudy.lab.saved import read_predictions
 from understudy.recipe.comparison import BASELINE, Comparison
+from understudy.steps import read_mark, safe, step_folder
 
 VERSION = 1
 _COSTS = ("num_parameters", "num_parameters_nonembedding", "size_mb", "flops")

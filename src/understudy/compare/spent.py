@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from understudy.compare.work import ArmRun
-from understudy.lab.keys import read_mark, step_folder
-from understudy.lab.steps import read_done
 from understudy.recipe.method import Stage
 from understudy.run import kept_by
+from understudy.steps import read_done, read_mark, step_folder
 from understudy.train.record import recorded
 
 

@@ -17,7 +17,7 @@ from understudy.base.errors import DataError, RecipeError
 from understudy.cache import Teacher
 from understudy.data.encode import IGNORE, Batch
 from understudy.interop.pack import PER_TOKEN, ROW, TEACHER, pack
-from understudy.lab.keys import tokenizer_digest
+from understudy.lab.encodings import tokenizer_digest
 from understudy.models.anatomy import anatomy
 from understudy.models.heads import names_of
 from understudy.models.model import Model

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -12,7 +16,6 @@ from understudy.cache import content_digest
 from understudy.data.encode import Encoded, encode
 from understudy.data.masking import mask_inputs
 from understudy.data.types import Example, Task, TaskData
-from understudy.lab.keys import tokenizer_digest
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
 from understudy.recipe.settings import Recipe
@@ -43,15 +46,15 @@ class Encodings:
         """
         settings = self.recipe.task
         length = min(max_length or settings.max_length, anatomy(model.net).max_tokens(model.net))
-        variants = settings.mask_variants if rows.task.kind == "text" and examples is rows.train else 1
+        variants = settings.mask_variants if not rows.task.kind.labelled and examples is rows.train else 1
         key = (tokenizer_digest(model.tokenizer), length, rows.task, scale, variants, id(examples))
         if key not in self._known:
             whole = encode(examples, model.tokenizer, rows.task, max_length=length)
-            if rows.task.kind == "regression" and whole.labels is not None:
+            if rows.task.kind.standardise and whole.labels is not None:
                 mean, deviation = scale
                 whole = dataclasses.replace(whole, labels=((whole.labels - mean) / deviation).astype(np.float32))
             made = [whole]
-            if rows.task.kind == "text":
+            if not rows.task.kind.labelled:
                 made = [self._masked(whole, model, variant) for variant in range(variants)]
             self._known[key] = (examples, made)  # the examples too: their id must not be given to others
         return self._known[key][1]
@@ -83,6 +86,25 @@ def require_same_masks(theirs: Sequence[Encoded], ours: Sequence[Encoded]) -> No
         )
 
 
+_DIGESTS: WeakKeyDictionary[Any, tuple[int, str]] = WeakKeyDictionary()
+"""Tokenizer -> its number of tokens, and its digest: a vocabulary takes a tenth of a second to write down."""
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """A digest of what a tokenizer does: two with the same digest cut every text alike.
+
+    It is made once for a tokenizer, and anew when tokens were added to it.
+    """
+    number, digest = _DIGESTS.get(tokenizer, (0, ""))
+    if number != len(tokenizer):
+        parts = json.loads(tokenizer.backend_tokenizer.to_str())
+        # What the last call asked for is kept in there too, and is no property of the tokenizer.
+        parts["truncation"] = parts["padding"] = None
+        digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+        _DIGESTS[tokenizer] = len(tokenizer), digest
+    return digest
+
+
 def same_task(one: Task, other: Task) -> bool:
     """Whether two tasks ask the same of a model, whatever it is chosen by."""
     return (one.name, one.kind, one.labels) == (other.name, other.kind, other.labels)
@@ -90,7 +112,7 @@ def same_task(one: Task, other: Task) -> bool:
 
 def scale_of(rows: TaskData) -> tuple[float, float]:
     """Mean and deviation of the training labels of a regression task; 0 and 1 elsewhere."""
-    if rows.task.kind != "regression":
+    if not rows.task.kind.standardise:
         return 0.0, 1.0
     labels = np.array([example.label for example in rows.train], dtype=np.float64)
     return float(labels.mean()), float(labels.std()) or 1.0

@@ -1,34 +1,62 @@
-"""What a fit is made of: who learns what from whom on which rows, what names it, and how its weights are judged."""
+"""One fit: who learns what from whom on which rows, what names it, and what is left of it on disk."""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
-from understudy.cache import LiveTeacher, content_digest
-from understudy.data.encode import Encoded
-from understudy.data.types import TaskData
-from understudy.evaluate.metrics import compute
-from understudy.evaluate.predict import predict
-from understudy.evaluate.predictions import Predictions
-from understudy.lab.bare import held_out_name, loss_by_row
-from understudy.lab.encodings import require_same_masks, same_task
-from understudy.lab.keys import VERSIONS, describe, settings_key
-from understudy.lab.models import Source
-from understudy.lab.saved import write_predictions
+from understudy.base import disk
+from understudy.base.errors import RecipeError, VerifyError
+from understudy.cache import Teacher, content_digest
+from understudy.data.encode import Encoded, collate
+from understudy.data.types import Task, TaskData
+from understudy.models.load import load_model
 from understudy.models.model import Model, digest
+from understudy.models.save import save_model
+from understudy.models.scale import to_label_units, to_standard_units
+from understudy.models.signals import forward
 from understudy.objective import Objective
 from understudy.recipe.settings import TrainSettings
-from understudy.train.devices import accelerator, resolve_precision
-from understudy.train.learner import held_out_loss
-from understudy.train.loop import Fit
+from understudy.steps import safe
+from understudy.train.best import Best
+from understudy.train.devices import accelerator
+from understudy.train.learner import count_step
 from understudy.train.views import Views
 
-if TYPE_CHECKING:
-    from understudy.lab.lab import Lab
+VERSION = 2
+"""Raised by hand when a fit would give other results than before."""
+
+NOT_RESULT = {"checkpoint_seconds", "checkpoint_steps", "max_tokens"}
+"""Training settings that never change the result: they are not part of a step's key."""
+
+_LATER = ("optimizer", "clip", "shuffle", "planned_epochs", "only", "adapter", "evaluate_at")
+"""Training settings that came after the first release: at their defaults they are left out of keys, so that steps made
+before are still found."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A teacher as a method sees it: the model, and the digest that names it in keys."""
+
+    model: Model
+    digest: str
+
+    @classmethod
+    def of(cls, model: Model) -> Source:
+        """A model as it is now; its weights must not change any more."""
+        return cls(model, digest(model.net))
+
+
+def copy_of(model: Model) -> Model:
+    """The same model with weights of its own, so that training one leaves the other alone."""
+    return dataclasses.replace(model, net=copy.deepcopy(model.net))
 
 
 @dataclass(frozen=True)
@@ -46,81 +74,140 @@ class Job:
     seed: int
     views: Views | None = None
 
+    @property
+    def is_taught(self) -> bool:
+        """Whether a term of the objective listens to the teacher."""
+        return self.teacher is not None and bool(self.objective.needs_teacher)
 
-def fit_key(lab: Lab, job: Job, about: dict[str, Any] | None) -> dict[str, Any]:
-    """Everything that decides the result of a fit."""
-    task = job.rows.task
-    # Entries that came later are left out where they say nothing new, so that steps made before are still found.
-    rounded = {"signals": lab.recipe.cache.dtype} if job.teacher and lab.recipe.cache.dtype != "fp32" else {}
-    own_task = {} if same_task(task, lab.data.task) else {"task": [task.kind, *task.labels]}
-    return {
-        "kind": "fit",
-        "version": VERSIONS["fit"],
-        "name": job.name,
-        "model": digest(job.model.net),
-        "objective": describe(job.objective),
-        "about": about or {},
-        "teacher": job.teacher.digest if job.teacher else None,
-        "train": [content_digest(part) for part in job.train],
-        "select": [content_digest(job.select), task.select],
-        "settings": settings_key(job.settings),
-        "precision": resolve_precision(job.settings.precision, lab.device),
-        "device": lab.device.type,
-        "ranks": accelerator().num_processes,
-        "seed": job.seed,
-        **own_task,
-        **rounded,
-    }
+    def key(self, about: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
+        """Everything that decides the result; `more` is what the lab knows (precision, device)."""
+        return {
+            "kind": "fit",
+            "version": VERSION,
+            "name": self.name,
+            "model": digest(self.model.net),
+            "objective": {name: [repr(term.weight), term.unit] for name, term in self.objective.terms.items()},
+            "about": about or {},
+            "teacher": self.teacher.digest if self.teacher else None,
+            "train": [content_digest(part) for part in self.train],
+            "select": [content_digest(self.select), self.rows.task.select],
+            "settings": settings_key(self.settings),
+            "ranks": accelerator().num_processes,
+            "seed": self.seed,
+            **more,
+        }
 
 
-def prepared(lab: Lab, job: Job, folder: Path) -> Fit:
-    """A job with its teacher's signals at hand."""
-    teachers = None
-    if job.teacher is not None and job.objective.needs_teacher:
-        if job.rows.task.kind == "text":
-            require_same_masks(lab.encoded(job.teacher.model, job.rows.train, rows=job.rows), job.train)
-        needs = job.objective.needs_teacher
-        teachers = [lab.signals(job.teacher, needs, part, rows=job.rows) for part in range(len(job.train))]
-    return Fit(
-        folder=folder,
-        name=job.name,
-        model=job.model,
-        data=job.train,
-        objective=job.objective,
-        settings=job.settings,
-        seed=job.seed,
-        teachers=teachers,
-        score=lambda: _select_scores(lab, job),
-        select="loss" if job.rows.task.kind == "text" else job.rows.task.select,
-        trackers=lab.trackers,
-        views=job.views,
-    )
+def settings_key(settings: TrainSettings) -> dict[str, Any]:
+    """Training settings as part of a step's key."""
+    named = settings.model_dump(mode="json", exclude=NOT_RESULT)
+    defaults = TrainSettings().model_dump(mode="json", include=set(_LATER))
+    return {name: value for name, value in named.items() if name not in defaults or value != defaults[name]}
 
 
-def _select_scores(lab: Lab, job: Job) -> dict[str, float]:
-    """Selection metrics of the current weights. Plain text has no labels: the objective itself, held out."""
-    task = job.rows.task
-    if task.kind == "text":
-        says = None
-        if job.teacher is not None:
-            says = lab.signals(job.teacher, job.objective.needs_teacher, split="select", rows=job.rows)
-        return {"loss": held_out_loss(job.model, job.select, job.objective, says, job.settings)}
-    precision = resolve_precision(job.settings.precision, lab.device)
-    scale = lab.scale_of(job.rows)
-    return compute(task, predict(job.model, job.rows.select, job.select, precision=precision, scale=scale))
+# -- what a fit leaves -------------------------------------------------------------------------------------------------
 
 
-def score_bare(lab: Lab, job: Job, folder: Path) -> None:
-    """A model without outputs predicts nothing: its test scores are the objective itself, while it is at hand."""
-    if not job.model.bare or job.rows is not lab.data:
+@dataclass(frozen=True)
+class Trained:
+    """One of several sub-networks after their fit.
+
+    `best_value` of the selecting metric was reached in step `best_step`; `values` are all of them, as [step, value].
+    """
+
+    best_value: float
+    best_step: int
+    values: list[list[float]]
+    load: Callable[[], Model]
+
+
+def model_folder(view: str | None) -> str:
+    """The folder, inside a fit's, of the model or of one of its sub-networks."""
+    return "model" if view is None else f"model-{safe(view)}"
+
+
+def save_models(folder: Path, job: Job, scale: tuple[float, float]) -> None:
+    """The trained model, or the best of each of its sub-networks, in the label's own units."""
+    if job.views is None:
+        _save(job.model, folder / model_folder(None), scale)
         return
-    for test, examples in lab.data.tests.items():
-        encoded = lab.encoded(job.model, examples, max_length=lab.recipe.student.max_length)[0]
-        says = None
-        if job.teacher is not None and job.objective.needs_teacher:
-            theirs = lab.encoded(job.teacher.model, examples)
-            require_same_masks(theirs, [encoded])
-            says = LiveTeacher(job.teacher.model, theirs[0], job.objective.needs_teacher, "fp32", lab.count)
-        values = loss_by_row(job.model, encoded, job.objective, says)
-        made = Predictions([example.id for example in examples], values, np.ones(len(values)))
-        write_predictions(folder / held_out_name(test), made)
+    best = Best(folder)
+    best.load(0)
+    for view in job.views.all:
+        net = job.views.small(view)
+        best.put_back(net, view)
+        _save(dataclasses.replace(job.model, net=net), folder / model_folder(view), scale)
+
+
+def _save(model: Model, folder: Path, scale: tuple[float, float]) -> None:
+    if model.kind.standardise:
+        to_label_units(model.net, *scale)
+    save_model(model, folder, card="")
+    if model.kind.standardise:
+        to_standard_units(model.net, *scale)
+
+
+def load_fit(name: str, folder: Path, task: Task, *, scale: tuple[float, float], view: str | None = None) -> Model:
+    """The model of a finished fit, or one of the several it left, in the units models train in.
+
+    Raises:
+        VerifyError: a bit of it has changed.
+    """
+    place = folder / model_folder(view)
+    wrong = disk.problems(place)
+    if wrong:
+        raise VerifyError(f"The finished step {name} is damaged: {wrong[0]}. Delete {folder} and repeat the command.")
+    model = load_model(str(place), task=task)
+    if task.kind.standardise:
+        to_standard_units(model.net, *scale)
+    model.net.to(accelerator().device)
+    return model
+
+
+# -- models without outputs --------------------------------------------------------------------------------------------
+# Backbones, as sentence encoders are, have hidden states and nothing to predict with. On plain text they can learn states,
+# relations and features. There is no label and no metric for them: they are chosen and scored by the objective itself, on
+# rows that were not trained on.
+
+
+def held_out_name(test: str) -> str:
+    """The folder, inside a fit's, with the values on a test set."""
+    return f"held-out-{safe(test)}"
+
+
+def require_outputs(name: str, objective: Objective, *, student: Model, teacher: Model | None) -> None:
+    """Refuse terms on outputs that are not there.
+
+    Raises:
+        RecipeError: naming the terms, the model and the remedy.
+    """
+    for who, of in (("student", student), ("teacher", teacher)):
+        if of is None or not of.bare:
+            continue
+        terms = objective.terms.items()
+        asking = [term for term, of_it in terms if getattr(of_it, f"needs_{who}").logits]
+        if asking:
+            raise RecipeError(
+                f"{name}: {of.source} has no head on the vocabulary, which {', '.join(asking)} needs. Give a masked "
+                "language model (a checkpoint saved as …ForMaskedLM), or learn from hidden states, relations or features "
+                "alone."
+            )
+
+
+@torch.inference_mode()
+def loss_by_row(model: Model, encoded: Encoded, objective: Objective, teacher: Teacher | None) -> np.ndarray:
+    """(N,) float64: what each row adds to the objective, times N, so that their mean is the objective on all rows.
+
+    With the weights of the end of training, in fp32. Terms that compare rows are left out.
+    """
+    objective = objective.separable_part()
+    net = model.net.eval()
+    device = next(net.parameters()).device
+    counts = count_step(encoded, np.arange(len(encoded)))
+    values = np.zeros(len(encoded))
+    for i in range(len(encoded)):
+        batch = collate(encoded, [i]).to(device)
+        says = None if teacher is None else teacher.signals([i]).map(lambda tensor: tensor.to(device))
+        said = forward(net, batch, objective.needs_student, kind=model.kind)
+        values[i] = float(objective.compute(said, says, batch.labels, progress=1.0, counts=counts)[0])
+    return values * len(encoded)

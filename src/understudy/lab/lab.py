@@ -2,308 +2,158 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
-from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-
-from understudy.base.lock import DAY, lock
-from understudy.cache import Teacher, content_digest
-from understudy.data.encode import Encoded
+from understudy.base import seeds
+from understudy.base.errors import RecipeError
+from understudy.cache import content_digest
 from understudy.data.tasks import load_task
-from understudy.data.types import Example, TaskData
 from understudy.evaluate.predict import predict
 from understudy.evaluate.predictions import Predictions
-from understudy.lab import models
-from understudy.lab.adapting import prepare
-from understudy.lab.bare import held_out_name, require_outputs
-from understudy.lab.encodings import Encodings, same_task, scale_of
-from understudy.lab.fits import Job, fit_key, prepared, score_bare
-from understudy.lab.keys import VERSIONS, safe
-from understudy.lab.models import Source
-from understudy.lab.replay import Replay
-from understudy.lab.saved import (
-    read_arrays,
-    read_predictions,
-    read_projections,
-    write_arrays,
-    write_predictions,
-    write_projections,
-)
-from understudy.lab.steps import finish, finish_fit, is_finished, load_fit, open_step, read_done
-from understudy.lab.teaching import signals_of
-from understudy.lab.together import best_models
-from understudy.models.model import Model, digest
-from understudy.models.needs import Needs
+from understudy.lab.adapting import with_given
+from understudy.lab.bench import Bench
+from understudy.lab.fits import Source, copy_of, held_out_name
+from understudy.lab.pruning import pruned
+from understudy.lab.saved import read_predictions, write_predictions
+from understudy.models.load import load_model
+from understudy.models.model import Model
+from understudy.models.scale import to_standard_units
 from understudy.objective import Objective
-from understudy.recipe.settings import Recipe, TrainSettings
-from understudy.train.devices import accelerator, any_process
-from understudy.train.guard import StopSignals
-from understudy.train.loop import fit
-from understudy.train.views import Views
+from understudy.objective.terms import hard_labels
+from understudy.steps import safe
+from understudy.students.fresh import fresh
+from understudy.students.keep_layers import keep_layers
+from understudy.students.share import share, shares
+from understudy.train.devices import accelerator
+
+PREDICT_VERSION = 1
+"""Raised by hand when predictions would come out otherwise than before."""
 
 
-class Lab:
-    """What a method works with: the task, the teacher, the untrained student, and durable steps."""
-
-    def __init__(self, recipe: Recipe, folder: Path, stop: StopSignals, trackers: Sequence[Any] = ()) -> None:
-        self.recipe, self.folder, self.stop, self.trackers = recipe, folder, stop, trackers
-        self.device = accelerator().device
-        self.seconds: dict[str, float] = {}
-        """How long each step took, those before an interruption included."""
-        self.teacher_examples = 0
-        """On how many examples this process ran a teacher: 0 when everything was known already."""
-        self.notes: list[str] = []
-        """Sentences for the report: what was decided, left out or could not be learnt."""
-        self._encodings = Encodings(recipe)
-        self._made: dict[Any, Any] = {}
-        self._bare: dict[str, Path] = {}
-        self._replay: Replay | None = None
-
-    def once(self, name: Any, make: Callable[[], Any]) -> Any:
-        """What `make` gives, made at the first call and kept in memory."""
-        if name not in self._made:
-            self._made[name] = make()
-        return self._made[name]
-
-    def replaying(self, name: str, folder: Path, steps: int) -> Replay:
-        """Make the step `name` repeat the last steps of the finished step in `folder` instead of training."""
-        self._replay = Replay(name, folder, steps)
-        return self._replay
-
-    @property
-    def repeating(self) -> str | None:
-        """The step that is only repeated to be compared, if there is one: nothing of it will be found on disk."""
-        return None if self._replay is None else self._replay.name
-
-    @property
-    def repeated_run(self) -> Path:
-        """The folder of the run whose step is repeated."""
-        assert self._replay is not None
-        return self._replay.folder.parent.parent
-
-    # -- data ----------------------------------------------------------------------------------------------------------
+class Lab(Bench):
+    """The bench, and on it the models a method starts from: the teacher ready to teach, the student before training."""
 
     @cached_property
-    def data(self) -> TaskData:
-        return load_task(self.recipe.task, seed=self.recipe.split_seed)
-
-    @cached_property
-    def scale(self) -> tuple[float, float]:
-        """Mean and deviation of the training labels of a regression task: the units models train in."""
-        return scale_of(self.data)
-
-    def scale_of(self, rows: TaskData) -> tuple[float, float]:
-        """The units of other rows: those of the run for the same task, so that models can be compared; else their own."""
-        return self.scale if same_task(rows.task, self.data.task) else scale_of(rows)
-
-    def encoded(
-        self,
-        model: Model,
-        examples: Sequence[Example],
-        *,
-        rows: TaskData | None = None,
-        max_length: int | None = None,
-    ) -> list[Encoded]:
-        """Examples in a model's own tokens. One encoding, or one for each masking of plain text.
-
-        `rows`: what the examples belong to, if not to the run's task; its own task decides on labels, pairs and words.
-        """
-        rows = rows or self.data
-        return self._encodings.of(model, rows, examples, scale=self.scale_of(rows), max_length=max_length)
-
-    def same_tokens(self, one: Model, other: Model) -> bool:
-        """Whether two models cut every text of this task into the same tokens."""
-        return self._encodings.same_tokens(one, other)
-
-    # -- models --------------------------------------------------------------------------------------------------------
+    def _pretrained(self) -> Source:
+        settings = self.recipe.teacher
+        if settings is None:
+            raise RecipeError("This method needs a teacher: add `teacher: {model: …}` to the recipe.")
+        seed = self.recipe.seed if settings.seed is None else settings.seed
+        return self._checkpoint(
+            settings.model, "teacher.model", seed, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+        )
 
     def pretrained(self) -> Source:
         """The checkpoint `teacher.model` as it is, with a fresh head where it has none for this task."""
-        return self.once("pretrained", lambda: models.checkpoint(self, "teacher.model"))
+        return self._pretrained
+
+    def _checkpoint(self, ref: str, key: str, seed: int, **options: Any) -> Source:
+        task = self.data.task
+        model = load_model(ref, task=task, key=key, seed=seeds.derive(seed, "head"), **options)
+        if task.kind.standardise and not model.fresh_head:
+            to_standard_units(model.net, *self.scale)
+        return Source.of(model)
 
     def teacher(self) -> Source:
-        """The teacher, ready to teach: as given, or fine-tuned on the task first. Shared between runs."""
-        return self.once("teacher", lambda: models.teacher(self))
+        """The teacher, ready to teach: as given, or fine-tuned on the task first in a step that runs share."""
+        return self._teacher
 
-    def student(self) -> Model:
-        """The student before training: a checkpoint, some of the teacher's layers, or a fresh architecture."""
-        return models.student(self)
-
-    # -- durable steps -------------------------------------------------------------------------------------------------
-
-    def fit(
-        self,
-        name: str,
-        model: Model,
-        objective: Objective,
-        *,
-        teacher: Source | None = None,
-        settings: TrainSettings | None = None,
-        about: dict[str, Any] | None = None,
-        seed: int | None = None,
-        rows: TaskData | None = None,
-        max_length: int | None = None,
-        views: Views | None = None,
-        shared: bool = False,
-    ) -> Model:
-        """Train a model in a durable step and return it with its best weights.
-
-        Args:
-            name: of the step; also what its randomness derives from.
-            objective: what it learns. Terms that need a teacher get the signals of `teacher`, from disk if possible.
-            about: the settings the objective was made from: part of the step's key.
-            seed: of the order of rows and of dropout; the recipe's by default.
-            rows: what it is trained and selected on; the task's by default. Its task may be another one than the run's:
-                the model then has that task's outputs, is scored by its metric, and saved and loaded with its labels.
-            max_length: of the inputs, in tokens; `student.max_length` by default, or else `task.max_length`.
-            views: sub-networks of the model to train together. The best of each are what is saved (`fit_together` loads
-                them); the model itself is given back as it is.
-            shared: keep the step where other runs find it (for steps that do not depend on the method).
-
-        Raises:
-            RecipeError: a term needs outputs that model or teacher do not have; or the name is taken.
-        """
-        require_outputs(name, model, objective, teacher.model if teacher else None)
-        prepare(model, settings or self.recipe.train, self.recipe.how, seed=self.recipe.seed if seed is None else seed)
-        rows = rows or self.data
-        length = max_length or self.recipe.student.max_length
-        job = Job(
-            name=name,
-            model=model,
-            objective=objective,
-            teacher=teacher,
-            settings=settings or self.recipe.train,
+    @cached_property
+    def _teacher(self) -> Source:
+        start, settings = self.pretrained(), self.recipe.teacher
+        assert settings is not None
+        if settings.finetune is None:
+            if given := self.recipe.how.teacher_adapter(self.recipe.method):
+                return Source.of(with_given(start.model, given))
+            if start.model.fresh_head and not start.model.bare:  # plain text: hidden states are there to be learnt
+                raise RecipeError(
+                    f"teacher.model: {settings.model} has no trained head for {self.data.task.name}. Give a checkpoint "
+                    "that was fine-tuned for it, or add `teacher: {finetune: {epochs: 3}}` to fine-tune it here first."
+                )
+            return start
+        rows = self.data
+        if settings.languages is not None:
+            task = self.recipe.task.model_copy(update={"train_languages": settings.languages})
+            rows = load_task(task, seed=self.recipe.split_seed)
+        model = self.fit(
+            "teacher",
+            copy_of(start.model),
+            Objective(hard=hard_labels(self.data.task.kind)),
+            settings=self.recipe.how.teacher_training(self.recipe.method, settings.finetune),
+            seed=settings.seed,
             rows=rows,
-            train=self.encoded(model, rows.train, rows=rows, max_length=length),
-            select=self.encoded(model, rows.select, rows=rows, max_length=length)[0],
-            seed=self.recipe.seed if seed is None else seed,
-            views=views,
+            max_length=self.recipe.task.max_length,
+            shared=True,
         )
-        if self._replay is not None and self._replay.name == name:
-            return self._repeat(self._replay, job)
-        folder, finished = self._open(name, fit_key(self, job, about), shared=shared)
-        if not finished:
-            wait = DAY if shared else 0
-            with lock(folder, wait_seconds=wait) if accelerator().is_main_process else nullcontext():
-                if not is_finished(folder):
-                    outcome = fit(prepared(self, job, folder), self.stop)
-                    if accelerator().is_main_process:
-                        score_bare(self, job, folder)
-                        write_projections(folder, objective)
-                        scale, notes = self.scale_of(job.rows), [f"{name}: {note}" for note in objective.notes()]
-                        made = {"model": model} if views is None else best_models(folder, model, views)
-                        finish_fit(folder, made, outcome, notes=notes, scale=scale, shared=shared)
-                    accelerator().wait_for_everyone()
-        done = read_done(folder)
-        self.seconds[name] = done["seconds"]
-        self.notes += done.get("notes", [])
-        if views is not None:
-            return model
-        read_projections(folder, objective)
-        model = load_fit(name, folder, job.rows.task, scale=self.scale_of(job.rows))
-        if model.bare:
-            self._bare[digest(model.net)] = folder
-        return model
+        return Source.of(model)
 
-    def _open(self, name: str, about: dict[str, Any], *, shared: bool) -> tuple[Path, bool]:
-        """`open_step`, unless somebody wants the process to end before another step begins."""
-        if any_process(self.stop.received is not None):
-            raise self.stop.interruption("all finished steps are saved.")
-        return open_step(self.folder, name, about, shared=shared)
+    def student(self, sizes: Mapping[str, Any] | None = None) -> Model:
+        """The student before training: a checkpoint, some of the teacher's layers, or a fresh architecture; then its layers
+        are used again, if they are to be.
 
-    def _repeat(self, replay: Replay, job: Job) -> Model:
-        """Train the end of a finished step again, in a scratch folder, and compare."""
-        scratch = self.folder / "replay"
-        fit(prepared(self, job, scratch), self.stop, start=replay.start())
-        replay.compare(scratch)
-        return job.model
-
-    def signals(
-        self,
-        teacher: Source,
-        needs: Needs,
-        part: int = 0,
-        *,
-        split: Literal["train", "select"] = "train",
-        rows: TaskData | None = None,
-    ) -> Teacher:
-        """What the teacher says about the training (or selection) rows, by row number.
-
-        From disk, or live above the disk budget. `rows`, the run's by default, may have labels of another task: what is
-        stored is named by what the teacher reads, so rows with the same texts share it.
+        `sizes`: of a fresh architecture, where the recipe leaves them to a search.
         """
-        rows = rows or self.data
-        examples = rows.train if split == "train" else rows.select
-        encoded = self.encoded(teacher.model, examples, rows=rows)[part]
-        # Examples are kept by the encodings, so that their id names them for as long as this lab lives.
-        about = (teacher.digest, needs, part, id(encoded))
-        return self.once(about, lambda: signals_of(self, teacher, needs, encoded))
+        model, settings = self._built(sizes), self.recipe.student
+        if not (self.recipe.share == "none" or (settings.share == "auto" and shares(model.net))):
+            model = share(model, self.recipe.share, own_norms=settings.own_norms)
+        return model if settings.adapter is None else with_given(model, settings.adapter, headless=True)
 
-    def count(self, examples: int) -> None:
-        """A teacher was run on so many examples."""
-        self.teacher_examples += examples
+    @cached_property
+    def _given_student(self) -> Source:
+        assert self.recipe.student.model is not None
+        return self._checkpoint(self.recipe.student.model, "student.model", self.recipe.seed)
+
+    def _built(self, sizes: Mapping[str, Any] | None) -> Model:
+        settings, seed = self.recipe.student, self.recipe.seed
+        if settings.model is not None:
+            return copy_of(self._given_student.model)
+        if settings.config is not None:
+            sizes = settings.config.model_dump(exclude_none=True)
+        elif settings.searched and sizes is None:
+            raise RecipeError("The student of this recipe is found by its method, which has not run yet.")
+        if sizes is not None:
+            return fresh(self.pretrained().model, sizes, seed=seed)
+        start = self.pretrained() if settings.init == "pretrained" and not settings.prunes else self.teacher()
+        if settings.prunes and settings.num_layers is None and isinstance(settings.keep, str):
+            return pruned(self, start.model)
+        kept = keep_layers(start.model, settings.keep, num_layers=settings.num_layers)
+        return pruned(self, kept, name="importance-student") if settings.prunes else kept
 
     def predictions(self, name: str, source: Source, *, is_teacher: bool = False) -> dict[str, Predictions]:
         """What a finished model predicts on each test set, in fp32; durable, and shared for a teacher.
 
         A model without outputs has the value of its own objective for each row, written down at the end of its fit.
         """
+        tests, kind = self.data.tests, self.data.task.kind
         if source.model.bare:
             folder = self._bare[source.digest]
-            tests = self.data.tests.items()
-            return {test: read_predictions(folder / held_out_name(test), rows, self.data.task.kind) for test, rows in tests}
+            return {test: read_predictions(folder / held_out_name(test), rows, kind) for test, rows in tests.items()}
         found = {}
-        for test, examples in self.data.tests.items():
+        for test, examples in tests.items():
             own_length = None if is_teacher else self.recipe.student.max_length
             encoded = self.encoded(source.model, examples, max_length=own_length)[0]
             about = {
                 "kind": "predict",
-                "version": VERSIONS["predict"],
+                "version": PREDICT_VERSION,
                 "model": source.digest,
                 "examples": content_digest(encoded),
                 "scale": list(self.scale),
                 "device": self.device.type,
             }
-            folder, finished = self._open(f"predict-{name}-{safe(test)}", about, shared=is_teacher)
-            if not finished and accelerator().is_main_process:
+
+            def work(folder, examples=examples, encoded=encoded):
+                if not accelerator().is_main_process:
+                    return None
                 source.model.net.to(self.device)
                 if is_teacher:
-                    self.count(len(examples))
+                    self._count(len(examples))
                 made = predict(source.model, examples, encoded, scale=self.scale)
                 write_predictions(folder, made)
-                finish(folder, {"rows": len(made)})
-            accelerator().wait_for_everyone()
-            found[test] = read_predictions(folder, examples, self.data.task.kind)
+                return {"rows": len(made)}
+
+            step = self._step(f"predict-{name}-{safe(test)}", about, shared=is_teacher)
+            step.once(work)
+            found[test] = read_predictions(step.folder, examples, kind)
         return found
-
-    def keep(self, name: str, about: dict[str, Any], make: Callable[[], Any]) -> Any:
-        """A choice or a measurement, made once: a resumed run cannot decide otherwise. JSON in, JSON out."""
-        about = {"kind": "keep", "version": VERSIONS["keep"], **about}
-        folder, finished = self._open(name, about, shared=False)
-        if not finished:
-            if accelerator().is_main_process:
-                finish(folder, {"value": make()})
-            accelerator().wait_for_everyone()
-        return read_done(folder)["value"]
-
-    def keep_arrays(
-        self, name: str, about: dict[str, Any], make: Callable[[], dict[str, np.ndarray]]
-    ) -> dict[str, np.ndarray]:
-        """What was found out about a model, as arrays by name: made once, and shared between runs."""
-        about = {"kind": "arrays", "version": VERSIONS["arrays"], **about}
-        folder, finished = self._open(name, about, shared=True)
-        if not finished:
-            with lock(folder, wait_seconds=DAY) if accelerator().is_main_process else nullcontext():
-                if not is_finished(folder):
-                    if accelerator().is_main_process:
-                        start = perf_counter()
-                        write_arrays(folder, make())
-                        finish(folder, {"seconds": perf_counter() - start})
-                    accelerator().wait_for_everyone()
-        self.seconds[name] = read_done(folder)["seconds"]
-        return read_arrays(folder)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from understudy.base import seeds
 from understudy.cache import content_digest
 from understudy.evaluate import measure
+from understudy.lab.bench import Bench
 from understudy.models.anatomy import Net
 from understudy.models.model import Model, digest
 from understudy.models.structure import cut, num_units
@@ -21,25 +22,23 @@ from understudy.students.allocation import Allocation, Scores, allocate, fit_bud
 from understudy.students.importance import importance
 from understudy.students.sparsify import parameters_of, sparsify
 
-if TYPE_CHECKING:
-    from understudy.lab.lab import Lab
-
 EXACT, MEASURED = 14, 7
 """Halvings of the interval of sparsities: for costs that are counted on a network made for it, and for noisy times."""
 
 
-def pruned(lab: Lab, model: Model) -> Model:
-    """The recipe's student, cut from the fine-tuned teacher or from what was made of it, with the recipe's sparsity or budget."""
-    found = allocation(lab, model, lab.recipe.student.sparsity)
-    note = f"student: {describe(model.net, found)}"
-    if note not in lab.notes:
-        lab.notes.append(note)
-    return sparsify(model, found)
+def pruned(lab: Bench, model: Model, *, name: str = "importance") -> Model:
+    """The recipe's student, cut from the fine-tuned teacher or from what was made of it, with the recipe's sparsity or budget.
+
+    `name`: of the step with the importance of the model's parts; models that a run cuts have different ones.
+    """
+    found = allocation(lab, model, lab.recipe.student.sparsity, name=name)
+    student = sparsify(model, found)
+    return dataclasses.replace(student, notes=(*student.notes, f"student: {describe(model.net, found)}"))
 
 
-def allocation(lab: Lab, model: Model, sparsity: float | None) -> Allocation:
+def allocation(lab: Bench, model: Model, sparsity: float | None, *, name: str = "importance") -> Allocation:
     """What stays of a model at a sparsity; None: at the recipe's budget. The larger contains the smaller."""
-    at = rule(lab.recipe, scores_of(lab, model))
+    at = rule(lab.recipe, scores_of(lab, model, name))
     found = counted(lab.recipe, model.net, at, sparsity)
     return at(_measured(lab, model, at)) if found is None else found
 
@@ -108,15 +107,10 @@ def pruned_parameters(recipe: Recipe, config: Any) -> Callable[[float], int]:
     return parameters
 
 
-def scores_of(lab: Lab, model: Model) -> Scores:
+def scores_of(lab: Bench, model: Model, name: str) -> Scores:
     """Importance of a model's heads and neurons, measured once: it does not depend on the method, so runs share it."""
     settings, parity = lab.recipe.student.prune, _parity(lab.recipe)
-    name = "importance" if model is lab.teacher().model else "importance-student"
-    if parity:
-        rows = lab.data.select
-    else:
-        drawn = seeds.permutation(len(lab.data.train), lab.recipe.split_seed, "importance")[: settings.importance_rows]
-        rows = lab.once("importance rows", lambda: [lab.data.train[i] for i in sorted(drawn)])
+    rows = lab.data.select if parity else lab.sample(settings.importance_rows, "importance")
     encoded = lab.encoded(model, rows)[0]
     granularity = settings.granularity or ("batch" if parity else "example")
     about = {
@@ -156,7 +150,7 @@ def describe(net: Net, kept: Allocation) -> str:
     )
 
 
-def _measured(lab: Lab, model: Model, at: Callable[[float], Allocation]) -> float:
+def _measured(lab: Bench, model: Model, at: Callable[[float], Allocation]) -> float:
     """The least sparsity within a budget of operations or time; decided once, since a clock does not say the same twice."""
     budget = lab.recipe.student.prune.budget
     assert budget is not None

@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from understudy.base import disk
 from understudy.base.errors import VerifyError
+from understudy.steps import read_done, safe
 from understudy.train.record import recorded
 
 
 @dataclass
 class Replay:
-    """A finished step whose last `steps` are to be repeated; `repeated` says how many were."""
+    """What a lab is to repeat instead of finding it: the last `steps` of the finished fit `name`.
+
+    Everything else of the run is read as it is, and nothing is written into its folder: the repetition takes place in
+    `scratch`. `repeated` says how many steps it took.
+    """
 
     name: str
-    folder: Path
     steps: int
+    scratch: Path
     repeated: int = 0
 
-    def start(self) -> Path | None:
-        """The checkpoint to start from."""
-        return newest_before(self.folder, disk.read_json(self.folder / "done.json")["steps"] - self.steps)
+    def require_step(self, run: Path, name: str) -> None:
+        """Raise VerifyError if the run has not come to a step: there would be nothing to read."""
+        if not (run / "steps" / safe(name) / "step.json").exists():
+            raise VerifyError(f"{run} has not come to its step {name} yet. Repeat the run's command until it is finished.")
 
-    def compare(self, scratch: Path) -> None:
-        """Hold the weights of a repetition in `scratch` against the recorded ones.
+    def repeat(self, folder: Path, train: Callable[[Path, Path | None], object]) -> None:
+        """Let `train(scratch, checkpoint to start from)` repeat the end of the fit in `folder`, and compare the weights.
 
         Raises:
             VerifyError: they differ, or nothing was there to compare.
         """
-        start = self.start()
+        taken = read_done(folder)["steps"]
+        start = newest_before(folder, taken - self.steps)
         begun = 0 if start is None else disk.read_json(start / "state.json")["step"]
-        before, repeated = _fingerprints(self.folder), _fingerprints(scratch)
+        train(self.scratch, start)
+        before, repeated = _fingerprints(folder), _fingerprints(self.scratch)
         if not repeated:
             raise VerifyError(f"Repeating {self.name} from step {begun} left nothing to compare; ask for more steps.")
         for step, weights in repeated.items():
@@ -40,7 +49,7 @@ class Replay:
                     f"Repeating {self.name} from step {begun} gives other weights at step {step}. Either the run was "
                     "changed, or this machine, its number of threads or its library versions differ from run.json."
                 )
-        self.repeated = disk.read_json(self.folder / "done.json")["steps"] - begun
+        self.repeated = taken - begun
 
 
 def _fingerprints(folder: Path) -> dict[int, str]:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from understudy.data.types import TaskData
-from understudy.lab.keys import step_folder
+from understudy.lab.lab import Lab
 from understudy.lab.pruning import allocation
-from understudy.lab.steps import read_done
 from understudy.models.anatomy import sides
 from understudy.models.model import Model
 from understudy.objective import Objective
 from understudy.objective.minidisc import minidisc_objective
 from understudy.recipe.settings import Recipe
 from understudy.recipe.staged import Stage, Staged, target_of
+from understudy.steps import read_done, step_folder
 from understudy.students.keep_layers import keep_layers
 from understudy.students.sparsify import sparsify
-
-if TYPE_CHECKING:
-    from understudy.lab.lab import Lab
 
 
 def student_of(lab: Lab, stage: Stage | None, model: Model, *, parity: bool = False) -> Model:

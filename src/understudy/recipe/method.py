@@ -164,6 +164,10 @@ class Method:
         """Train the student in the steps of a `Lab`, and return it as a `Model`."""
         raise NotImplementedError
 
+    def untrained(self, settings: Any, lab: Any) -> Any:
+        """The student before training, as a `Model`: what the baseline starts from. A method that finds it has found it."""
+        return lab.student()
+
     # -- in a comparison (docs/comparison.md) --------------------------------------------------------------------------
 
     def arm(self, own: dict[str, Any], base: Any) -> tuple[dict[str, Any], list[str]]:

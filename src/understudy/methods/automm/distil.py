@@ -5,6 +5,8 @@ The loss itself is in `objective/automm.py`; docs/automm.md lists every knob and
 
 from __future__ import annotations
 
+import dataclasses
+
 from understudy.base.schedule import extremes
 from understudy.lab import Lab
 from understudy.methods.automm.settings import AutoMM
@@ -22,7 +24,8 @@ def distil(cfg: AutoMM, lab: Lab) -> Model:
         head = (linear.weight, linear.bias)
     without = impossible_terms(cfg, student_outputs=not student.bare, teacher_outputs=not teacher.model.bare)
     if without:
-        lab.notes.append(f"There is no head on the vocabulary, so these terms are left out: {', '.join(without)}.")
+        note = f"There is no head on the vocabulary, so these terms are left out: {', '.join(without)}."
+        student = dataclasses.replace(student, notes=(*student.notes, note))
     objective = automm_objective(
         cfg,
         task_kind=lab.data.task.kind,

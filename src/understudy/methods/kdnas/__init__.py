@@ -87,6 +87,11 @@ class _KDNAS(Method):
 
         return distil(settings, lab)
 
+    def untrained(self, settings: KDNAS, lab: Any) -> Any:
+        from understudy.methods.kdnas.distil import untrained
+
+        return untrained(lab)
+
     def join(self, settings: KDNAS, lab: Any) -> int:
         from understudy.methods.kdnas.distil import join
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +24,7 @@ from understudy.base.progress import say
 from understudy.data.split import subset
 from understudy.data.types import LOWER_IS_BETTER, TaskData
 from understudy.evaluate import measure
-from understudy.lab.keys import step_folder
-from understudy.lab.steps import read_done
+from understudy.lab.lab import Lab
 from understudy.methods.kdnas.costs import space_below
 from understudy.methods.kdnas.pareto import ranked
 from understudy.methods.kdnas.reward import FLOOR, over_budget, reward
@@ -38,6 +37,7 @@ from understudy.models.needs import Needs
 from understudy.objective import Objective
 from understudy.objective.kdnas import kdnas_objective, last_layers, uniform_layers
 from understudy.recipe.settings import TrainSettings
+from understudy.steps import read_done, step_folder
 from understudy.students.fresh import fresh
 from understudy.train.guard import StopSignals
 from understudy.train.learner import held_out_loss
@@ -46,7 +46,6 @@ from understudy.train.record import recorded
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from understudy.lab.lab import Lab
     from understudy.methods.kdnas.study import Outcome, Report
 
 NAME = "candidate"
@@ -112,7 +111,8 @@ class Candidates:
 
     def _variances(self, layers: tuple[int, ...]) -> dict[str, list[float]]:
         """Of all layers in one pass, in double precision."""
-        says = self.lab.signals(self.teacher, Needs(hidden=layers), rows=self.rows)
+        theirs = self.lab.encoded(self.teacher.model, self.rows.train, rows=self.rows)[0]
+        says = self.lab.signals(self.teacher, Needs(hidden=layers), theirs)
         number = len(self.rows.train)
         count = 0
         total, squares = ({layer: torch.zeros(()) for layer in layers} for _ in range(2))
@@ -148,28 +148,30 @@ class Candidates:
         one = self.space[point]
         for epochs in rungs(self.cfg.mini_kd.epochs, self.cfg.halving):  # the study gave the point to this worker
             take_from_elsewhere(self.lab.folder / "steps" / self._step(point, epochs))
-        with self._within_time():
-            times = self._latencies(one)
-            facts: dict[str, Any] = {
-                "latency_ms": times["student"]["median"],
-                "latency_iqr_ms": times["student"]["iqr"],
-                "teacher_latency_ms": times["teacher"]["median"],
-                "parameters": self.costs.parameters(one),
-                "flops": self.costs.flops(one),
-            }
-            limit = self.cfg.space.max_latency_ms
-            if limit is not None and facts["latency_ms"] > limit:
-                say(f"{one}: {facts['latency_ms']:.1f} ms are over the budget; not trained.")
-                return Outcome(over_budget(facts["latency_ms"], limit), {**facts, "over_budget": True})
-            value = 0.0
-            try:
-                for epochs, model, objective in self._rungs(point):
-                    facts |= self._quality(point, epochs, model, objective)
-                    value = self.reward(facts["quality"], facts["latency_ms"], facts["teacher_latency_ms"])
-                    if report is not None and epochs < self.cfg.mini_kd.epochs:
-                        report(value, epochs)
-            finally:
-                facts["train_seconds"] = self.take_seconds(point)
+        lab = self.lab
+        if self.cfg.trial_timeout is not None:
+            lab = lab.until(cast(StopSignals, Deadline(lab.stop, self.cfg.trial_timeout)))
+        times = self._latencies(one)
+        facts: dict[str, Any] = {
+            "latency_ms": times["student"]["median"],
+            "latency_iqr_ms": times["student"]["iqr"],
+            "teacher_latency_ms": times["teacher"]["median"],
+            "parameters": self.costs.parameters(one),
+            "flops": self.costs.flops(one),
+        }
+        limit = self.cfg.space.max_latency_ms
+        if limit is not None and facts["latency_ms"] > limit:
+            say(f"{one}: {facts['latency_ms']:.1f} ms are over the budget; not trained.")
+            return Outcome(over_budget(facts["latency_ms"], limit), {**facts, "over_budget": True})
+        value = 0.0
+        try:
+            for epochs, model, objective in self._rungs(lab, point):
+                facts |= self._quality(lab, point, epochs, model, objective)
+                value = self.reward(facts["quality"], facts["latency_ms"], facts["teacher_latency_ms"])
+                if report is not None and epochs < self.cfg.mini_kd.epochs:
+                    report(value, epochs)
+        finally:
+            facts["train_seconds"] = self.take_seconds(point)
         say(f"{one}: quality {facts['quality']:.4f}, {facts['latency_ms']:.1f} ms, reward {value:.4f}.")
         return Outcome(value, {**facts, "wall_seconds": time.monotonic() - began})
 
@@ -180,10 +182,10 @@ class Candidates:
 
     def trained(self, point: int) -> tuple[Model, Objective]:
         """A candidate after all of its mini-KD, with the projection it was trained with."""
-        *_, (_, model, objective) = self._rungs(point)
+        *_, (_, model, objective) = self._rungs(self.lab, point)
         return model, objective
 
-    def _rungs(self, point: int) -> Iterator[tuple[int, Model, Objective]]:
+    def _rungs(self, lab: Lab, point: int) -> Iterator[tuple[int, Model, Objective]]:
         """Mini-KD in one piece, or in pieces that end after 1, h, h² … epochs: the epochs so far, model and objective.
 
         Each piece is a step of its own that starts from the one before, with a fresh optimiser.
@@ -192,7 +194,7 @@ class Candidates:
         model, objective = self.student(one), self.objective(one)
         before = 0
         for epochs in rungs(self.cfg.mini_kd.epochs, self.cfg.halving):
-            model = self.lab.fit(
+            model = lab.fit(
                 self._step(point, epochs),
                 model,
                 objective,
@@ -207,7 +209,7 @@ class Candidates:
     def _step(self, point: int, epochs: int) -> str:
         return f"{NAME}-{point}" + ("" if self.cfg.halving is None else f"-{epochs}")
 
-    def _quality(self, point: int, epochs: int, model: Model, objective: Objective) -> dict[str, float]:
+    def _quality(self, lab: Lab, point: int, epochs: int, model: Model, objective: Objective) -> dict[str, float]:
         """What the reward is read off: {"quality", and "loss" or "metric"}."""
         score = self.cfg.mini_kd.score
         if score == "auto":
@@ -221,7 +223,7 @@ class Candidates:
         elif self.kind == "text":
             loss = read_done(folder)["best_metrics"]["loss"]
         else:
-            loss = self._held_out(model, objective)
+            loss = self._held_out(lab, model, objective)
         return {"quality": 1 - loss, "loss": loss}
 
     def quality_of(self, scores: Mapping[str, float]) -> float:
@@ -229,10 +231,11 @@ class Candidates:
         metric = "loss" if self.kind == "text" else self.lab.data.task.select
         return 1 - scores[metric] if metric in LOWER_IS_BETTER else scores[metric]
 
-    def _held_out(self, model: Model, objective: Objective) -> float:
-        select = self.lab.encoded(model, self.rows.select, rows=self.rows, max_length=self.lab.recipe.student.max_length)[0]
-        says = self.lab.signals(self.teacher, objective.needs_teacher, split="select", rows=self.rows)
-        return held_out_loss(model, select, objective.to(self.lab.device), says, self.training)
+    def _held_out(self, lab: Lab, model: Model, objective: Objective) -> float:
+        select = lab.encoded(model, self.rows.select, rows=self.rows, max_length=lab.recipe.student.max_length)[0]
+        theirs = lab.encoded(self.teacher.model, self.rows.select, rows=self.rows)[0]
+        says = lab.signals(self.teacher, objective.needs_teacher, theirs)
+        return held_out_loss(model, select, objective.to(lab.device), says, self.training)
 
     def _latencies(self, one: Architecture) -> dict[str, dict[str, Any]]:
         """Teacher and student in turns, by the protocol of every report."""
@@ -244,17 +247,6 @@ class Candidates:
         """How long a candidate's training took; it no longer counts as a step of the run then, but as part of the search."""
         names = [self._step(point, epochs) for epochs in rungs(self.cfg.mini_kd.epochs, self.cfg.halving)]
         return sum(self.lab.seconds.pop(name, 0.0) for name in dict.fromkeys(names))
-
-    @contextmanager
-    def _within_time(self) -> Iterator[None]:
-        """Let a candidate's training end in an error when its time is up."""
-        before = self.lab.stop
-        if self.cfg.trial_timeout is not None:
-            self.lab.stop = cast(StopSignals, Deadline(before, self.cfg.trial_timeout))
-        try:
-            yield
-        finally:
-            self.lab.stop = before
 
     def tidy(self, rows: list[dict[str, Any]]) -> None:
         """Delete what candidates left that are not among the best: their values are in the study."""

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 from understudy.base.errors import DataError, RecipeError
 from understudy.base.progress import say
 from understudy.lab import Lab
-from understudy.lab.keys import key_of, step_folder
-from understudy.lab.models import FOUND
-from understudy.lab.steps import read_done
 from understudy.methods.kdnas import STUDY
 from understudy.methods.kdnas.candidates import Candidates, learning
 from understudy.methods.kdnas.pareto import front, ranked, trained
 from understudy.methods.kdnas.settings import KDNAS
-from understudy.methods.kdnas.space import DIMENSIONS, Architecture
+from understudy.methods.kdnas.space import DIMENSIONS, Architecture, as_config
 from understudy.models.model import Model
+from understudy.steps import key_of, read_done, step_folder
 
 if TYPE_CHECKING:
     from understudy.methods.kdnas.study import Study
@@ -42,8 +40,15 @@ def distil(cfg: KDNAS, lab: Lab) -> Model:
     chosen = max(range(len(rows)), key=lambda i: rows[i]["reward"])
     kept = {"mini": [row["point"] for row in best], "learning": learning(cfg)}
     lab.keep("full-kd", kept, lambda: {"rows": rows, "chosen": chosen})
-    lab.once(FOUND, lambda: candidates.sizes(_architecture(best[chosen])))
     return students[chosen]
+
+
+def untrained(lab: Lab) -> Model:
+    """The student that a finished search found, before training: what the baseline starts from."""
+    search, full = (read_done(step_folder(lab.folder, name))["value"] for name in ("search", "full-kd"))
+    point = full["rows"][full["chosen"]]["point"]
+    (row,) = (row for row in search["rows"] if row["point"] == point)
+    return lab.student(as_config(_architecture(row), lab.pretrained().model.net.config))
 
 
 def join(cfg: KDNAS, lab: Lab) -> int:
@@ -105,8 +110,6 @@ def _search(cfg: KDNAS, lab: Lab, candidates: Candidates) -> dict[str, Any]:
         finally:
             study.close()
 
-    if lab.repeating is not None:  # the run's own record, wherever its student is repeated
-        return read_done(lab.repeated_run / "steps" / "search")["value"]
     return lab.keep("search", _about(cfg, lab, candidates), run)
 
 
@@ -139,8 +142,6 @@ def _full_kd(cfg: KDNAS, lab: Lab, candidates: Candidates, row: dict[str, Any], 
 
 def _full_row(lab: Lab, candidates: Candidates, row: dict[str, Any], name: str) -> dict[str, Any]:
     """What full KD made of a candidate, in the terms of the search."""
-    if lab.repeating is not None:
-        return {"point": row["point"], "reward": -row["value"]}
     scores = read_done(step_folder(lab.folder, name))["best_metrics"]
     quality = candidates.quality_of(scores)
     reward = candidates.reward(quality, row["latency_ms"], row["teacher_latency_ms"])

@@ -20,7 +20,7 @@ from understudy.lab.stages import about, costs, objective_for, outcome, student_
 from understudy.methods.maxidisc.plan import Way, name_of, step_name, ways
 from understudy.methods.maxidisc.settings import MaxiDisc
 from understudy.models.anatomy import anatomy
-from understudy.models.model import Model, digest
+from understudy.models.model import Model
 from understudy.recipe.staged import Stage, scale_of, target_of
 
 
@@ -60,7 +60,7 @@ def _walk(cfg: MaxiDisc, lab: Lab, way: Way, seed: int) -> Model:
             seed=seed,
             shared=True,
         )
-        source, before = Source(model, digest(model.net)), stage
+        source, before = Source.of(model), stage
     return model
 
 

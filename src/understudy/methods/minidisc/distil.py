@@ -16,12 +16,12 @@ from typing import Any
 
 from understudy.base.progress import say
 from understudy.lab import Lab, Source
+from understudy.lab.fits import Trained
 from understudy.lab.pruning import allocation
 from understudy.lab.stages import Planned, about, costs, objective_for, student_of, together, units
-from understudy.lab.together import Trained, fit_together
 from understudy.methods.minidisc.plan import assistants, candidates, check, scales
 from understudy.methods.minidisc.settings import MiniDisc
-from understudy.models.model import Model, digest
+from understudy.models.model import Model
 from understudy.recipe.staged import Stage
 from understudy.students.nested import Nested
 
@@ -49,7 +49,7 @@ def distil(cfg: MiniDisc, lab: Lab) -> Model:
             say("The student's own sparsity was chosen: there is no assistant, and the student is done.")
             _keep_costs(lab, stages, target)
             return model
-        source, at = Source(model, digest(model.net)), chosen
+        source, at = Source.of(model), chosen
     if cfg.parity and cfg.selector == "tradeoff":
         # As released: everything from the assistant's sparsity on is trained once more, also beyond the student.
         among = candidates(cfg, at, target)
@@ -57,8 +57,7 @@ def distil(cfg: MiniDisc, lab: Lab) -> Model:
     else:
         among = [target]
         student = _alone(cfg, lab, "student", source, target)
-    if not lab.repeating:
-        _keep_costs(lab, [*stages, ("student", 1 - at, [1 - s for s in among])], target)
+    _keep_costs(lab, [*stages, ("student", 1 - at, [1 - s for s in among])], target)
     return student
 
 
@@ -118,7 +117,7 @@ def _together(
     # The student is the run's own, so that the end of its training can be repeated; the rest is for all runs, and with
     # another lam nothing is trained again.
     shared = watched is None
-    trained = fit_together(lab, name, model, views, objective, source, about=about(cfg, **more), shared=shared)
+    trained = lab.fit_together(name, model, views, objective, source, about=about(cfg, **more), shared=shared)
     return {s: trained[labels[s]] for s in among}
 
 

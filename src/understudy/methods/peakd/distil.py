@@ -26,7 +26,7 @@ from understudy.lab import Lab, Source, copy_of
 from understudy.methods.peakd.plan import require, rule
 from understudy.methods.peakd.settings import PTP, PeaKD
 from understudy.models.anatomy import sides
-from understudy.models.model import Model, digest
+from understudy.models.model import Model
 from understudy.models.needs import Needs
 from understudy.objective import Objective, ptp
 from understudy.objective.peakd import peakd_objective, ptp_objective
@@ -105,7 +105,10 @@ def classes_of_rows(cfg: PeaKD, stage: PTP, lab: Lab, teacher: Source, needs: Ne
     by = rule(cfg)
     data, kind = lab.data, lab.data.task.kind
     folds = _fold_teachers(stage.folds, lab) if stage.folds else []
-    says = {"train": lab.signals(teacher, needs), "select": lab.signals(teacher, Needs(logits=True), split="select")}
+    asked = {"train": needs, "select": Needs(logits=True)}
+    says = {
+        split: lab.signals(teacher, asked[split], lab.encoded(teacher.model, getattr(data, split))[0]) for split in asked
+    }
     about = {
         "teacher": teacher.digest,
         "folds": [source.digest for source, _ in folds],
@@ -159,7 +162,7 @@ def _fold_teachers(folds: int, lab: Lab) -> list[tuple[Source, np.ndarray]]:
             rows=dataclasses.replace(data, train=others),
             shared=True,
         )
-        found.append((Source(model, digest(model.net)), np.flatnonzero(parts == part)))
+        found.append((Source.of(model), np.flatnonzero(parts == part)))
     return found
 
 
