@@ -29,6 +29,10 @@ hypothesis.settings.register_profile("same", derandomize=True, deadline=None, da
 hypothesis.settings.load_profile("same")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--renew-digests", action="store_true", help="write tests/conformance/digests.json anew")
+
+
 class NetworkUsed(RuntimeError):
     """A test tried to reach another machine."""
 

@@ -18,14 +18,14 @@ class Pair:
     def __init__(self, launchers: list[runs.Launcher]) -> None:
         self._launchers = launchers
 
-    def run(self, *arguments: object, home: Path) -> list[runs.Ended]:
+    def run(self, *arguments: object, home: Path, cwd: Path | None = None) -> list[runs.Ended]:
         """How a command ended in either process."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         running = [
-            launcher.start(*arguments, home=home, env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+            launcher.start(*arguments, home=home, cwd=cwd, env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
             for rank, launcher in enumerate(self._launchers)
         ]
         return [process.wait() for process in running]
