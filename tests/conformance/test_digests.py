@@ -15,6 +15,8 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,13 +71,11 @@ def digests(run: Path) -> dict[str, str]:
     return {what: digest[:16] for what, digest in made.items()}
 
 
-def written(name: str) -> Path:
-    """A row's files and recipe, under relative names: paths stand in cards and must not differ."""
-    folder = Path(name)
-    path = folder / "recipe.yaml"
-    recipe = recipe_for(name, folder)
-    path.write_text(json.dumps(recipe), encoding="utf-8")
-    return path
+def write_rows() -> None:
+    """The files and the recipe of every row, under relative names: paths stand in cards and must not differ."""
+    for name in SINGLE:
+        recipe = recipe_for(name, Path(name))
+        (Path(name) / "recipe.yaml").write_text(json.dumps(recipe), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,15 @@ def plain_kernels() -> Iterator[None]:
         os.environ.pop(name)
         if value is not None:
             os.environ[name] = value
+
+
+@pytest.fixture(scope="module")
+def rows(plain_kernels: None, tmp_path_factory) -> Path:
+    """The folder of all rows, written by a fresh process: random weights depend on kernels and on what ran before, too."""
+    folder = tmp_path_factory.mktemp("rows")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    subprocess.run([sys.executable, __file__], cwd=folder, env=environment, check=True, capture_output=True)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +128,8 @@ def compare(name: str, made: dict[str, str], renew: bool) -> None:
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in SINGLE])
-def test_student_is_the_listed_one(name: str, launcher: runs.Launcher, tmp_path, monkeypatch, request):
-    monkeypatch.chdir(tmp_path)
-    ended = launcher.run("train", written(name), "--out", "run", home=tmp_path / "home", cwd=tmp_path)
+def test_student_is_the_listed_one(name: str, launcher: runs.Launcher, rows: Path, tmp_path, request):
+    ended = launcher.run("train", f"{name}/recipe.yaml", "--out", tmp_path / "run", home=tmp_path / "home", cwd=rows)
     assert ended.code == 0, ended.err[-3000:]
     compare(name, digests(tmp_path / "run"), request.config.getoption("renew_digests"))
 
@@ -129,12 +137,15 @@ def test_student_is_the_listed_one(name: str, launcher: runs.Launcher, tmp_path,
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch without gloo")
 @pytest.mark.parametrize("name", PAIRS)
-def test_student_of_two_processes_is_the_listed_one(name: str, pair: ranks.Pair, tmp_path, monkeypatch, request):
-    monkeypatch.chdir(tmp_path)
-    ended = pair.run("train", tmp_path / written(name), "--out", tmp_path / "run", home=tmp_path / "home", cwd=tmp_path)
+def test_student_of_two_processes_is_the_listed_one(name: str, pair: ranks.Pair, rows: Path, tmp_path, request):
+    ended = pair.run("train", f"{name}/recipe.yaml", "--out", tmp_path / "run", home=tmp_path / "home", cwd=rows)
     assert [one.code for one in ended] == [0, 0], ended[0].err[-3000:] + ended[1].err[-3000:]
     compare(f"{name}, two processes", digests(tmp_path / "run"), request.config.getoption("renew_digests"))
 
 
 def test_every_digest_of_the_list_belongs_to_a_row():
     assert set(listed_digests()["students"]) == {*SINGLE, *(f"{name}, two processes" for name in PAIRS)}
+
+
+if __name__ == "__main__":
+    write_rows()
