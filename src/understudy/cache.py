@@ -100,7 +100,7 @@ class LiveTeacher:
 
     def signals(self, indices: Sequence[int] | np.ndarray) -> Signals:
         signals = _map(self._run(indices), lambda value: value.float().clone())
-        if self.model.kind != "tokens":
+        if not self.model.kind.by_word:
             return signals
         # Words are what two tokenizers have in common: a token head speaks about the first sub-word of each.
         labelled = torch.from_numpy(np.concatenate([_labelled(self.encoded, i) for i in indices]))
@@ -216,9 +216,9 @@ class SignalCache:
         ones = np.ones(len(self.encoded), dtype=np.int64)
         lengths = np.asarray(self.encoded.lengths, dtype=np.int64)
         labelled = ones
-        if self.model.kind in ("tokens", "text"):
+        if self.model.kind.per_token:
             labelled = np.array([_labelled(self.encoded, i).sum() for i in range(len(self.encoded))], dtype=np.int64)
-        feature = labelled if self.model.kind == "tokens" else ones
+        feature = labelled if self.model.kind.by_word else ones
         return {"logits": labelled, "feature": feature, "cls": ones, "hidden": lengths, "q": lengths, "k": lengths, "v": lengths}
 
     def rows(self, field: str) -> np.ndarray:

@@ -11,10 +11,12 @@ from typing import Any
 
 from torch import Tensor
 
+from understudy import kinds
 from understudy.adapters import hub_files, peft_files
 from understudy.adapters.inject import NAME, Adapter
 from understudy.base import disk
 from understudy.base.errors import DataError, RecipeError
+from understudy.kinds import Kind
 from understudy.models.anatomy import Net
 from understudy.recipe.adapter import AdapterSettings, BottleneckAdapter
 
@@ -26,7 +28,6 @@ WEIGHTS = {
 }
 REPORT = "transfer.json"
 HEADS = ("model_head.safetensors", "pytorch_model_head.bin")
-_HEAD_KINDS = {"ForSequenceClassification": "classification", "ForTokenClassification": "tokens"}
 _LAST = ("classifier.weight", "classifier.out_proj.weight")
 
 
@@ -100,19 +101,19 @@ def require_layout(config: AdapterSettings, net: Net, layout: str) -> None:
         hub_files.render(empty, net, name=NAME, base="")
 
 
-def head_task(folder: Path | str) -> tuple[str, tuple[str, ...]] | None:
+def head_task(folder: Path | str) -> tuple[Kind, tuple[str, ...]] | None:
     """(kind of task, labels) of the head beside an adapter, as its files tell; None where there is none."""
     folder = Path(folder)
     if (folder / "head_config.json").is_file():
         about = disk.read_json(folder / "head_config.json")
         named = {int(number): str(name) for name, number in (about.get("label2id") or {}).items()}
-        kind = next((kind for end, kind in _HEAD_KINDS.items() if str(about.get("model_class")).endswith(end)), None)
-        return (kind, tuple(named[number] for number in sorted(named))) if kind and named else None
+        asked = next((one for one in kinds.every() if one.named and str(about.get("model_class")).endswith(one.ending)), None)
+        return (asked, tuple(named[number] for number in sorted(named))) if asked and named else None
     config = disk.read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-    kind = {"SEQ_CLS": "classification", "TOKEN_CLS": "tokens"}.get(str(config.get("task_type")))
-    tensors = (_tensors(folder, WEIGHTS["peft"]) or {}) if kind and config.get("modules_to_save") else {}
+    asked = next((one for one in kinds.every() if one.named and one.peft_type == config.get("task_type")), None)
+    tensors = (_tensors(folder, WEIGHTS["peft"]) or {}) if asked and config.get("modules_to_save") else {}
     last = next((tensor for name, tensor in tensors.items() if name.endswith(_LAST)), None)
-    return None if kind is None or last is None else (kind, tuple(f"LABEL_{i}" for i in range(len(last))))
+    return None if asked is None or last is None else (asked, tuple(f"LABEL_{i}" for i in range(len(last))))
 
 
 def _write(

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from understudy import kinds
 from understudy.adapters.inject import Adapter, Address, linear_maps, places
 from understudy.base.errors import DataError, RecipeError
 from understudy.models.anatomy import Net, anatomy
@@ -127,14 +128,14 @@ def render(adapter: Adapter, net: Net, *, base: str) -> tuple[dict[str, Any], di
     tensors |= {PREFIX + name: tensor for name, tensor in adapter.head.items()}
     adapted = {names[place.layer, place.name]: place.name for place in places(net, config)}
     linears = {name for name, module in net.named_modules() if isinstance(module, nn.Linear)}
-    task = {"ForSequenceClassification": "SEQ_CLS", "ForTokenClassification": "TOKEN_CLS"}
+    heads = [one for one in kinds.every() if one.named and type(net).__name__.endswith(one.ending)]
     about: dict[str, Any] = {
         "base_model_name_or_path": base,
         "inference_mode": True,
         "modules_to_save": sorted({name.partition(".")[0] for name in adapter.head}) or None,
         "peft_type": "LORA" if isinstance(config, LoraAdapter) else "IA3",
         "target_modules": _suffixes(set(adapted), linears),
-        "task_type": next((kind for name, kind in task.items() if type(net).__name__.endswith(name)), None),
+        "task_type": heads[0].peft_type if heads else None,
     }
     if isinstance(config, LoraAdapter):
         alpha = int(config.alpha) if config.alpha == int(config.alpha) else config.alpha

@@ -18,7 +18,7 @@ from understudy.data.demo_sets import load_demo
 from understudy.data.encode import Encoded, encode
 from understudy.data.tasks import load_task
 from understudy.data.types import Task
-from understudy.kinds import kind
+from understudy.kinds import Kind, kind
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
 from understudy.recipe.settings import Recipe
@@ -60,7 +60,7 @@ def rows_of(recipe: Recipe, model: Model) -> Rows:
 
 def built_in_rows(model: Model) -> Rows:
     """The built-in help desk: sentences in words for heads on tokens, pairs of sentences for all others."""
-    by_word = model.kind == "tokens"
+    by_word = model.kind.by_word
     name = "demo/entities" if by_word else "demo/paraphrase"
     examples = [replace(example, label=None) for example in load_demo(name).train]
     length = min(128, anatomy(model.net).max_tokens(model.net))
@@ -159,10 +159,8 @@ def _agreement(model: Model, student: Call, other: Call, encoded: Encoded) -> di
     for inputs in batches(model, encoded, limit=MOST_ROWS):
         wanted, given = (_real(call(inputs), inputs, model.kind) for call in (student, other))
         distances.append(np.abs(wanted - given).reshape(len(wanted), -1).mean(axis=1))
-        if model.kind == "multilabel":
-            same.append(((wanted > 0) == (given > 0)).all(axis=-1))
-        elif model.kind != "regression" and decides(model):
-            same.append(wanted.argmax(axis=-1) == given.argmax(axis=-1))
+        if decides(model) and (alike := model.kind.same(wanted, given)) is not None:
+            same.append(alike)
     return {
         "rows": min(MOST_ROWS, len(encoded)),
         "same": float(np.concatenate(same).mean()) if same else None,
@@ -175,9 +173,9 @@ def decides(model: Model) -> bool:
     return model.net.base_model is not model.net
 
 
-def _real(outputs: np.ndarray, inputs: Mapping[str, np.ndarray], kind: str) -> np.ndarray:
+def _real(outputs: np.ndarray, inputs: Mapping[str, np.ndarray], kind: Kind) -> np.ndarray:
     """Outputs without those of padding: (rows, C), or (tokens, C)."""
-    return outputs[inputs["attention_mask"] == 1] if kind in ("tokens", "text") else outputs
+    return outputs[inputs["attention_mask"] == 1] if kind.per_token else outputs
 
 
 def _distance(wanted: np.ndarray, given: np.ndarray) -> float:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_AUTO = {"tokens": "AutoModelForTokenClassification", "text": "AutoModelForMaskedLM", "hidden": "AutoModel"}
+from understudy.kinds import Kind, kind
+
 _WHAT = {
     "hf": "A stock transformers model, exactly the student. It loads with transformers alone.",
     "padded": "A stock transformers model that computes exactly what the student does: where parts were cut, zeros stand "
@@ -81,7 +82,7 @@ def agreement_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def torch_code(facts: Mapping[str, Any]) -> Iterator[str]:
     """How to load the folder with transformers."""
-    auto = _AUTO["hidden"] if not facts["decides"] else _AUTO.get(facts["kind"], "AutoModelForSequenceClassification")
+    auto = kind(facts["kind"]).auto if facts["decides"] else "AutoModel"
     if facts["needs_understudy"]:
         yield "import understudy  # registers the shape of this student"
     yield f"from transformers import {auto}, AutoTokenizer"
@@ -92,25 +93,14 @@ def torch_code(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def onnx_code(facts: Mapping[str, Any]) -> Iterator[str]:
     """Six lines that answer with onnxruntime and the tokenizers library, and nothing else."""
-    by_word = facts["kind"] == "tokens"
-    rows = '[["My", "printer", "is", "on", "fire"], ["Thanks"]]' if by_word else '["My printer is on fire.", "Thanks!"]'
-    if facts["kind"] == "text" and facts["decides"]:
-        rows = '["My printer is on [MASK].", "Thanks!"]'
+    asked = kind(facts["kind"])
+    rows, answer = (asked.onnx_rows, asked.onnx_answer) if facts["decides"] else (Kind.onnx_rows, Kind.onnx_answer)
     inputs = [("input_ids", "ids"), ("attention_mask", "attention_mask"), ("token_type_ids", "type_ids")]
     pairs = ", ".join(f'("{name}", "{part}")' for name, part in inputs if name in facts["inputs"])
-    answer = {
-        "classification": 'print([config["id2label"][str(i)] for i in outputs.argmax(-1)])',
-        "multilabel": 'print([[config["id2label"][str(i)] for i in np.flatnonzero(row > 0)] for row in outputs])',
-        "regression": "print(outputs[:, 0])",
-        "tokens": 'print([[config["id2label"][str(i)] for i in row] for row in outputs.argmax(-1)])',
-        "text": "print([tokenizer.decode(row) for row in outputs.argmax(-1)])"
-        if facts["decides"]
-        else "print(outputs)",
-    }[facts["kind"]]
     yield "import json, numpy as np, onnxruntime, tokenizers"
     yield 'config, tokenizer = json.load(open("config.json")), tokenizers.Tokenizer.from_file("tokenizer.json")'
     yield 'tokenizer.enable_truncation(config["max_length"]), tokenizer.enable_padding(pad_id=config["pad_token_id"])'
-    yield f"rows = tokenizer.encode_batch({rows}{', is_pretokenized=True' if by_word else ''})"
+    yield f"rows = tokenizer.encode_batch({rows}{', is_pretokenized=True' if asked.by_word else ''})"
     yield f"inputs = {{name: np.array([getattr(row, part) for row in rows]) for name, part in [{pairs}]}}"
     yield f'outputs = onnxruntime.InferenceSession("model.onnx").run(None, inputs)[0]; {answer}'
 

@@ -49,9 +49,9 @@ def input_names(model: Model) -> list[str]:
 def settings(model: Model) -> dict[str, Any]:
     """config.json beside the graph: what its inputs need and what its outputs mean."""
     row = anatomy(model.net)
-    names = list(model.labels) or names_of(model.net.config) if model.kind != "text" else []
+    names = list(model.labels) or names_of(model.net.config) if not model.kind.on_vocabulary else []
     return {
-        "kind": model.kind,
+        "kind": str(model.kind),
         "id2label": {str(number): name for number, name in enumerate(names)},
         "label2id": {name: number for number, name in enumerate(names)},
         "inputs": input_names(model),

@@ -180,7 +180,7 @@ def _about(model: Model, to: str, net: Any, latency: LatencySettings) -> dict[st
     length = _length(model, latency)
     return {
         "form": to,
-        "kind": model.kind,
+        "kind": str(model.kind),
         "decides": compare.decides(model),
         **shape_of(model.net),
         "num_parameters": measure.num_parameters(net),

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from understudy.base.errors import DataError
 from understudy.data.encode import IGNORE, Batch
+from understudy.kinds import Kind
 
 TEACHER = "teacher_"
 """What the names of inputs in the teacher's own tokens begin with: `teacher_input_ids`, …"""
 ROW = "row"
 """The number of each row of the batch in what a store of signals was made from (B,)."""
-PER_TOKEN = ("tokens", "text")
 
 
 def ours(name: str) -> bool:
@@ -27,13 +27,12 @@ def ours(name: str) -> bool:
     return name == ROW or name.startswith(TEACHER)
 
 
-def pack(inputs: Mapping[str, Any], kind: str, *, prefix: str = "") -> Batch:
+def pack(inputs: Mapping[str, Any], kind: Kind, *, prefix: str = "") -> Batch:
     """The real tokens of a padded batch, sequences end to end.
 
     Args:
         inputs: input_ids (B, L), attention_mask (B, L) or none where nothing is padded, on either side; token_type_ids
             (B, L) or none; labels (B,), (B, C) or, for tokens and text, (B, L); or none.
-        kind: classification, regression, multilabel, tokens or text.
         prefix: read `teacher_input_ids` in place of `input_ids`, and so on.
 
     Raises:
@@ -55,14 +54,14 @@ def pack(inputs: Mapping[str, Any], kind: str, *, prefix: str = "") -> Batch:
     )
 
 
-def count(batches: Sequence[Mapping[str, Any]], kind: str) -> Tensor:
+def count(batches: Sequence[Mapping[str, Any]], kind: Kind) -> Tensor:
     """Examples, tokens and labels of some batches, int64 (3,), as `objective.Counts` has them."""
     total = torch.zeros(3, dtype=torch.int64)
     for inputs in batches:
         real = real_tokens(inputs)
         labels = inputs.get("labels")
         labelled = torch.as_tensor(len(real))
-        if kind in PER_TOKEN and labels is not None:
+        if kind.per_token and labels is not None:
             labelled = ((labels != IGNORE) & real).sum()
         total += torch.stack([torch.as_tensor(len(real)), real.sum().cpu(), labelled.cpu()])
     return total
@@ -82,17 +81,15 @@ def real_tokens(inputs: Mapping[str, Any], *, prefix: str = "") -> Tensor:
     return mask.bool()
 
 
-def _labels(labels: Tensor | None, real: Tensor, kind: str) -> Tensor | None:
+def _labels(labels: Tensor | None, real: Tensor, kind: Kind) -> Tensor | None:
     """Labels as the losses take them: (B,) int64 or float, (B, C) float, (T,) int64."""
     if labels is None:
         return None
-    if kind in PER_TOKEN:
+    if kind.per_token:
         if labels.shape != real.shape:
             raise DataError(f"Labels of kind {kind} are one per token, {tuple(real.shape)}; got {tuple(labels.shape)}.")
         return labels[real]
-    if kind == "multilabel":
-        return labels.float()
-    flat = labels.reshape(len(real), -1)
-    if flat.shape[1] != 1:
-        raise DataError(f"Labels of kind {kind} are one per row; got {tuple(labels.shape)}.")
-    return flat[:, 0].float() if kind == "regression" else flat[:, 0]
+    try:
+        return kind.batch_labels(labels)
+    except ValueError as error:
+        raise DataError(f"{error}.") from None

@@ -8,33 +8,28 @@ from typing import Any
 from transformers import PreTrainedModel, TrainingArguments
 
 from understudy.base.errors import RecipeError
+from understudy.kinds import Kind
 from understudy.models.anatomy import anatomy
 from understudy.objective import Objective
-from understudy.recipe.types import KINDS
-
-_HEADS = {"tokens": "ForTokenClassification", "text": "ForMaskedLM"}
 
 
-def refuse(model: Any, args: TrainingArguments, objective: Objective, kind: str, options: dict[str, Any]) -> None:
+def refuse(model: Any, args: TrainingArguments, objective: Objective, kind: Kind, options: dict[str, Any]) -> None:
     """Raise RecipeError for the first thing that does not go together."""
     for reason in (*_of_model(model, args, kind), *_of_options(options), *_of_arguments(args), *_of_parts(args, objective)):
         raise RecipeError(reason)
 
 
-def _of_model(model: Any, args: TrainingArguments, kind: str) -> Iterator[str]:
-    if kind not in KINDS:
-        yield f"kind is one of {', '.join(KINDS)}, not '{kind}'."
+def _of_model(model: Any, args: TrainingArguments, kind: Kind) -> Iterator[str]:
     if not isinstance(model, PreTrainedModel):
         yield (
             f"DistilTrainer trains a plain transformers model, not {type(model).__name__}. Of what load_model gives, pass "
             "`.net`; PEFT's wrapper hides the layers: use peft.inject_adapter_in_model, which works in place."
         )
         return
-    head = _HEADS.get(kind, "ForSequenceClassification")
-    if not type(model).__name__.endswith(head):
-        yield f"kind '{kind}' needs a model {head}, and this is a {type(model).__name__}."
+    if not type(model).__name__.endswith(kind.ending):
+        yield f"kind '{kind}' needs a model {kind.ending}, and this is a {type(model).__name__}."
     row = anatomy(model)
-    if kind == "regression" and model.config.num_labels != 1:
+    if not kind.named and not kind.on_vocabulary and model.config.num_labels != 1:
         yield f"Regression needs one output, and the model has {model.config.num_labels}."
     saves_memory = getattr(args, "activation_checkpointing", False) or getattr(args, "gradient_checkpointing", False)
     if row.packs and saves_memory:

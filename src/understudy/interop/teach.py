@@ -16,7 +16,8 @@ from torch import Tensor
 from understudy.base.errors import DataError, RecipeError
 from understudy.cache import Teacher
 from understudy.data.encode import IGNORE, Batch
-from understudy.interop.pack import PER_TOKEN, ROW, TEACHER, pack
+from understudy.interop.pack import ROW, TEACHER, pack
+from understudy.kinds import Kind
 from understudy.lab.encodings import tokenizer_digest
 from understudy.models.anatomy import anatomy
 from understudy.models.heads import names_of
@@ -31,7 +32,7 @@ class Live:
     """Runs the teacher on each batch: on `teacher_input_ids` where the batch has them, else on the student's tokens."""
 
     net: Any
-    kind: str
+    kind: Kind
     needs: Needs
     foreign: str | None
     """Why the teacher cannot read the student's tokens; None where it can."""
@@ -46,10 +47,10 @@ class Live:
         elif self.foreign is not None:
             raise DataError(
                 f"{self.foreign} Give the rows {TEACHER}input_ids and {TEACHER}attention_mask, the same texts in the "
-                f"teacher's tokens{f', and {TEACHER}labels' if self.kind == 'tokens' else ''}."
+                f"teacher's tokens{f', and {TEACHER}labels' if self.kind.by_word else ''}."
             )
         signals = forward(self.net.eval(), batch, self.needs, kind=self.kind).map(lambda value: value.float())
-        return self._labelled(signals, batch) if own and self.kind == "tokens" else signals
+        return self._labelled(signals, batch) if own and self.kind.by_word else signals
 
     def _labelled(self, signals: Signals, batch: Batch) -> Signals:
         if batch.labels is None:
@@ -78,7 +79,7 @@ class Stored:
 
 
 def teacher_for(
-    student: Any, teacher: Any, objective: Objective, *, kind: str, tokenizer: Any, device: torch.device
+    student: Any, teacher: Any, objective: Objective, *, kind: Kind, tokenizer: Any, device: torch.device
 ) -> Live | Stored | None:
     """Who answers for the teacher during training; None for an objective that asks nobody.
 
@@ -103,7 +104,7 @@ def teacher_for(
         raise RecipeError("Teacher and student are one and the same network; load the teacher anew.")
     foreign = _foreign(student, teacher, net, tokenizer)
     token_by_token = [name for name, term in objective.terms.items() if term.same_tokens]
-    if foreign is not None and (token_by_token or kind == "text"):
+    if foreign is not None and (token_by_token or kind.on_vocabulary):
         raise RecipeError(
             f"{foreign} But {', '.join(token_by_token) or 'masked text'} compares token with token: use a teacher with the "
             "student's tokenizer, or set the weight of this term to 0."
@@ -135,15 +136,15 @@ def _check_depth(net: Any, needs: Needs) -> None:
         raise RecipeError(f"The objective asks for layer {deepest} of the teacher, which has {there}.")
 
 
-def _check_outputs(student: Any, net: Any, kind: str) -> None:
+def _check_outputs(student: Any, net: Any, kind: Kind) -> None:
     """The teacher's outputs must stand in the student's order; names nobody chose are taken by position."""
-    if kind == "text":
+    if kind.on_vocabulary:
         ours, theirs = student.config.vocab_size, net.config.vocab_size
     else:
         ours, theirs = student.config.num_labels, net.config.num_labels
     if ours != theirs:
         raise DataError(f"The teacher has {theirs} outputs and the student {ours}; they must be for the same labels.")
-    if kind in ("regression", "text"):
+    if not kind.named:
         return
     names, wanted = names_of(net.config), names_of(student.config)
     unnamed = [f"LABEL_{i}" for i in range(ours)]
@@ -174,9 +175,9 @@ class TwoTokenizers:
         return batch
 
 
-def with_own_tokens(collator: Any, teacher: Model, kind: str) -> TwoTokenizers:
+def with_own_tokens(collator: Any, teacher: Model, kind: Kind) -> TwoTokenizers:
     """The collator for a teacher with a tokenizer of its own."""
     from transformers import DataCollatorForTokenClassification, DataCollatorWithPadding
 
-    padding = DataCollatorForTokenClassification if kind in PER_TOKEN else DataCollatorWithPadding
+    padding = DataCollatorForTokenClassification if kind.per_token else DataCollatorWithPadding
     return TwoTokenizers(collator, padding(teacher.tokenizer))

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainingArguments
 
+from understudy import kinds
 from understudy.base.errors import DataError, DivergedError, RecipeError
 from understudy.data.encode import Batch
 from understudy.interop.pack import ROW, TEACHER, count, ours, pack
@@ -63,19 +64,20 @@ class DistilTrainer(Trainer):
         **options: Any,
     ) -> None:
         args = args or TrainingArguments(output_dir="tmp_trainer")
-        refuse(model, args, objective, kind, options)
+        asked = kinds.kind(kind)
+        refuse(model, args, objective, asked, options)
         super().__init__(model=model, args=args, **options)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled or self.is_model_parallel:
             raise RecipeError("DistilTrainer runs a model layer by layer and needs all of it in each process: no sharding.")
         self.model_accepts_loss_kwargs = True  # where older Trainers look whether the loss is scaled
-        self.kind, self.objective = kind, objective.to(args.device)
-        self.learner = Learner(model, self.objective, kind)
+        self.kind, self.objective = asked, objective.to(args.device)
+        self.learner = Learner(model, self.objective, asked)
         tokenizer = self.processing_class
         self.teacher = teacher_for(
-            self.model, teacher, objective, kind=kind, tokenizer=tokenizer, device=args.device
+            self.model, teacher, objective, kind=asked, tokenizer=tokenizer, device=args.device
         )
         if reads_otherwise(teacher, tokenizer):
-            self.data_collator = with_own_tokens(self.data_collator, teacher, kind)
+            self.data_collator = with_own_tokens(self.data_collator, teacher, asked)
         self._sums = torch.zeros(len(objective.terms), device=args.device)
         self._steps = 0
 

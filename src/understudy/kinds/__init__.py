@@ -5,6 +5,6 @@ outputs mean, how they are scored, and the words of reports and exports. The res
 compares its name. A kind of somebody else's joins through the entry-point group `understudy.kinds`.
 """
 
-from understudy.kinds.kind import Kind, Label, kind, of_checkpoint
+from understudy.kinds.kind import Kind, Label, every, kind, of_checkpoint
 
-__all__ = ["Kind", "Label", "kind", "of_checkpoint"]
+__all__ = ["Kind", "Label", "every", "kind", "of_checkpoint"]

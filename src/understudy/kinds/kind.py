@@ -92,7 +92,7 @@ class Kind(str):
         """
         flat = labels.reshape(len(labels), -1)
         if flat.shape[1] != 1:
-            raise ValueError(f"labels of kind {self} are one per row; got {tuple(labels.shape)}")
+            raise ValueError(f"Labels of kind {self} are one per row; got {tuple(labels.shape)}")
         return flat[:, 0]
 
     # --- the head and the loss ---------------------------------------------------------------------------------------
@@ -101,6 +101,8 @@ class Kind(str):
     """The class of transformers that has the head."""
     problem_type: str | None = None
     """What the configuration of a sequence classifier says about this kind."""
+    peft_type: str | None = "SEQ_CLS"
+    """What peft calls it."""
     pipeline: str = "text-classification"
     """The Hub's name for what such a model does."""
     per_token = False
@@ -269,7 +271,11 @@ def kind(name: str) -> Kind:
     return name if isinstance(name, Kind) else _named(name)
 
 
+def every() -> list[Kind]:
+    """All kinds: ours in their order, then those that other packages bring."""
+    return [kind(name) for name in (*KINDS, *sorted(entry_points(group=GROUP).names))]
+
+
 def of_checkpoint(config: Any) -> Kind:
     """The kind of task a checkpoint was trained for, as far as its configuration tells; text for a bare encoder."""
-    everybody = (*KINDS, *sorted(entry_points(group=GROUP).names))
-    return next((one for one in map(kind, everybody) if one.trained(config)), kind("text"))
+    return next((one for one in every() if one.trained(config)), kind("text"))

@@ -20,6 +20,7 @@ class Text(Kind):
     labelled = False
     named = False
     auto = "AutoModelForMaskedLM"
+    peft_type = None
     pipeline = "fill-mask"
     per_token = True
     on_vocabulary = True

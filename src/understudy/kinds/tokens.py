@@ -49,6 +49,7 @@ class Tokens(Kind):
     summary = "a tag for each word"
     by_word = True
     auto = "AutoModelForTokenClassification"
+    peft_type = "TOKEN_CLS"
     pipeline = "token-classification"
     per_token = True
     no_confidence = (

@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from understudy.base.errors import DataError, RecipeError
 from understudy.data.batches import evaluation_batches
 from understudy.data.encode import IGNORE, Batch, Encoded, collate
+from understudy.kinds import Kind
 from understudy.models.anatomy import Net, anatomy
 from understudy.models.model import Model
 from understudy.models.needs import Needs
@@ -130,21 +130,15 @@ def _masked(net: Net, batch: Batch, heads: list[Tensor], neurons: list[Tensor]) 
             hook.remove()
 
 
-def _loss(kind: str, logits: Tensor, batch: Batch, labels: Tensor, *, per_example: bool) -> Tensor:
+def _loss(kind: Kind, logits: Tensor, batch: Batch, labels: Tensor, *, per_example: bool) -> Tensor:
     """The task's own loss: the sum over examples of each one's mean, or the mean of the batch."""
-    if kind in ("tokens", "text"):
+    if kind.per_token:
         labelled = labels != IGNORE
-        logits = logits if len(logits) == int(labelled.sum()) else logits[labelled]
-        losses = F.cross_entropy(logits, labels[labelled], reduction="none")
+        losses = kind.loss(logits, labels, reduction="none")
         if not per_example:
             return losses.sum() / max(1, len(losses))
         example = torch.repeat_interleave(torch.arange(len(batch), device=labels.device), batch.lengths)[labelled]
         labels_of = torch.bincount(example, minlength=len(batch))
         return (losses / labels_of[example]).sum()
-    if kind == "regression":
-        losses = (logits[:, 0] - labels).square()
-    elif kind == "multilabel":
-        losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(1)
-    else:
-        losses = F.cross_entropy(logits, labels, reduction="none")
+    losses = kind.loss(logits, labels, reduction="none")
     return losses.sum() if per_example else losses.mean()

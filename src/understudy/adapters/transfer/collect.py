@@ -19,6 +19,7 @@ from understudy.adapters.transfer.match import Pairs
 from understudy.adapters.transfer.plan import Plan
 from understudy.base.errors import DataError
 from understudy.data.encode import Encoded, collate
+from understudy.kinds import kind
 from understudy.models.anatomy import Net, anatomy
 from understudy.models.attention import pad_index
 from understudy.models.needs import Needs
@@ -114,7 +115,7 @@ def _activations(net: Net, encoded: Encoded, rows: Sequence[int], plan: Plan) ->
     row = anatomy(net)
     batch = collate(encoded, list(rows)).to(next(net.parameters()).device)
     with recording(net, plan.module, released=plan.settings.probe == "released") as seen:
-        forward(net, batch, Needs(hidden=(row.num_layers(net),)), kind="tokens")
+        forward(net, batch, Needs(hidden=(row.num_layers(net),)), kind=kind("tokens"))
 
     def packed(tensor: Tensor) -> Tensor:
         if row.packs:

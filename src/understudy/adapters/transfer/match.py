@@ -58,7 +58,7 @@ def match_tokens(
 
 
 def _encodings(tokenizer: Any, examples: Sequence[Example], task: Task, length: int) -> list[Any]:
-    by_word = task.kind == "tokens"
+    by_word = task.kind.by_word
     texts: list[Any] = [list(row.words or ()) if by_word else row.text or "" for row in examples]
     pairs = [row.pair or "" for row in examples] if task.pair else None
     return tokenizer(texts, pairs, truncation=True, max_length=length, padding=False, is_split_into_words=by_word).encodings
@@ -71,7 +71,7 @@ def _spans(encoding: Any, example: Example, task: Task) -> list[tuple[int, int, 
         if sequence is None:
             spans.append(None)
             continue
-        by_word = task.kind == "tokens"
+        by_word = task.kind.by_word
         whole = example.text if sequence == 0 else example.pair
         text: str = example.words[word] if by_word and example.words else whole or ""
         while start < end and text[start].isspace():
