@@ -166,7 +166,7 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
             teacher = _sizes(source.config) if source else None
             if source and teacher:
                 found.ok("teacher", f"{settings.model}: {_describe(teacher)}.")
-                if recipe.task.kind == "text" and not teacher.on_vocabulary and settings.finetune is not None:
+                if _on_vocabulary(recipe) and not teacher.on_vocabulary and settings.finetune is not None:
                     raise RecipeError(
                         f"teacher.finetune: {settings.model} has no head on the vocabulary to fine-tune on plain text; leave "
                         "teacher.finetune out, or give a checkpoint saved as …ForMaskedLM."
@@ -284,9 +284,13 @@ def _depth(config: dict[str, Any], layers: int) -> dict[str, Any]:
     return depth
 
 
+def _on_vocabulary(recipe: Recipe) -> bool:
+    return recipe.task.kind is not None and kind(recipe.task.kind).on_vocabulary
+
+
 def _teaches_as_it_is(settings: TeacherSettings, source: Source, recipe: Recipe, data: TaskData | None) -> None:
     """A teacher that will not be fine-tuned has a trained head, and its labels are those of the task."""
-    if recipe.task.kind == "text":
+    if _on_vocabulary(recipe):
         return
     architecture = str((source.config.get("architectures") or [""])[0])
     if not architecture.endswith(("ForSequenceClassification", "ForTokenClassification")):

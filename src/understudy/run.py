@@ -111,7 +111,7 @@ def _train_models(recipe: Recipe, lab: Lab) -> dict[str, Source]:
     for note in lab.data.notes:
         say(note)
     student = recipe.how.distil(recipe.method, lab) if recipe.student.searched else None  # found first
-    if recipe.evaluate.baseline and recipe.how.needs_teacher and lab.data.task.kind != "text":
+    if recipe.evaluate.baseline and recipe.how.needs_teacher and lab.data.task.kind.labelled:
         model = lab.fit("baseline", recipe.how.untrained(recipe.method, lab), labels_only(lab.data.task), shared=True)
         models["baseline"] = Source.of(model)
     student = student or recipe.how.distil(recipe.method, lab)
@@ -126,7 +126,7 @@ def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path, as
         task = replace(task, metrics=("loss",), select="loss")
     predictions: dict[str, dict] = {test: {} for test in lab.data.tests}
     for name, source in models.items():
-        if task.kind == "text" and name != "student":
+        if not task.kind.labelled and name != "student":
             continue
         for test, made in lab.predictions(name, source, is_teacher=name == "teacher").items():
             predictions[test][name] = made
@@ -188,7 +188,7 @@ def _save_student(recipe: Recipe, lab: Lab, model: Model, result: dict[str, Any]
     target = folder / "student"
     if target.is_dir() and not disk.problems(target) and (folder / "result.json").exists():
         return
-    if lab.data.task.kind == "regression":
+    if lab.data.task.kind.standardise:
         to_label_units(model.net, *lab.scale)
     scored = _without_times(result)
     model = deliver(model, folder, base=recipe.student.model or (recipe.teacher.model if recipe.teacher else ""))

@@ -12,6 +12,7 @@ from typing import Any
 from understudy.base.errors import DataError, RecipeError, ResourceError, SafetyError, UnderstudyError
 from understudy.check import Seen, Sizes, look
 from understudy.compare.budget import allot, planned
+from understudy.kinds import kind
 from understudy.lab.pruning import nearest_sparsity, pruned_parameters
 from understudy.recipe.comparison import BASELINE, CompareSettings, Comparison, changed
 from understudy.recipe.method import FROZEN, Facts, Stage, methods
@@ -98,7 +99,7 @@ def make_plan(comparison: Comparison) -> Plan:
     plain = changed(data, {"method": BASELINE}, source="the base recipe")
     seen = look(plain)
     _complain(seen)
-    if recipe.task.kind == "text" and seen.teacher is not None and not seen.teacher.on_vocabulary:
+    if recipe.task.kind and kind(recipe.task.kind).on_vocabulary and seen.teacher is not None and not seen.teacher.on_vocabulary:
         raise RecipeError(
             "the students of this teacher say nothing about words, and each arm is scored by an objective of its own; compare on "
             "a task with labels, or with a teacher that was saved as …ForMaskedLM."

@@ -68,7 +68,7 @@ def gather(comparison: Comparison, plan: Plan, runs: Sequence[ArmRun], folder: P
                 }
                 for test, found in tested.items() if arm.name in found
             },
-            "curve": curve(by_arm[arm.name][0], costs[0], data.task.select) if costs and data.task.kind != "text" else [],
+            "curve": curve(by_arm[arm.name][0], costs[0], data.task.select) if costs and data.task.kind.labelled else [],
         }  # fmt: skip
     first = results[done[0].name]
     made: dict[str, Any] = {

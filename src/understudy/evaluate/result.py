@@ -169,7 +169,7 @@ def assemble(
         "version": VERSION,
         "task": {
             "name": task.name,
-            "kind": task.kind,
+            "kind": str(task.kind),
             "labels": list(task.labels),
             "metrics": list(task.metrics),
             "select": task.select,

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-PIPELINES = {"tokens": "token-classification", "text": "fill-mask"}
+from understudy.kinds import kind
+
 # Task -> data set on the Hub and its configuration; `{test}` is the name of a test set.
 DATASETS = {
     "glue": ("nyu-mll/glue", "{name}"),
@@ -52,8 +53,9 @@ def _front_matter(result: Mapping[str, Any]) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     task = result["task"]
-    pipeline = PIPELINES.get(task["kind"], "text-classification")
-    if task["kind"] == "text" and "perplexity" not in task["metrics"]:  # no head on the vocabulary
+    asked = kind(task["kind"])
+    pipeline = asked.pipeline
+    if asked.on_vocabulary and "perplexity" not in task["metrics"]:  # no head on the vocabulary
         pipeline = "feature-extraction"
     scores = []
     for test, metrics in result["student"]["metrics"].items():

@@ -7,6 +7,7 @@ from typing import Any
 
 from understudy.evaluate.result import MODELS
 from understudy.evaluate.verdict import percent, score
+from understudy.kinds import kind
 from understudy.report import charts
 
 _MAX_MATRIX = 25  # labels; a larger confusion matrix is unreadable, the list of its largest entries is not
@@ -41,7 +42,7 @@ def behaviour(test: str, found: Mapping[str, Any], result: Mapping[str, Any]) ->
             label = f"Predictions of the {model} against the truth on {test}"
             chart = charts.scatter(found["scatter"]["gold"], said, model=model, label=label)
             section["scatter"].append({"model": model, "chart": chart})
-    marked = result["task"]["kind"] != "regression"
+    marked = not kind(result["task"]["kind"]).numeric
     section["disagreements"] = [
         {
             "text": row["text"], "pair": row.get("pair"), "gold": row["gold"],

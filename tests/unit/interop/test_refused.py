@@ -14,6 +14,7 @@ import toys
 import trainers
 import transformers
 
+from understudy import kinds
 from understudy.base.errors import DataError, RecipeError
 from understudy.data.encode import encode
 from understudy.interop import DistilTrainer
@@ -62,7 +63,7 @@ def test_parts_that_do_not_fit(changes, sentence, tmp_path):
         ("tokens", "needs a model ForTokenClassification"),
         ("text", "needs a model ForMaskedLM"),
         ("regression", "needs one output, and the model has 2"),
-        ("tags", "not 'tags'"),
+        ("tags", "no kind of task 'tags'"),
     ],
 )
 def test_the_kind_is_that_of_the_model(kind, sentence, tmp_path):
@@ -120,7 +121,7 @@ def test_a_checkpoint_without_projections_is_not_gone_on_from(tmp_path):
 )
 def test_batches_that_are_none(inputs, sentence):
     with pytest.raises(DataError, match=sentence):
-        pack(inputs, "classification")
+        pack(inputs, kinds.kind("classification"))
 
 
 # -- two tokenizers ----------------------------------------------------------------------------------------------------
@@ -153,7 +154,7 @@ def test_a_teacher_with_a_tokenizer_of_its_own(kind, tmp_path):
     trainer = trainers.trainer(tmp_path, kind, train_dataset=rows, eval_dataset=rows, objective=objective, teacher=teacher)
     batch = trainer.data_collator(rows[:4])
     assert batch["teacher_input_ids"].shape[1] > batch["input_ids"].shape[1]
-    seen = trainer.teacher.signals(batch, pack(batch, kind))
+    seen = trainer.teacher.signals(batch, pack(batch, kinds.kind(kind)))
     expected = teacher.net(input_ids=batch["teacher_input_ids"], attention_mask=batch["teacher_attention_mask"]).logits
     if kind == "tokens":
         expected = expected[batch["teacher_labels"] != -100]

@@ -15,6 +15,7 @@ import trainers
 import transformers
 from safetensors.torch import load_file
 
+from understudy import kinds
 from understudy.base.errors import DivergedError
 from understudy.base.schedule import Ramp
 from understudy.cache import CachedTeacher, LiveTeacher, SignalCache
@@ -116,8 +117,9 @@ def test_left_padding_and_no_mask_make_no_difference():
     right = {"input_ids": ids, "attention_mask": (ids > 0).long(), "labels": torch.tensor([0, 1])}
     turned = torch.tensor([[5, 6, 7], [0, 8, 9]])
     left = {**right, "input_ids": turned, "attention_mask": (turned > 0).long()}
-    assert pack(right, "classification").input_ids.tolist() == pack(left, "classification").input_ids.tolist()
-    assert pack({"input_ids": ids}, "classification").sizes == [3, 3]
+    kind = kinds.kind("classification")
+    assert pack(right, kind).input_ids.tolist() == pack(left, kind).input_ids.tolist()
+    assert pack({"input_ids": ids}, kind).sizes == [3, 3]
 
 
 @pytest.mark.parametrize("kind", trainers.KINDS)

@@ -65,6 +65,6 @@ def _open(ref: str, key: str, task: Task) -> Model:
         own = load_model(ref, key=key)
     except RecipeError:
         own = None
-    if own is None or (own.kind == "text" and task.kind != "text"):
+    if own is None or (own.kind.on_vocabulary and not task.kind.on_vocabulary):
         return load_model(ref, key=key, task=task)
     return own
