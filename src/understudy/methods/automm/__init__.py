@@ -34,7 +34,7 @@ class _AutoMM(Method):
             teacher_head=(torch.zeros(outputs, teacher.width), torch.zeros(outputs)),
             seed=recipe.seed,
             same_tokens=recipe.student.model is None,
-            without=impossible_terms(recipe.method, **heads) if data.task.kind == "text" else [],
+            without=impossible_terms(recipe.method, **heads) if data.task.kind.on_vocabulary else [],
         )
 
     def distil(self, settings: AutoMM, lab: Any) -> Any:

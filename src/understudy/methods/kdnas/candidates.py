@@ -213,14 +213,14 @@ class Candidates:
         """What the reward is read off: {"quality", and "loss" or "metric"}."""
         score = self.cfg.mini_kd.score
         if score == "auto":
-            score = "held_out" if self.kind == "text" else "metric"
+            score = "metric" if self.kind.labelled else "held_out"
         folder = step_folder(self.lab.folder, self._step(point, epochs))
         if score == "metric":
             scores = read_done(folder)["best_metrics"]
             return {"quality": self.quality_of(scores), "metric": scores[self.lab.data.task.select]}
         if score != "held_out":
             loss = _training_loss(folder, last=score == "train_last")
-        elif self.kind == "text":
+        elif not self.kind.labelled:
             loss = read_done(folder)["best_metrics"]["loss"]
         else:
             loss = self._held_out(lab, model, objective)
@@ -228,7 +228,7 @@ class Candidates:
 
     def quality_of(self, scores: Mapping[str, float]) -> float:
         """More is better: the selection metric of a fit, or 1 - its loss."""
-        metric = "loss" if self.kind == "text" else self.lab.data.task.select
+        metric = self.lab.data.task.select if self.kind.labelled else "loss"
         return 1 - scores[metric] if metric in LOWER_IS_BETTER else scores[metric]
 
     def _held_out(self, lab: Lab, model: Model, objective: Objective) -> float:

@@ -34,7 +34,7 @@ def stages(recipe: Recipe, cfg: PeaKD, facts: Facts) -> list[Stage]:
 
 def arm(own: dict[str, Any], base: Any) -> tuple[dict[str, Any], list[str]]:
     """Without PTP where there are no classes of predictions."""
-    kind = base.seen.data.task.kind if base.seen.data else "classification"
-    if kind not in ptp.WHY_NOT or own.get("ptp", "on") not in ("on", True):
+    kind = base.seen.data.task.kind if base.seen.data else None
+    if kind is None or not kind.no_confidence or own.get("ptp", "on") not in ("on", True):
         return {"method": own}, []
-    return {"method": {**own, "ptp": "off"}}, [f"Without PTP, which is for classes: {ptp.WHY_NOT[kind]}."]
+    return {"method": {**own, "ptp": "off"}}, [f"Without PTP, which is for classes: {kind.no_confidence}."]
