@@ -140,7 +140,9 @@ def padded_first_only(net: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor
     row = anatomy(net)
     mask = inputs["attention_mask"]
     positions = torch.arange(mask.shape[1])[None]
-    state = row.embed(net, inputs["input_ids"], positions, inputs["token_type_ids"])
+    state = net.bert.embeddings(
+        input_ids=inputs["input_ids"], position_ids=positions, token_type_ids=inputs["token_type_ids"]
+    )
     layers, head_dim = row.layers(net), row.head_dim(net)
     for index, layer in enumerate(layers, start=1):
         queries = state[:, :1] if index == len(layers) else state
@@ -153,7 +155,7 @@ def padded_first_only(net: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor
         )
         assert row.finish is not None
         state = row.finish(layer, context.transpose(1, 2).flatten(2), queries)
-    return row.classify(net, state)
+    return row.final_linear(net)(row.pool(net, state))
 
 
 def flops(net: Any, sizes: list[int], *, first_only: bool) -> float:

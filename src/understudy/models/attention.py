@@ -1,66 +1,201 @@
 """Attention over packed sequences: no token sees another sequence, and nothing is computed for padding.
 
-q, k, v have shape (T, H, d), the sequences one behind the other; `sizes` says where they end. Dropout is drawn in the
-same place as in the stock layers.
+`packed(config)` makes a stock model of transformers call `attention` instead of its own: all sequences stand end to end in one
+row, and `Packing` says where each ends. That is one function for every family that takes transformers' attention interface,
+bidirectional or causal, with grouped queries, a sliding window or a soft cap. transformers builds no mask for a function of
+which it knows none.
+
+Shapes: T tokens of all sequences, Hq query heads, Hk heads of keys and values (Hq is a multiple of Hk), d head width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from understudy.models.dropout import dropout as quick_dropout
 
+NAME = "understudy_packed"
+"""What the attention interface calls it."""
 
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, *, query_sizes: list[int], key_sizes: list[int], dropout: float = 0.0
-) -> Tensor:
-    """softmax(q·k/√d)·v within each sequence.
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the sequences of a packed row end. An object of its own, so that a compiled layer hands it on unread."""
+
+    sizes: list[int]
+    """Tokens of each sequence: rows of keys and values."""
+    queries: list[int] | None = None
+    """Rows of queries of each sequence where they are fewer: ones, for first tokens alone."""
+
+    @cached_property
+    def ends(self) -> Tensor:
+        """(B + 1,) int32: 0, then where each sequence ends, as the varlen kernel wants it."""
+        return torch.tensor([0, *self.sizes], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a token of a sequence sees the others."""
+
+    scale: float
+    causal: bool = False
+    """Only itself and what stands before it."""
+    window: int | None = None
+    """Only tokens less than so many places away; the token itself counts."""
+    softcap: float | None = None
+    """Scores s become softcap · tanh(s / softcap)."""
+    dropout: float = 0.0
+    """The probability of dropping an attention weight."""
+
+    def mask(self, length: int, device: torch.device) -> Tensor | None:
+        """(L, L), true where the query (row) sees the key (column); None where all see all."""
+        window = length if self.window is None else self.window
+        if not self.causal and window >= length:
+            return None
+        away = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)
+        seen = away.abs() < window
+        return seen & (away >= 0) if self.causal else seen
+
+
+@contextmanager
+def packed(config: Any) -> Iterator[None]:
+    """Within, the model of this configuration attends by `attention`. It must be called with `packing=`."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    if NAME not in ALL_ATTENTION_FUNCTIONS:
+        ALL_ATTENTION_FUNCTIONS.register(NAME, attention)
+    before = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    packing: Packing,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    is_causal: bool | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """What a stock attention module calls. query (1, Hq, T, d), key and value (1, Hk, T, d) -> (1, T, Hq, d)."""
+    rule = Rule(
+        scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        causal=bool(getattr(module, "is_causal", False) if is_causal is None else is_causal),
+        window=sliding_window,
+        softcap=softcap,
+        dropout=dropout,
+    )
+    q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
+    return attend(q, k, v, packing, rule)[None], None
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, packing: Packing, rule: Rule) -> Tensor:
+    """softmax(q·k · scale)·v within each sequence, as far as the rule lets tokens see each other.
 
     Args:
-        q: (Tq, H, d), `query_sizes[i]` rows belong to sequence i (all its tokens, or only its first).
-        k, v: (Tk, H, d), `key_sizes[i]` rows belong to sequence i.
-        dropout: probability of dropping an attention weight.
+        q: (Tq, Hq, d): the rows of the sequences one behind the other.
+        k, v: (T, Hk, d).
 
     Returns:
-        (Tq, H·d) the attention contexts, heads side by side.
+        (Tq, Hq, d), in fp32 on a CPU, whose half-precision attention kernels are slower than its fp32 ones.
     """
-    one_by_one = _one_by_one if q.device.type == "cpu" else _padded
-    # Scores and softmax in fp32 on the CPU: its half-precision attention kernels are slower than its fp32 ones.
     with torch.autocast(q.device.type, enabled=False):
-        if q.device.type == "cpu" and q.dtype != torch.float64:
-            q, k, v = q.float(), k.float(), v.float()
-        return one_by_one(q, k, v, query_sizes, key_sizes, dropout).flatten(1)
+        if q.device.type == "cpu":
+            if q.dtype != torch.float64:
+                q, k, v = q.float(), k.float(), v.float()
+            return _one_by_one(q, k, v, packing, rule)
+        if q.device.type == "cuda" and _has_kernel(q, packing, rule):
+            return _varlen(q, k, v, packing, rule)
+        return _padded(q, k, v, packing, rule)
 
 
-def _one_by_one(q: Tensor, k: Tensor, v: Tensor, query_sizes: list[int], key_sizes: list[int], dropout: float) -> Tensor:
+def _one_by_one(q: Tensor, k: Tensor, v: Tensor, packing: Packing, rule: Rule) -> Tensor:
     """On a CPU a loop over sequences beats one padded call: attention is small there, padding is not."""
-    heads = (part.transpose(0, 1) for part in (q, k, v))
-    q_HTd, k_HTd, v_HTd = heads
-    parts = zip(q_HTd.split(query_sizes, 1), k_HTd.split(key_sizes, 1), v_HTd.split(key_sizes, 1), strict=True)
-    if dropout == 0.0:
-        contexts = [F.scaled_dot_product_attention(q_i[None], k_i[None], v_i[None])[0] for q_i, k_i, v_i in parts]
-    else:  # torch's own call falls back to a slower path with dropout
-        scale = q.shape[-1] ** -0.5
-        contexts = [
-            quick_dropout((q_i * scale @ k_i.transpose(1, 2)).softmax(dim=-1), dropout) @ v_i for q_i, k_i, v_i in parts
-        ]
+    queries = packing.queries or packing.sizes
+    q_HTd, k_HTd, v_HTd = (part.transpose(0, 1) for part in (q, k, v))
+    masks: dict[int, Tensor | None] = {}
+    contexts = []
+    parts = zip(q_HTd.split(queries, 1), k_HTd.split(packing.sizes, 1), v_HTd.split(packing.sizes, 1), strict=True)
+    for (q_i, k_i, v_i), length in zip(parts, packing.sizes, strict=True):
+        if length not in masks:
+            masks[length] = rule.mask(length, q.device)
+        contexts.append(_literal(q_i[None], k_i[None], v_i[None], masks[length], rule)[0])
     return torch.cat(contexts, dim=1).transpose(0, 1)
 
 
-def _padded(q: Tensor, k: Tensor, v: Tensor, query_sizes: list[int], key_sizes: list[int], dropout: float) -> Tensor:
-    """One call on padded (B, H, L, d): what a GPU wants; everything but attention stays packed."""
-    query_rows, key_rows = pad_index(query_sizes, q.device), pad_index(key_sizes, k.device)
-    num, longest_q, longest_k = len(key_sizes), max(query_sizes), max(key_sizes)
-    lengths = torch.tensor(key_sizes, device=q.device)
-    mask = (torch.arange(longest_k, device=q.device) < lengths[:, None])[:, None, None]
-    context = F.scaled_dot_product_attention(
+def _literal(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
+    """q (B, Hq, Lq, d), k and v (B, Hk, L, d), mask (..., Lq, L) -> (B, Hq, Lq, d)."""
+    grouped = q.shape[1] != k.shape[1]
+    # On a CPU torch's own call falls back to a slower path with dropout, and no device has one with a cap.
+    by_hand = rule.softcap is not None or (rule.dropout > 0 and q.device.type == "cpu")
+    if not by_hand:
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=rule.dropout, scale=rule.scale, enable_gqa=grouped
+        )
+    if grouped:
+        k, v = (part.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for part in (k, v))
+    scores = q * rule.scale @ k.transpose(2, 3)
+    if rule.softcap is not None:
+        scores = torch.tanh(scores / rule.softcap) * rule.softcap
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return quick_dropout(scores.softmax(dim=-1), rule.dropout) @ v
+
+
+def _has_kernel(q: Tensor, packing: Packing, rule: Rule) -> bool:
+    """Whether torch's kernel for packed sequences can do it: half precision, no dropout, no cap."""
+    half = q.dtype in (torch.float16, torch.bfloat16)
+    return half and packing.queries is None and rule.dropout == 0 and rule.softcap is None
+
+
+def _varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, rule: Rule) -> Tensor:
+    """Flash attention on the packed rows as they are; its window counts tokens to the left and to the right."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    ends, longest = packing.ends.to(q.device), max(packing.sizes)
+    left = -1 if rule.window is None else rule.window - 1
+    return varlen_attn(
+        q, k, v, ends, ends, longest, longest,
+        scale=rule.scale,
+        window_size=(left, 0 if rule.causal else left),
+        enable_gqa=q.shape[1] != k.shape[1],
+    )  # fmt: skip  # pyright: ignore[reportReturnType]
+
+
+def _padded(q: Tensor, k: Tensor, v: Tensor, packing: Packing, rule: Rule) -> Tensor:
+    """One call on padded (B, H, L, d), where no kernel takes packed rows; everything but attention stays packed."""
+    queries, sizes = packing.queries or packing.sizes, packing.sizes
+    query_rows, key_rows = pad_index(queries, q.device), pad_index(sizes, k.device)
+    num, longest_q, longest = len(sizes), max(queries), max(sizes)
+    lengths = torch.tensor(sizes, device=q.device)
+    mask = (torch.arange(longest, device=q.device) < lengths[:, None])[:, None, None]
+    if (seen := rule.mask(longest, q.device)) is not None:
+        mask = mask & seen
+        mask = mask | torch.eye(longest, dtype=torch.bool, device=q.device)  # padding sees itself, rather than nothing
+    context = _literal(
         pad(q, query_rows, num, longest_q).transpose(1, 2),
-        pad(k, key_rows, num, longest_k).transpose(1, 2),
-        pad(v, key_rows, num, longest_k).transpose(1, 2),
-        attn_mask=mask,
-        dropout_p=dropout,
+        pad(k, key_rows, num, longest).transpose(1, 2),
+        pad(v, key_rows, num, longest).transpose(1, 2),
+        mask,
+        rule,
     )
     return context.transpose(1, 2).flatten(0, 1)[query_rows]
 

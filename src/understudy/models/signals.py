@@ -1,23 +1,27 @@
 """One forward for every family: what a model says about a batch, without computing what nobody asked for.
 
-Batches come packed, sequences one behind the other, and so do all signals per token: T is the number of real tokens, and
-padding does not exist for the losses. Families whose layers can run on packed rows do; the others are padded inside and
-packed again. The result equals the stock forward either way (tests/unit/models/test_signals.py).
+It is the stock model's own. Batches come packed, sequences one behind the other in a single row, and attention keeps them apart
+(attention.py); what does not take transformers' attention interface (DeBERTa) is padded inside and packed again. Hidden states
+and projections are caught by hooks, the head is applied here. The result equals the stock padded forward either way
+(tests/unit/models/test_signals.py).
 
 Two things are left out where nothing needs them: layers above the last one asked for, and in the last layer everything
 but the first token of each sequence.
+
+Shapes: B sequences, T real tokens of all of them, D width, H heads of width d.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from understudy.models.anatomy import Anatomy, Net, anatomy
-from understudy.models.attention import attend, pad, pad_index
+from understudy.models.anatomy import Anatomy, Layer, Net, anatomy
+from understudy.models.attention import Packing, Rule, attend, packed, pad, pad_index
 from understudy.models.needs import Needs, Signals
 
 if TYPE_CHECKING:
@@ -42,97 +46,148 @@ def forward(net: Net, batch: Batch, needs: Needs, *, kind: str) -> Signals:
         Signals: logits (B, C); (T, C) for tokens; (M, V) at the M masked positions for text.
     """
     row = anatomy(net)
-    num_layers = row.num_layers(net)
+    layers = row.layers(net)
     per_token = kind in ("tokens", "text")
-    uses_last = needs.logits or needs.feature is not None
-    deepest = num_layers if uses_last else max((0, *needs.hidden, *needs.cls, *needs.qkv))
-    whole_last = (
-        per_token
-        or needs.feature == "mean"
-        or row.pools_mean(net)
-        or not uses_last
-        or num_layers in needs.hidden
-        or num_layers in needs.qkv
+    uses_head = needs.logits or needs.feature is not None
+    depth = len(layers) if uses_head else max((0, *needs.hidden, *needs.cls, *needs.qkv))
+    first_only = (
+        row.finish is not None
+        and uses_head
+        and not per_token
+        and needs.feature != "mean"
+        and not row.pools_mean(net)
+        and len(layers) not in (*needs.hidden, *needs.qkv)
     )
-    trace = _Trace(batch.sizes, batch.input_ids.device)
-    if row.packs:
-        last = _packed(net, row, batch, needs, trace, deepest=deepest, whole_last=whole_last)
-    else:
-        last = _padded(net, row, batch, needs, trace)
-        whole_last = True
-    signals = Signals(sizes=batch.sizes, hidden=trace.hidden, cls=trace.cls, qkv=trace.qkv)
-    if uses_last:
-        _read_head(net, row, batch, needs, signals, last, whole=whole_last, per_token=per_token, kind=kind, trace=trace)
+    first = torch.tensor([0, *accumulate(batch.sizes[:-1])], device=batch.input_ids.device)
+    signals = Signals(sizes=batch.sizes)
+
+    def keep(index: int, state: Tensor) -> None:
+        if index in needs.hidden:
+            signals.hidden[index] = unpadded(state)
+        if index in needs.cls:
+            signals.cls[index] = unpadded(state)[first]
+
+    inputs, unpadded = _packed(net, row, batch) if row.packs else _padded(net, row, batch)
+    last, projections = _run(net, row, layers, inputs, stop=depth - first_only, qkv=needs.qkv, keep=keep)
+    for index, outputs in projections.items():
+        signals.qkv[index] = row.heads([unpadded(outputs[part]) for part in sorted(outputs)], row.head_dim(net))
+    if first_only:
+        state = _first_tokens(row, layers[-1], last[0], first, batch.sizes)
+        if len(layers) in needs.cls:
+            signals.cls[len(layers)] = state
+        _read_head(net, row, batch, needs, signals, state, state, kind=kind)
+    elif uses_head:
+        state = unpadded(last)
+        _read_head(net, row, batch, needs, signals, state, state[first], kind=kind)
     return signals
 
 
-class _Trace:
-    """Collects the signals on the way up."""
-
-    def __init__(self, sizes: list[int], device: torch.device) -> None:
-        self.sizes, self.tokens = sizes, sum(sizes)
-        self.first = torch.tensor([0, *accumulate(sizes[:-1])], device=device)
-        self.hidden: dict[int, Tensor] = {}
-        self.cls: dict[int, Tensor] = {}
-        self.qkv: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
-
-    def real(self, state: Tensor) -> Tensor:
-        """Without the rows that only round their number up."""
-        return state[: self.tokens]
-
-    def keep(self, needs: Needs, index: int, state: Tensor) -> None:
-        if index in needs.hidden:
-            self.hidden[index] = self.real(state)
-        if index in needs.cls:
-            self.cls[index] = state[self.first]
-
-    def mean(self, state: Tensor) -> Tensor:
-        """(T, D) -> (B, D), the mean over the tokens of each sequence."""
-        return torch.stack([part.mean(dim=0) for part in state.split(self.sizes)])
+class _Enough(Exception):
+    """Ends a stock forward before a layer that nobody asked for."""
 
 
-def _packed(
-    net: Net, row: Anatomy, batch: Batch, needs: Needs, trace: _Trace, *, deepest: int, whole_last: bool
-) -> Tensor:
-    """Layer by layer on one flat row. Returns the last state: (T, D), or (B, D) where first tokens were enough."""
-    device = batch.input_ids.device
-    ids, types, sizes = _rounded(batch)
-    positions = torch.cat([torch.arange(size) for size in sizes]).to(device) + row.position_start(net)
-    state = row.embed(net, ids[None], positions[None], None if types is None else types[None])[0]
-    trace.keep(needs, 0, state)
-    layers = row.layers(net)
-    head_dim = row.head_dim(net)
-    for index, layer in enumerate(layers[:deepest], start=1):
-        first_only = index == len(layers) and not whole_last
-        queries = state[trace.first] if first_only else state
-        to_q, to_k, to_v = row.qkv(layer)
-        read = _cast(state)  # once, not by each projection
-        asked = queries if read is state else read[trace.first] if first_only else read
-        q, k, v = (
-            project(rows).unflatten(-1, (project.out_features // head_dim, head_dim))
-            for project, rows in ((to_q, asked), (to_k, read), (to_v, read))
-        )
-        if index in needs.qkv:
-            trace.qkv[index] = trace.real(q), trace.real(k), trace.real(v)
-        if first_only:
-            k, v = trace.real(k), trace.real(v)
-        context = attend(
-            q,
-            k,
-            v,
-            query_sizes=[1] * len(batch.sizes) if first_only else sizes,
-            key_sizes=batch.sizes if first_only else sizes,
-            dropout=row.dropout(layer),
-        )
-        assert row.finish is not None
-        # Stock layers take (1, T, D); dropout, norms and Linears do not care, feed-forward chunking does.
-        state = row.finish(layer, context[None], queries[None])[0]
-        if first_only:
-            if index in needs.cls:
-                trace.cls[index] = state
+def _run(
+    net: Net,
+    row: Anatomy,
+    layers: list[Layer],
+    inputs: dict[str, Any],
+    *,
+    stop: int,
+    qkv: tuple[int, ...],
+    keep: Callable[[int, Tensor], None],
+) -> tuple[Tensor, dict[int, dict[int, Tensor]]]:
+    """The stock forward up to hidden state `stop`.
+
+    A hidden state is caught where the next layer receives it, the last one where the model returns it, behind its final norm
+    if it has one. Layers may be used several times and share their projections, so what a projection gives belongs to the
+    layer that was entered last.
+
+    Args:
+        keep: told every hidden state on the way, by its number.
+
+    Returns:
+        state `stop`, and for each layer in `qkv` the output of each of its projections, by their order.
+    """
+    entered, last = 0, None
+    caught: dict[int, dict[int, Tensor]] = {index: {} for index in qkv}
+    inside: list[Any] = []  # hooks on the projections of the layer that is running
+
+    def catch(part: int) -> Callable[[Any, Any, Tensor], None]:
+        def hook(module: Any, args: Any, output: Tensor) -> None:
+            caught[entered].setdefault(part, output)  # a later call is not about the content: DeBERTa's positions
+
+        return hook
+
+    def leave() -> None:
+        while inside:
+            inside.pop().remove()
+
+    def enter(layer: Layer, args: tuple[Any, ...]) -> None:
+        nonlocal entered, last
+        leave()
+        keep(entered, args[0])
+        if entered == stop:
+            last = args[0]
+            raise _Enough
+        entered += 1
+        if entered in caught:
+            inside.extend(module.register_forward_hook(catch(part)) for part, module in enumerate(row.qkv(layer)))
+
+    hooks = [layer.register_forward_pre_hook(enter) for layer in {id(layer): layer for layer in layers}.values()]
+    backbone = row.backbone(net)
+    try:
+        if row.packs:
+            with packed(backbone.config):
+                last = backbone(**inputs, return_dict=True).last_hidden_state
         else:
-            trace.keep(needs, index, state)
-    return state if deepest == len(layers) and not whole_last else trace.real(state)
+            last = backbone(**inputs, return_dict=True).last_hidden_state
+        keep(entered, last)
+    except _Enough:
+        pass
+    finally:
+        leave()
+        for hook in hooks:
+            hook.remove()
+    assert last is not None
+    return last, caught
+
+
+def _first_tokens(row: Anatomy, layer: Layer, state: Tensor, first: Tensor, sizes: list[int]) -> Tensor:
+    """The last layer for the first token of each sequence alone: (T, D) -> (B, D). All other rows of its queries, its output
+    projection and its feed-forward block would be thrown away; a student of few layers trains 1.2 times as fast."""
+    assert row.finish is not None
+    to_q, to_k, to_v = row.qkv(layer)
+    read = _cast(state)  # once, not by each projection
+    width = row.head_width(row.attention(layer))
+    queries = state[first]
+    q, k, v = (part.unflatten(-1, (part.shape[-1] // width, width)) for part in (to_q(queries), to_k(read), to_v(read)))
+    rule = Rule(scale=width**-0.5, dropout=row.dropout(layer))
+    context = attend(q, k[: sum(sizes)], v[: sum(sizes)], Packing(sizes, queries=[1] * len(sizes)), rule)
+    # Stock modules take (1, B, D); dropout, norms and Linears do not care, feed-forward chunking does.
+    return row.finish(layer, context.flatten(1)[None], queries[None])[0]
+
+
+def _packed(net: Net, row: Anatomy, batch: Batch) -> tuple[dict[str, Any], Callable[[Tensor], Tensor]]:
+    """The inputs of the stock model, all sequences in one row, and how (1, T or more, …) becomes (T, …)."""
+    ids, types, sizes = _rounded(batch)
+    positions = torch.cat([torch.arange(size) for size in sizes]).to(ids.device) + row.position_start(net)
+    inputs = {"input_ids": ids[None], "position_ids": positions[None], "packing": Packing(sizes)}
+    if types is not None and row.uses_token_types(net):
+        inputs["token_type_ids"] = types[None]
+    tokens = len(batch.input_ids)
+    return inputs, lambda state: state[0, :tokens]
+
+
+def _padded(net: Net, row: Anatomy, batch: Batch) -> tuple[dict[str, Any], Callable[[Tensor], Tensor]]:
+    """The inputs of the stock model, one sequence in each row, and how (B, longest, …) becomes (T, …)."""
+    rows = pad_index(batch.sizes, batch.input_ids.device)
+    num, longest = len(batch.sizes), max(batch.sizes)
+    mask = pad(torch.ones_like(batch.input_ids), rows, num, longest)
+    ids = pad(batch.input_ids, rows, num, longest).masked_fill(mask == 0, net.config.pad_token_id or 0)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if batch.token_type_ids is not None and row.uses_token_types(net):
+        inputs["token_type_ids"] = pad(batch.token_type_ids, rows, num, longest)
+    return inputs, lambda state: state.flatten(0, 1)[rows]
 
 
 def _rounded(batch: Batch) -> tuple[Tensor, Tensor | None, list[int]]:
@@ -163,93 +218,29 @@ def _zeros_behind(ids: Tensor, count: int) -> Tensor:
     return torch.cat([ids, ids.new_zeros(count)])
 
 
-def _padded(net: Net, row: Anatomy, batch: Batch, needs: Needs, trace: _Trace) -> Tensor:
-    """The stock forward on a padded batch; signals are packed again. Returns the last state (T, D)."""
-    sizes = batch.sizes
-    rows = pad_index(sizes, batch.input_ids.device)
-    num, longest = len(sizes), max(sizes)
-    mask = pad(torch.ones_like(batch.input_ids), rows, num, longest)
-    ids = pad(batch.input_ids, rows, num, longest).masked_fill(mask == 0, net.config.pad_token_id or 0)
-    inputs = {"input_ids": ids, "attention_mask": mask}
-    if batch.token_type_ids is not None and row.uses_token_types(net):
-        inputs["token_type_ids"] = pad(batch.token_type_ids, rows, num, longest)
-
-    caught: dict[int, list[Tensor]] = {}
-    running: tuple[Any, ...] = ()  # the projections of the layer that is running, and what they gave
-    gave: list[Tensor] = []
-
-    def enter(index: int) -> Any:
-        def start(layer: Any, inputs: Any) -> None:
-            nonlocal running, gave
-            running, gave = row.qkv(layer), caught.setdefault(index, [])
-
-        return start
-
-    def catch(module: Any, inputs: Any, output: Tensor) -> None:
-        if any(module is project for project in running):
-            gave.append(output)
-
-    layers = row.layers(net)
-    # Layers may share projections (a schedule), so an output belongs to the layer that was entered last.
-    projections = {id(module): module for index in needs.qkv for module in row.qkv(layers[index - 1])}
-    hooks = [module.register_forward_hook(catch) for module in projections.values()]
-    if hooks:
-        hooks += [layer.register_forward_pre_hook(enter(index)) for index, layer in enumerate(layers, start=1)]
-    try:
-        wants_states = bool(needs.hidden or needs.cls)
-        out = row.backbone(net)(**inputs, output_hidden_states=wants_states, return_dict=True)
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-    def repack(state: Tensor) -> Tensor:
-        return state.flatten(0, 1)[rows]
-
-    if wants_states:
-        for index, state in enumerate(out.hidden_states):
-            if index in needs.hidden or index in needs.cls:
-                trace.keep(needs, index, repack(state))
-    for index in needs.qkv:
-        # A relative attention may call its projections again (DeBERTa's for positions): the first calls are ours.
-        per_module = len(row.qkv(layers[index - 1]))
-        packed = [repack(output) for output in caught[index] if output.shape[:2] == (num, longest)][:per_module]
-        trace.qkv[index] = row.heads(packed, row.head_dim(net))
-    return repack(out.last_hidden_state)
-
-
 def _read_head(
-    net: Net,
-    row: Anatomy,
-    batch: Batch,
-    needs: Needs,
-    signals: Signals,
-    last: Tensor,
-    *,
-    whole: bool,
-    per_token: bool,
-    kind: str,
-    trace: _Trace,
+    net: Net, row: Anatomy, batch: Batch, needs: Needs, signals: Signals, last: Tensor, first: Tensor, *, kind: str
 ) -> None:
-    """Logits and feature from the last hidden state."""
-    first = last[trace.first] if whole else last
+    """Logits and feature from the last hidden state `last` (T, D), or just its first tokens, `first` (B, D).
+
+    The head is applied here and to nothing but the rows that are asked for. A head over a large vocabulary need not be
+    applied at all: this is the place to hand on its input and its weight to a loss that takes them in chunks.
+    """
+
+    def mean() -> Tensor:
+        return torch.stack([part.mean(dim=0) for part in last.split(batch.sizes)])
+
     if needs.feature == "cls":
         signals.feature = first
     elif needs.feature == "mean":
-        signals.feature = trace.mean(last)
+        signals.feature = mean()
     if not needs.logits and needs.feature != "head_input":
         return
     if kind == "text":
         assert batch.labels is not None
         signals.logits = row.fill(net, last[batch.labels != -100])
-    elif per_token:
-        _read_linear(net, row, needs, signals, row.tag_input(net, last))
-    else:
-        pooled = trace.mean(last) if row.pools_mean(net) else first
-        _read_linear(net, row, needs, signals, row.pool(net, pooled[:, None]))
-
-
-def _read_linear(net: Net, row: Anatomy, needs: Needs, signals: Signals, read: Tensor) -> None:
-    """What goes into the head's last Linear, and what comes out, as far as they are asked for."""
+        return
+    read = row.tag_input(net, last) if kind == "tokens" else row.pool(net, (mean() if row.pools_mean(net) else first)[:, None])
     if needs.logits:
         signals.logits = row.final_linear(net)(read)
     if needs.feature == "head_input":

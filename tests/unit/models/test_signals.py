@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from understudy.data.encode import Batch
-from understudy.models import attention, signals
+from understudy.models import signals
 from understudy.models.anatomy import anatomy
 from understudy.models.needs import Needs
 from understudy.models.signals import forward
 
 SIZES = [7, 3, 12, 5]
 TYPED = ("bert", "electra", "albert")
-PACKING = [family for family in tiny_models.FAMILIES if family not in ("deberta-v2", "modernbert")]
+FIRST_ONLY = [family for family in tiny_models.FAMILIES if family not in ("deberta-v2", "modernbert")]
 HEADS = {"classification": "classification", "tokens": "tokens", "text": "text"}
 
 
@@ -70,10 +70,11 @@ def run_stock(net: Any, batch: Batch, *, kind: str) -> Stock:
         hook.remove()
     qkv = {}
     for index, layer in enumerate(row.layers(net), start=1):
-        # ALBERT's one layer is called again for each depth; elsewhere the first call is the one on the states.
-        turn = index - 1 if row.family == "albert" else 0
-        parts = row.heads([packed(calls[module][turn]) for module in row.qkv(layer)], row.head_dim(net))
-        qkv[index] = list(parts)
+        # A layer that is used again calls its projections again. DeBERTa calls them with positions too, one row for all.
+        own = [next(out for out in calls[m] if len(out) == len(sizes)) for m in row.qkv(layer)]
+        for module in row.qkv(layer):
+            calls[module] = calls[module][1 + next(i for i, out in enumerate(calls[module]) if len(out) == len(sizes)) :]
+        qkv[index] = list(row.heads([packed(output) for output in own], row.head_dim(net)))
     logits, head_input = out.logits, read[-1]
     if kind in ("tokens", "text"):
         logits, head_input = packed(logits), packed(head_input)
@@ -92,8 +93,8 @@ def rounds(request, monkeypatch) -> None:
     monkeypatch.setattr(signals, "_rounds", lambda device: request.param)
 
 
-def tiny(family: str, kind: str, **changes: Any) -> Any:
-    return tiny_models.tiny_net(family, HEADS[kind], num_labels=3, **changes)
+def tiny(family: str, kind: str, structure: str = "stock", **changes: Any) -> Any:
+    return tiny_models.tiny_structured(family, structure, HEADS[kind], num_labels=3, **changes)
 
 
 @pytest.mark.parametrize("kind", list(HEADS))
@@ -106,10 +107,11 @@ def test_logits_equal_the_stock_forward(family, kind, rounds):
     close(ours.logits, run_stock(net, batch, kind=kind).logits)
 
 
+@pytest.mark.parametrize("structure", tiny_models.STRUCTURES)
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
 @torch.no_grad()
-def test_every_signal_at_once_equals_the_stock_forward(family, rounds):
-    net, batch = tiny(family, "classification"), make_batch(family)
+def test_every_signal_at_once_equals_the_stock_forward(family, structure, rounds):
+    net, batch = tiny(family, "classification", structure), make_batch(family)
     needs = Needs(logits=True, feature="head_input", hidden=(0, 1, 2, 3), cls=(0, 2, 3), qkv=(1, 3))
     ours, theirs = forward(net, batch, needs, kind="classification"), run_stock(net, batch, kind="classification")
     close(ours.logits, theirs.logits)
@@ -184,7 +186,7 @@ def rows_through(net: Any, needs: Needs, *, kind: str = "classification") -> lis
     return seen
 
 
-@pytest.mark.parametrize("family", [family for family in PACKING if family != "albert"])
+@pytest.mark.parametrize("family", [family for family in FIRST_ONLY if family != "albert"])
 @torch.no_grad()
 def test_nothing_is_computed_that_nobody_asked_for(family):
     net = tiny(family, "classification")
@@ -198,13 +200,36 @@ def test_nothing_is_computed_that_nobody_asked_for(family):
     assert rows_through(net, Needs(hidden=(0,))) == [0, 0, 0]
 
 
+@pytest.mark.parametrize("family", sorted(set(tiny_models.FAMILIES) - set(FIRST_ONLY)))
+@torch.no_grad()
+def test_families_without_the_shortcut_leave_out_whole_layers(family):
+    net = tiny(family, "classification")
+    every = sum(SIZES) if family == "modernbert" else len(SIZES) * max(SIZES)  # padding is computed in DeBERTa alone
+    assert rows_through(net, Needs(logits=True)) == [every, every, every]
+    assert rows_through(net, Needs(hidden=(1,), cls=(2,))) == [every, every, 0]
+    assert rows_through(net, Needs(hidden=(0,))) == [0, 0, 0]
+
+
+def test_a_model_keeps_its_own_attention_and_has_no_hooks_left():
+    net, batch = tiny("bert", "classification"), make_batch("bert")
+    before = net.config._attn_implementation
+    for needs in (Needs(logits=True, qkv=(2,)), Needs(hidden=(1,))):
+        forward(net, batch, needs, kind="classification")
+    with pytest.raises(IndexError):
+        forward(net, make_batch("bert", sizes=[50]), Needs(logits=True), kind="classification")  # 40 positions
+    assert net.config._attn_implementation == before
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+
+
+@pytest.mark.parametrize("structure", tiny_models.STRUCTURES)
 @pytest.mark.parametrize("kind", ["classification", "tokens", "text"])
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
-def test_gradients_equal_those_of_the_stock_forward(family, kind):
-    """In double precision, through logits, hidden states and the last layer's queries, keys and values."""
-    net = tiny(family, kind).double()
+def test_gradients_equal_those_of_the_stock_forward(family, kind, structure):
+    """In double precision, through logits, hidden states and queries, keys and values of a layer that is used twice where
+    layers are shared."""
+    net = tiny(family, kind, structure).double()
     batch = make_batch(family, kind=kind)
-    needs = Needs(logits=True, hidden=(1,), qkv=(2,))
+    needs = Needs(logits=True, hidden=(1,), qkv=(1,))
 
     def gradients(logits: Tensor, hidden: Tensor, qkv: Any) -> dict[str, Tensor]:
         net.zero_grad(set_to_none=True)
@@ -213,17 +238,18 @@ def test_gradients_equal_those_of_the_stock_forward(family, kind):
         return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
 
     ours = forward(net, batch, needs, kind=kind)
-    ours_grad = gradients(ours.logits, ours.hidden[1], ours.qkv[2])
+    ours_grad = gradients(ours.logits, ours.hidden[1], ours.qkv[1])
     theirs = run_stock(net, batch, kind=kind)
-    theirs_grad = gradients(theirs.logits, theirs.hidden[1], theirs.qkv[2])
+    theirs_grad = gradients(theirs.logits, theirs.hidden[1], theirs.qkv[1])
     assert set(ours_grad) == set(theirs_grad)
     for name, gradient in ours_grad.items():
         torch.testing.assert_close(gradient, theirs_grad[name], rtol=1e-8, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize("family", PACKING)
-def test_gradients_with_first_tokens_only(family):
-    net = tiny(family, "classification").double()
+@pytest.mark.parametrize("structure", tiny_models.STRUCTURES)
+@pytest.mark.parametrize("family", FIRST_ONLY)
+def test_gradients_with_first_tokens_only(family, structure):
+    net = tiny(family, "classification", structure).double()
     batch = make_batch(family)
     found = []
     for logits in (
@@ -236,46 +262,6 @@ def test_gradients_with_first_tokens_only(family):
     assert set(found[0]) == set(found[1])
     for name, gradient in found[0].items():
         torch.testing.assert_close(gradient, found[1][name], rtol=1e-8, atol=1e-11)
-
-
-@pytest.mark.parametrize("query_sizes", [[4, 1, 6], [1, 1, 1]])
-def test_attention_one_by_one_equals_padded(query_sizes):
-    """What a CPU does and what a GPU does: the same contexts and gradients."""
-    key_sizes = [4, 1, 6]
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(rows: int) -> Tensor:
-        return torch.randn(rows, 2, 8, generator=generator, dtype=torch.float64).requires_grad_()
-
-    q, k, v = draw(sum(query_sizes)), draw(sum(key_sizes)), draw(sum(key_sizes))
-    direction = torch.randn(sum(query_sizes), 2, 8, generator=generator, dtype=torch.float64)
-    found = []
-    for variant in (attention._one_by_one, attention._padded):
-        context = variant(q, k, v, query_sizes, key_sizes, 0.0)
-        found.append((context, *torch.autograd.grad((context * direction).sum(), (q, k, v))))
-    for one, padded in zip(*found, strict=True):
-        torch.testing.assert_close(one, padded, rtol=1e-10, atol=1e-12)
-
-
-def test_attention_is_softmax_of_scaled_products():
-    q, k, v = (torch.tensor(rows).reshape(2, 1, 1) for rows in ([1.0, 0.0], [0.0, 2.0], [1.0, 3.0]))
-    context = attention.attend(q, k, v, query_sizes=[2], key_sizes=[2])
-    weight = torch.tensor(2.0).sigmoid()  # softmax of (0, 2): the second key gets sigmoid(2)
-    torch.testing.assert_close(context, torch.stack([1 - weight + 3 * weight, torch.tensor(2.0)]).reshape(2, 1))
-
-
-@pytest.mark.parametrize("variant", [attention._one_by_one, attention._padded])
-def test_attention_dropout_drops_weights_and_scales_the_rest(variant):
-    """400 equal weights on values of 1: each context is 1 on average, with variance p / (1 - p) / 400."""
-    torch.manual_seed(0)
-    q = torch.zeros(400, 2, 4)
-    contexts = variant(q, q, torch.ones_like(q), [400], [400], 0.5)
-    assert contexts.shape == (400, 2, 4)
-    each = contexts[..., 0]
-    assert torch.equal(each, contexts[..., 3])  # a weight is dropped for all numbers of a head alike
-    assert each.mean().item() == pytest.approx(1.0, abs=0.01)
-    assert each.var().item() == pytest.approx(1 / 400, rel=0.2)
-    assert not torch.allclose(each[:, 0], each[:, 1], atol=1e-3)  # and for each head apart
 
 
 def test_dropout_acts_in_training_only():
