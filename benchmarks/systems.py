@@ -44,7 +44,7 @@ class System:
     setup: Callable[..., float] | None = None
     """The cost that comes once, whatever the number of epochs: seconds."""
     keeps_memory: bool = False
-    """Its process is started as the `understudy` command starts itself (base/memory.py)."""
+    """Its process keeps memory, as the `understudy` command does (base/memory.py)."""
 
 
 # -- ours --------------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from systems import SYSTEMS, TEXTBREWER, install_textbrewer  # noqa: E402
 from work import DATA, RESULTS, TEACHER, load_work, make_teacher, score  # noqa: E402
 
 from understudy.base import disk  # noqa: E402
-from understudy.base.memory import KEEP, VARIABLE  # noqa: E402
+from understudy.base.memory import keep_memory  # noqa: E402
 
 EPOCHS = (3, 10)
 LONGEST = max(EPOCHS)
@@ -78,6 +78,8 @@ def worker(args: argparse.Namespace) -> None:
         answers.flush()
 
     system = SYSTEMS[args.system]
+    if system.keeps_memory:
+        keep_memory()
     work = load_work(args.data, args.teacher, rows=args.rows)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -106,8 +108,7 @@ class Worker:
         command = [sys.executable, "-W", "ignore", __file__, "worker", "--system", name]
         command += ["--data", str(args.data), "--teacher", str(args.teacher), *more]
         command += ["--rows", str(args.rows)] if getattr(args, "rows", None) else []
-        env = {**os.environ, VARIABLE: KEEP if SYSTEMS[name].keeps_memory else ""}
-        return cls(name, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env))
+        return cls(name, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
 
     def _pipe(self, which: str) -> TextIO:
         pipe = getattr(self.process, which)
