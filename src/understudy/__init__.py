@@ -1,7 +1,6 @@
 """Turns a large language model into a small one that can stand in for it, and proves how good the stand-in is.
 
-The public names, fetched when they are first used: importing this package costs nothing. It also lets transformers' Auto
-classes read the students that only this package can build (models/register.py).
+The public names are fetched when they are first used: importing this package costs nothing.
 """
 
 from __future__ import annotations
@@ -9,8 +8,6 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from understudy.models.register import install as _install
 
 if TYPE_CHECKING:
     from understudy import interop, losses, mapping, run, students
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
     from understudy.data.tasks import load_task
     from understudy.data.types import Example, Task, TaskData
     from understudy.lab import Lab
+    from understudy.models.compact import register
     from understudy.models.load import load_model
     from understudy.models.model import Model
     from understudy.models.needs import Needs, Signals
@@ -40,8 +38,6 @@ __version__ = "0.1.0"
 # How many compiled kernels torch's CPU library remembers (1,024 by default): pruned students have a shape for each layer,
 # and several of them trained together would push each other out. Read by it when the first kernel is made.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
-
-_install()
 
 _HOME = {
     "interop": "understudy",
@@ -58,6 +54,7 @@ _HOME = {
     **dict.fromkeys(["Example", "Task", "TaskData"], "understudy.data.types"),
     "Lab": "understudy.lab",
     "load_model": "understudy.models.load",
+    "register": "understudy.models.compact",
     "Model": "understudy.models.model",
     **dict.fromkeys(["Needs", "Signals"], "understudy.models.needs"),
     "save_model": "understudy.models.save",
@@ -69,8 +66,8 @@ _HOME = {
 __all__ = [
     "DataError", "DivergedError", "Example", "Interrupted", "Lab", "Model", "Needs", "Objective", "Recipe",
     "RecipeError", "ResourceError", "SafetyError", "Signals", "Task", "TaskData", "Term", "UnderstudyError",
-    "VerifyError", "interop", "load_model", "load_recipe", "load_task", "losses", "mapping", "recipe_from", "run",
-    "save_model", "students",
+    "VerifyError", "interop", "load_model", "load_recipe", "load_task", "losses", "mapping", "recipe_from",
+    "register", "run", "save_model", "students",
 ]  # fmt: skip
 
 

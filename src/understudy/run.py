@@ -38,6 +38,7 @@ from understudy.models.load import load_model
 from understudy.models.model import Model
 from understudy.models.save import save_model
 from understudy.models.scale import to_label_units
+from understudy.models.structure import structure_of
 from understudy.recipe.load import load_recipe, recipe_hash, to_yaml
 from understudy.recipe.method import Method
 from understudy.recipe.settings import Recipe
@@ -192,7 +193,8 @@ def _save_student(recipe: Recipe, lab: Lab, model: Model, result: dict[str, Any]
         to_label_units(model.net, *lab.scale)
     scored = _without_times(result)
     model = deliver(model, folder, base=recipe.student.model or (recipe.teacher.model if recipe.teacher else ""))
-    save_model(model, target, card=card_text(scored), eval_results=eval_results_text(scored))
+    card = card_text(scored, stock=structure_of(model.net) is None)
+    save_model(model, target, card=card, eval_results=eval_results_text(scored))
 
 
 def _without_times(result: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ _WHAT = {
     "onnx": "The student as an ONNX graph, no larger than it has to be. It runs with onnxruntime, without PyTorch and "
     "transformers; number and length of rows are free.",
 }
-NEEDS_US = "Stock transformers cannot hold this shape: **it loads only after `import understudy`**."
+NEEDS_US = "Stock transformers cannot hold this shape: **it loads only after `understudy.register()`**."
 
 
 def readme(card: str, facts: Mapping[str, Any]) -> str:
@@ -84,7 +84,9 @@ def torch_code(facts: Mapping[str, Any]) -> Iterator[str]:
     """How to load the folder with transformers."""
     auto = kind(facts["kind"]).auto if facts["decides"] else "AutoModel"
     if facts["needs_understudy"]:
-        yield "import understudy  # registers the shape of this student"
+        yield "import understudy"
+        yield ""
+        yield "understudy.register()  # tells transformers of the shape of this student"
     yield f"from transformers import {auto}, AutoTokenizer"
     yield ""
     yield f'model, tokenizer = {auto}.from_pretrained("."), AutoTokenizer.from_pretrained(".")'
@@ -122,5 +124,5 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
     if "int8" in facts:
         said += [f"int8: {line}." for line in agreement_lines(facts["int8"]["agreement"])]
     if facts["needs_understudy"]:
-        said.append("This form loads only after `import understudy`; --to padded or onnx need nothing of ours.")
+        said.append("This form loads only after `understudy.register()`; --to padded or onnx need nothing of ours.")
     return said

@@ -2,7 +2,7 @@
 
     hf      stock transformers model, where its configuration can say exactly what the student is
     padded  stock transformers model with zeros where parts were cut: equal, loads anywhere, only partly smaller
-    exact   the small student itself; needs `import understudy` to load if its shape is not a stock one
+    exact   the small student itself; needs `understudy.register()` to load if its shape is not a stock one
     onnx    a graph for onnxruntime: exact and small; with int8 also a rounded second file
 
 An export that does not say what the student says leaves nothing behind.

@@ -23,7 +23,7 @@ from understudy.students.share import unroll
 
 
 def needs_understudy(net: Any) -> bool:
-    """Whether a saved network loads only after `import understudy`."""
+    """Whether a saved network loads only after `understudy.register()`."""
     return structure_of(net) is not None
 
 
@@ -65,7 +65,7 @@ def to_hf(model: Model) -> Model:
     if why:
         raise RecipeError(
             f"--to hf: a stock {row.family} cannot hold this student: {why}. Choose --to padded (loads anywhere, zeros in "
-            "place of what was cut), onnx (exact and small, for onnxruntime) or exact (small, needs `import understudy`)."
+            "place of what was cut), onnx (exact and small, for onnxruntime) or exact (small, needs `understudy.register()`)."
         )
     return to_padded(model)
 

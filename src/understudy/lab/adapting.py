@@ -48,7 +48,7 @@ def with_given(model: Model, folder: str, *, headless: bool = False) -> Model:
 def deliver(model: Model, folder: Path, *, base: str) -> Model:
     """Write the adapter of an adapted model, with its head, into `folder/adapter`; return the model as it is to be saved.
 
-    What can be merged is: the student is then a stock model. A bottleneck stays, and is loaded after `import understudy`.
+    What can be merged is: the student is then a stock model. A bottleneck stays, and is loaded after `understudy.register()`.
     """
     name = active(model.net)
     if name is None:

@@ -22,14 +22,27 @@ DATASETS = {
 }
 METRIC_TYPES = {"mcc": "matthews_correlation", "spearman": "spearmanr", "pearson": "pearsonr"}
 
+_REGISTER = """
+## How it is loaded
 
-def card_text(result: Mapping[str, Any]) -> str:
+No stock class of transformers holds this shape. `pip install` understudy, and before `AutoModel….from_pretrained`:
+
+```python
+import understudy
+
+understudy.register()
+```
+"""
+
+
+def card_text(result: Mapping[str, Any], *, stock: bool = True) -> str:
     """README.md of a student: YAML front matter with a model index, then Markdown.
 
     Args:
         result: what `result.json` holds (version 1). Teacher and baseline may be None.
+        stock: the student is a network that transformers knows; any other (pruned, shared layers) has to be registered.
     """
-    return f"---\n{_front_matter(result)}---\n\n{_body(result)}"
+    return f"---\n{_front_matter(result)}---\n\n{_body(result)}{'' if stock else _REGISTER}"
 
 
 def eval_results_text(result: Mapping[str, Any]) -> str | None:

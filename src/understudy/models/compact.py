@@ -1,9 +1,9 @@
 """Classes for networks with a structure: the stock class, which makes itself follow `config.understudy` when it is built.
 
-`understudy-bert` is BERT in every other respect. The classes are made on demand from the stock ones and known to
-transformers' Auto classes (register.py), so that `AutoModel….from_pretrained` reads a compact folder, weights of narrow
-and shared layers included, after `import understudy`. A stock class refuses such a folder: narrow tensors have the wrong
-shapes, and in place of the number of layers stands a sentence where layers are shared.
+`understudy-bert` is BERT in every other respect. The classes are made on demand from the stock ones. `register` makes them
+known to transformers' Auto classes, so that `AutoModel….from_pretrained` reads a compact folder, weights of narrow and
+shared layers included. A stock class refuses such a folder: narrow tensors have the wrong shapes, and where layers are
+shared a sentence stands in place of their number.
 """
 
 from __future__ import annotations
@@ -17,13 +17,39 @@ from importlib import import_module
 from typing import Any
 
 from understudy.base.errors import DataError
-from understudy.models.anatomy import PREFIX, Net, anatomy, anatomy_of
+from understudy.models.anatomy import FAMILIES, PREFIX, Net, anatomy, anatomy_of
 from understudy.models.narrow import narrow
 from understudy.models.shape import Structure, structure_of
 from understudy.models.virtual import repeat
 
 EXTRAS = {"understudy_adapters": ("understudy.adapters.inject", "restore")}
 """Keys of a configuration, and who builds what they ask for into a network: rooms above this one, called by name."""
+
+
+def register() -> None:
+    """Let transformers' Auto classes read networks with a structure (`understudy-bert` and its relatives).
+
+    `load_model` does this by itself; call it before `AutoConfig` or `AutoModel….from_pretrained`. Imports transformers;
+    calling it again changes nothing.
+    """
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    for family in FAMILIES:
+        AutoConfig.register(PREFIX + family, config_class_of(CONFIG_MAPPING[family]), exist_ok=True)
+
+
+@cache
+def _register_models(stock: Any) -> None:
+    """Tell the Auto classes of the models of one configuration class: bare, masked, sequence and token heads."""
+    import transformers as hf
+
+    for auto in (
+        hf.AutoModel,
+        hf.AutoModelForMaskedLM,
+        hf.AutoModelForSequenceClassification,
+        hf.AutoModelForTokenClassification,
+    ):
+        auto.register(config_class_of(stock), model_class_of(auto._model_mapping[stock]), exist_ok=True)
 
 
 def become(net: Net, structure: Structure) -> None:
@@ -78,16 +104,14 @@ def config_class_of(stock: Any) -> Any:
             settings[depth_name(stock.model_type)] = len(structure.schedule)  # on disk it is a sentence
         stock.__init__(self, **settings)
         if structure is not None:
-            from understudy.models.register import register_models
-
-            register_models(stock.model_type)
+            _register_models(stock)  # only now: it imports the family's models
 
     def to_json_string(self: Any, use_diff: bool = True) -> str:
         content = json.loads(stock.to_json_string(self, use_diff=use_diff))
         structure = read_structure(getattr(self, "understudy", None))
         if structure is not None and structure.schedule is not None:
             uses = f"{len(structure.schedule)} uses of {structure.num_physical} layers"
-            content[depth_name(stock.model_type)] = f"{uses}; import understudy before loading"
+            content[depth_name(stock.model_type)] = f"{uses}; call understudy.register() before loading"
         return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
     body = {

@@ -15,6 +15,7 @@ from understudy.base import seeds
 from understudy.base.errors import DataError, RecipeError
 from understudy.kinds import Kind
 from understudy.models.anatomy import anatomy_of
+from understudy.models.compact import register
 from understudy.models.heads import TaskLabels, set_outputs, settle
 from understudy.models.model import Model
 from understudy.models.source import Source, resolve
@@ -123,6 +124,7 @@ def load_tokenizer(
 def _read_config(source: Source, *, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
+    register()
     try:
         with quiet():
             return AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code, local_files_only=True)

@@ -17,7 +17,7 @@ def save_model(model: Model, folder: Path | str, *, card: str = "", eval_results
     """Write config.json, model.safetensors, the tokenizer and README.md, and make the folder appear by one rename.
 
     A network with a structure is written in its compact form, with structure.json: each tensor once, narrow layers narrow.
-    Only `import understudy` can read it; stock classes refuse it.
+    The Auto classes read it after `understudy.register()`; stock classes refuse it.
 
     The same model gives the same bytes: nothing written depends on time, place, or what was done with the tokenizer.
 

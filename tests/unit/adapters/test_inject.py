@@ -11,6 +11,7 @@ import torch.nn.functional as F
 import toys
 from adapted import IDS, packed, settings_of, shake, stock
 
+import understudy
 from understudy.adapters import activate, active, extract, freeze, inject, installed, merge, mergeable, put, remove
 from understudy.base.errors import RecipeError
 from understudy.models.load import load_model
@@ -102,6 +103,7 @@ def test_a_saved_model_keeps_its_adapter_and_stock_classes_refuse_it(text, tmp_p
     save_model(Model(net, toys.tokenizer(), ("glad", "sad"), "classification", "toy", None), tmp_path / "saved")
     back = load_model(str(tmp_path / "saved"))
     assert torch.equal(stock(back.net), stock(net)) and digest(back.net) == digest(net)
+    understudy.register()
     automatic = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved").eval()
     assert torch.equal(stock(automatic), stock(net))
     assert transformers.AutoConfig.from_pretrained(tmp_path / "saved").model_type == "understudy-bert"

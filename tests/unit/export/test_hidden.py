@@ -51,6 +51,6 @@ except Exception as error:
         torch.testing.assert_close(torch.tensor(logits), wanted[form], atol=1e-6, rtol=1e-5)
     assert "understudy" in refused
 
-    done = run_hidden("import understudy" + LOAD + 'print(json.dumps(logits("exact")))', tmp_path, hidden=())
+    done = run_hidden(f"import understudy\nunderstudy.register()\n{LOAD}print(json.dumps(logits('exact')))", tmp_path, hidden=())
     assert done.returncode == 0, done.stderr
     assert torch.equal(torch.tensor(json.loads(done.stdout)), wanted["exact"])

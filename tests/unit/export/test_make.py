@@ -54,8 +54,8 @@ def test_the_exact_form_is_small_and_says_what_it_needs(tmp_path: Path):
     assert torch.equal(back.net(**inputs()).logits, model.net(**inputs()).logits)
     assert made["num_parameters"] == sum(p.numel() for p in model.net.parameters())
     assert made["needs_understudy"]
-    assert "it loads only after `import understudy`" in (tmp_path / "out" / "README.md").read_text()
-    assert "import understudy" in lines(made)[-1]
+    assert "it loads only after `understudy.register()`" in (tmp_path / "out" / "README.md").read_text()
+    assert "understudy.register()" in lines(made)[-1]
     assert not export_model(student(), "exact", out=tmp_path / "stock", latency=QUICK)["needs_understudy"]
 
 

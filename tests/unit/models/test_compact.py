@@ -14,6 +14,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, tiny_ids, tiny_net, tiny_tokenizer
 
+import understudy
 from understudy.base.errors import DataError
 from understudy.models.load import load_model
 from understudy.models.model import Model, digest
@@ -48,6 +49,7 @@ def student(family: str = "bert", kind: str = "classification", *, cuts: bool = 
 def test_auto_classes_and_load_model_read_it(family: str, kind: str, tmp_path: Path):
     model, ids = student(family, kind), tiny_ids()
     folder = save_model(model, tmp_path / "compact")
+    understudy.register()
     theirs = AUTO[kind].from_pretrained(folder).eval()
     expected, got = model.net(ids, output_hidden_states=True), theirs(ids, output_hidden_states=True)
     assert torch.equal(got[0], expected[0])
@@ -73,7 +75,7 @@ def test_a_stock_class_refuses_it(family: str, tmp_path: Path):
     model = student(family, cuts=False)
     folder = save_model(model, tmp_path / "shared")
     stock = type(model.net).__mro__[1]
-    with pytest.raises(Exception, match="import understudy before loading"):
+    with pytest.raises(Exception, match=r"call understudy.register\(\) before loading"):
         stock.from_pretrained(folder)
     narrow = Model(tiny_net(family), tiny_tokenizer(), ("yes", "no"), "classification", "a net", None)
     cut(narrow.net, heads=[[0]] * len(physical_layers(narrow.net)))
@@ -146,12 +148,16 @@ def test_the_digest_sees_the_structure():
     assert len({digest(net) for net in nets}) == 3
 
 
-def test_registration_waits_for_transformers(tmp_path: Path):
-    """`import understudy` first, transformers later; and nothing heavy comes along before that."""
+@pytest.mark.parametrize("first", ["understudy", "transformers"])
+def test_a_fresh_process_reads_it_once_registered(first: str, tmp_path: Path):
+    """In whatever order both are imported; and `import understudy` alone brings nothing heavy along."""
     folder = save_model(student(), tmp_path / "compact")
     code = f"""
-import sys, understudy
-assert not {{"torch", "transformers"}} & set(sys.modules)
+import sys, {first}
+assert {first!r} == "transformers" or not {{"torch", "transformers"}} & set(sys.modules)
+import understudy
+understudy.register()
+understudy.register()
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 assert AutoConfig.from_pretrained({str(folder)!r}).num_hidden_layers == 6
 AutoTokenizer.from_pretrained({str(folder)!r})

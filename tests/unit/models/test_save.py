@@ -185,6 +185,8 @@ def test_the_card_says_scores_sizes_and_method():
     assert "| temperature | 5.0 |" in card and "seed 0" in card and "torch 2.13.0" in card
     assert "The student keeps 94 % of the teacher." in card
     assert card == card_text(result())
+    assert "understudy.register()" not in card
+    assert card_text(result(), stock=False).startswith(card) and "understudy.register()" in card_text(result(), stock=False)
 
 
 def test_the_hub_reads_the_metadata():
