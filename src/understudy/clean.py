@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from understudy.base import disk
-from understudy.base.errors import ResourceError
 from understudy.base.home import home
-from understudy.base.lock import DAY, lock
+from understudy.base.lock import DAY, InUse, lock
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,8 @@ def _delete(folder: Path) -> bool:
     try:
         with lock(folder):
             disk.remove(folder)
-    except ResourceError:
-        if (folder / ".lock").exists():
-            return False
-        raise
+    except InUse:
+        return False
     return True
 
 

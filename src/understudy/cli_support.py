@@ -4,6 +4,7 @@ code, print results. Imports nothing heavy, and nothing of typer.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -13,10 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from understudy.base.errors import RecipeError, UnderstudyError
+from understudy.base.progress import printable
 
 if TYPE_CHECKING:
     from understudy.recipe.comparison import Comparison
     from understudy.recipe.settings import Recipe
+
+
+_SURROUNDINGS = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP, errno.EMFILE,
+    errno.ENAMETOOLONG,
+)  # fmt: skip
+"""Errors of the operating system that speak of the machine and not of a mistake of ours, wherever they are met."""
 
 
 @contextmanager
@@ -32,6 +41,11 @@ def guard(folder: Path | None = None) -> Iterator[None]:
         raise
     except MemoryError:
         _stop("The machine ran out of memory. Lower train.max_tokens, or run on a machine with more.", 6)
+    except OSError as error:
+        if error.errno not in _SURROUNDINGS:
+            _stop(_bug_report(error, folder), 1)
+        where = f"{error.filename}: " if error.filename else ""
+        _stop(f"{where}{error.strerror}. Nothing that was saved is damaged.", 6)
     except Exception as error:
         _stop(_bug_report(error, folder), 1)
 
@@ -42,7 +56,7 @@ def _stop(message: str, code: int) -> NoReturn:
 
 
 def _complain(text: str) -> None:
-    print("".join(c if c.isprintable() or c in "\n\t" else "?" for c in text), file=sys.stderr)
+    print(printable(text), file=sys.stderr)
 
 
 def _traceback() -> str:
@@ -50,7 +64,7 @@ def _traceback() -> str:
     import traceback
 
     text = traceback.format_exc()
-    home = str(Path.home())
+    home = os.path.expanduser("~")  # itself where there is no home folder
     return text.replace(home, "~") if len(home) > 1 else text
 
 
@@ -58,7 +72,7 @@ def _bug_report(error: Exception, folder: Path | None) -> str:
     """Keep the traceback of an unexpected error, and say where it is."""
     text = _traceback()
     what = f"This is a bug in understudy, not in your recipe ({type(error).__name__}). Please report it"
-    if folder is not None and folder.is_dir():
+    if folder is not None and os.path.isdir(folder):
         from understudy.base import disk
 
         try:
@@ -148,8 +162,7 @@ def score_lines(metrics: dict[str, dict[str, Any]], *, indent: str = "") -> str:
 
 def show(text: str) -> None:
     """A result, on stdout, where nothing else goes."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
-    sys.stdout.flush()
+    print(printable(text.removesuffix("\n")), flush=True)
 
 
 def show_json(value: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fits
@@ -96,7 +97,7 @@ def test_what_cannot_be_deleted_is_said(monkeypatch):
     cache = store()
 
     def fault(operation: str, path: Path) -> None:
-        if operation == "before-remove":
+        if operation == "before-remove" and path == cache.folder:
             raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(disk, "fault", fault)
@@ -106,17 +107,16 @@ def test_what_cannot_be_deleted_is_said(monkeypatch):
     assert cache.folder.is_dir() and clean().deleted == 1
 
 
-def test_who_waits_for_the_lock_of_a_clean_gets_the_folder_anew(tmp_path: Path, monkeypatch):
+def test_who_waits_for_the_lock_of_a_clean_gets_the_folder_anew(tmp_path: Path):
     folder = tmp_path / "store"
-    original, before = disk.create, []
+    with ThreadPoolExecutor() as other:
+        with lock(folder):
+            waiting = other.submit(_work_in, folder)
+            time.sleep(0.5)
+            disk.remove(folder)
+        assert waiting.result(timeout=60)
 
-    def create(path: Path, content: bytes) -> bool:
-        if not before:
-            before.append(path)
-            path.parent.rmdir()  # it was the lock of a clean, which has deleted the folder by now
-            return False
-        return original(path, content)
 
-    monkeypatch.setattr(disk, "create", create)
-    with lock(folder, wait_seconds=5):
-        assert (folder / ".lock").exists()
+def _work_in(folder: Path) -> bool:
+    with lock(folder, wait_seconds=60):
+        return (folder / ".lock").exists()

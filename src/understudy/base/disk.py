@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
@@ -23,8 +22,8 @@ from typing import Any
 
 import xxhash
 
-from understudy.base.errors import ResourceError, VerifyError
-from understudy.base.processes import running
+from understudy.base.errors import ResourceError, UnderstudyError, VerifyError
+from understudy.base.home import home
 
 MANIFEST = "manifest.json"
 
@@ -42,11 +41,11 @@ def _op(name: str, path: Path) -> Iterator[None]:
         if fault:
             fault(f"after-{name}", path)
     except OSError as error:
-        raise _explain(error, path) from error
+        raise explain(error, path) from error
 
 
-def _explain(error: OSError, path: Path) -> ResourceError:
-    where = path if path.exists() else path.parent
+def explain(error: OSError, path: Path) -> ResourceError:
+    where = path if _exists(path) else path.parent
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         try:
             free = f"{shutil.disk_usage(_existing(path)).free / 1e6:,.0f} MB are free"
@@ -57,7 +56,8 @@ def _explain(error: OSError, path: Path) -> ResourceError:
             "free some space (`understudy clean` deletes stored teacher outputs) and repeat the command to continue."
         )
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return ResourceError(f"{where} cannot be written ({error.strerror}). Choose another folder with --out.")
+        remedy = "Set UNDERSTUDY_HOME to another folder" if _in_store(path) else "Choose another folder with --out"
+        return ResourceError(f"{where} cannot be written ({error.strerror}). {remedy}.")
     return ResourceError(f"Writing {path} failed: {error.strerror or error}. Nothing that was saved is damaged.")
 
 
@@ -70,16 +70,33 @@ def _as_os_error(error: Exception) -> OSError | None:
     return None if number is None else OSError(number, os.strerror(number))
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, a folder that may not be looked into
+        return False
+
+
 def _existing(path: Path) -> Path:
-    while not path.exists():
+    while not _exists(path):
         path = path.parent
     return path
 
 
 def make_dir(path: Path) -> Path:
+    """Make a folder and those above it. The store is made for its owner alone, whatever the umask allows others."""
     with _op("mkdir", path):
+        if _in_store(path) and not (store := home()).exists():
+            store.parent.mkdir(parents=True, exist_ok=True)
+            store.mkdir(mode=0o700, exist_ok=True)
         path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _in_store(path: Path) -> bool:
+    with contextlib.suppress(UnderstudyError):
+        return home() in (path, *path.parents)
+    return False
 
 
 def sync_file(path: Path) -> None:
@@ -222,7 +239,7 @@ def commit_dir(path: Path) -> Iterator[Path]:
             cause = _as_os_error(error)
             if cause is None:
                 raise
-            raise _explain(cause, temporary) from error
+            raise explain(cause, temporary) from error
         for file in _files(temporary):
             sync_file(file)
         content = json.dumps({"files": manifest(temporary)}, indent=2, sort_keys=True) + "\n"
@@ -303,36 +320,21 @@ def sweep(folder: Path) -> None:
 def _alive(name: str) -> bool:
     """Whether the process that owns a temporary name is a running process other than this one."""
     pid = name.removeprefix(".tmp-").split("-", 1)[0]
-    return pid.isdigit() and int(pid) != os.getpid() and running(int(pid))
-
-
-def create(path: Path, content: bytes) -> bool:
-    """Make a file that nobody else has made; False where somebody has."""
+    if not pid.isdigit() or int(pid) == os.getpid():
+        return False
     try:
-        with _op("lock", path):
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-            try:
-                os.write(handle, content)
-            except OSError:
-                path.unlink()
-                raise
-            finally:
-                os.close(handle)
-    except ResourceError as error:
-        if isinstance(error.__cause__, FileExistsError):
-            return False
-        raise
-    return True
+        os.kill(int(pid), 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    except (OSError, IndexError):  # no /proc
+        return True
+    return state != "Z"  # killed, but its parent has not asked for it yet
 
 
-def take_away(path: Path, content: bytes) -> None:
-    """Delete a file if it still is the one that was looked at: of several who want a dead one gone, one deletes it."""
-    with contextlib.suppress(FileNotFoundError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            with contextlib.suppress(OSError):  # a file system without flock; the window is a few microseconds then
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            if os.fstat(handle).st_ino == path.stat().st_ino and os.read(handle, 1 << 16) == content:
-                path.unlink()
-        finally:
-            os.close(handle)
+def note(path: Path, text: str) -> None:
+    """Write a short text into a file in place: of a lock file it is the file itself that is locked, not its name."""
+    with _op("note", path), open(path, "w", encoding="utf-8") as handle:
+        handle.write(text)

@@ -1,82 +1,84 @@
-"""Only one process works in a folder: a lock file that says whose it is, so that the lock of a dead process is no lock."""
+"""Only one process works in a folder."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from understudy.base import disk
 from understudy.base.errors import ResourceError
-from understudy.base.processes import boot_id, running, started
+from understudy.base.progress import say
 
 DAY = 24 * 3600.0
 """How long to wait, in seconds, for another process that makes what is shared."""
 
 
+class InUse(ResourceError):
+    """Another process works in a folder."""
+
+
 @contextmanager
 def lock(folder: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
-    """Only one process works in a folder. The lock of a dead process on this machine is taken over.
+    """Only one process works in a folder, whatever container or machine it runs in.
+
+    The kernel holds the lock (flock on the file `.lock`) and drops it when its process ends, in whatever way. So no owner
+    has to be recognised as dead: process numbers mean nothing in another container, and a clock nothing on another
+    machine. NFS passes the lock on to its server. A lock that consists in a file's existence (filelock's `SoftFileLock`)
+    would have to guess, and is not fallen back on. The file stays where it is; what it says is for messages only.
+
+    A folder that cannot be written, such as a store on a read-only disk, needs no lock: nobody works in it.
 
     Raises:
-        ResourceError: another process holds it and did not let go within `wait_seconds`.
+        InUse: another process holds it and did not let go within `wait_seconds`.
+        ResourceError: the file system has no locks, or something that is no file stands in the place of the lock.
     """
+    disk.make_dir(folder)
+    if not os.access(folder, os.W_OK):
+        yield
+        return
     import socket
 
+    from filelock import FileLock
+
     path = folder / ".lock"
-    me = {"pid": os.getpid(), "host": socket.gethostname(), "boot": boot_id(), "started": started(os.getpid())}
-    mine = json.dumps(me).encode()
-    deadline = time.monotonic() + wait_seconds
-    while not disk.create(disk.make_dir(folder) / path.name, mine):  # `clean` may just have deleted it
-        try:
-            found = path.read_bytes()
-            written = time.time() - path.stat().st_mtime
-        except FileNotFoundError:
-            continue
-        owner = _owner(found)
-        if owner is None and written < 2.0:
-            time.sleep(0.05)  # its owner is just writing it
-        elif owner is None or (owner["host"] == me["host"] and not _is_alive(owner)):
-            disk.take_away(path, found)
-        elif time.monotonic() >= deadline:
-            raise ResourceError(
-                f"{folder} is in use by process {owner['pid']} on {owner['host']}. "
-                f"Wait for it to end, or use another folder; if it is gone for sure, delete {path}."
-            )
-        else:
-            time.sleep(0.2)
+    held = FileLock(path, fallback_to_soft=False)
+    if not _take(held, path, 0.0):
+        holder = _holder(path)
+        if wait_seconds > 0:
+            say(f"Waiting for {holder}, which is at work in {folder}.")
+        if wait_seconds <= 0 or not _take(held, path, wait_seconds):
+            raise InUse(f"{folder} is in use by {holder}. Wait for it to end, or use another folder.")
     try:
+        disk.note(path, f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
-        disk.take_away(path, mine)
+        held.release()
 
 
-def take_from_elsewhere(folder: Path) -> None:
-    """Take away the lock of a process on another machine, which from here is never known to be dead; the caller knows."""
-    import socket
+def _take(held: object, path: Path, seconds: float) -> bool:
+    from filelock import BaseFileLock, Timeout
 
-    path = folder / ".lock"
-    with contextlib.suppress(FileNotFoundError):
-        content = path.read_bytes()
-        owner = _owner(content)
-        if owner is not None and owner["host"] != socket.gethostname():
-            disk.take_away(path, content)
+    assert isinstance(held, BaseFileLock)
+    while True:
+        disk.make_dir(path.parent)
+        try:
+            held.acquire(timeout=seconds, poll_interval=0.2)
+            return True
+        except Timeout:
+            return False
+        except FileNotFoundError:
+            continue  # whoever held it was `clean`, which has just deleted the folder
+        except OSError as error:
+            raise disk.explain(error, path) from error
 
 
-def _owner(content: bytes) -> dict[str, Any] | None:
-    """Who a lock says it belongs to; None where it does not say."""
+def _holder(path: Path) -> str:
+    """Who a lock file says holds it. It may be garbage of any size: whoever can write to the folder can write to it."""
     try:
-        owner = json.loads(content)
-        return {"pid": int(owner["pid"]), **{name: str(owner[name]) for name in ("host", "boot", "started")}}
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _is_alive(owner: dict[str, Any]) -> bool:
-    """Whether the process that wrote a lock on this machine still runs: same boot, same pid, started when it says."""
-    return owner["boot"] == boot_id() and running(owner["pid"]) and started(owner["pid"]) == owner["started"]
+        with open(path, "rb") as handle:
+            said = handle.read(300).decode("utf-8", errors="replace")
+    except OSError:
+        said = ""
+    return said if said.startswith("process ") and said.isprintable() else "another process"

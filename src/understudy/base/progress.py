@@ -16,11 +16,11 @@ quiet = False
 def say(text: str) -> None:
     """One line for the person who waits."""
     if not quiet:
-        print(_printable(text), file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
-def _printable(text: str) -> str:
-    """Without terminal control characters: labels and texts of unknown origin end up here."""
+def printable(text: str) -> str:
+    """Without terminal control characters: whatever is shown may hold labels and texts of unknown origin."""
     return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
@@ -80,7 +80,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """A few words behind the bar: the loss, the score."""
-        self._extra = _printable(text)
+        self._extra = printable(text)
         if self._bar:
             self._bar.update(self._task, note=self._extra)
 

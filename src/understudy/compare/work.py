@@ -6,7 +6,7 @@
       claims/ARM-sSEED/  whose it is (a lock), its recipe, how it last ended
       comparison.json    what it showed, for programs              report.html    the same, for people
 
-A run belongs to the process that holds the lock of its claim; the lock of a dead process is no lock. So any number of
+A run belongs to the process that holds the lock of its claim, which is free when that process ends. So any number of
 processes may be started with the same command, killed, and started again. What is finished is never done twice.
 """
 
@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.base import disk
-from understudy.base.errors import ResourceError
-from understudy.base.lock import lock
+from understudy.base.lock import InUse, lock
 from understudy.base.progress import duration, say
 from understudy.compare.arms import Arm, Plan
 from understudy.compare.one import OUTCOME
@@ -104,9 +103,7 @@ def _attempt(run: ArmRun, since: float, stop: StopSignals, *, done: int, total: 
                 say(f"[{done + 1}/{total}] {run.arm.name}, seed {run.recipe.seed}")
                 _train(run, stop)
             return True
-    except ResourceError as error:
-        if error.__cause__ is not None:  # not somebody else's lock, but a folder that cannot be written
-            raise
+    except InUse:
         return False
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,8 +11,6 @@ import pytest
 
 from understudy.base import disk
 from understudy.base.errors import ResourceError, VerifyError
-from understudy.base.lock import lock
-from understudy.base.processes import _stat
 
 
 @pytest.fixture(autouse=True)
@@ -261,105 +257,3 @@ def test_remove_files_folders_and_nothing(tmp_path: Path):
     for name in ("kept", "file", "nothing"):
         disk.remove(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_lock_keeps_others_out_and_goes_away(tmp_path: Path):
-    with lock(tmp_path):
-        assert in_child(lambda: lock(tmp_path).__enter__()) == 1
-        with pytest.raises(ResourceError, match=f"in use by process {os.getpid()}"), lock(tmp_path):
-            pass
-    assert list(tmp_path.iterdir()) == []
-    with lock(tmp_path):
-        pass
-
-
-def test_waiting_for_a_lock(tmp_path: Path):
-    ready, go = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        with lock(tmp_path):
-            os.write(go, b"x")
-            time.sleep(0.5)
-        os._exit(0)
-    os.read(ready, 1)
-    with lock(tmp_path, wait_seconds=60):
-        owner = json.loads((tmp_path / ".lock").read_text())
-    assert owner["pid"] == os.getpid()
-    os.waitpid(pid, 0)
-
-
-def test_the_lock_of_a_killed_process_is_taken_over_even_before_it_is_buried(tmp_path: Path):
-    def hold() -> None:
-        lock(tmp_path).__enter__()
-        kill_me()
-
-    assert in_child(hold) == -signal.SIGKILL
-    with lock(tmp_path):
-        pass
-    pid = os.fork()
-    if pid == 0:
-        hold()
-    while _stat(pid)[:1] != ["Z"]:  # dead, but its parent has not asked for it: as in a container without init
-        time.sleep(0.01)
-    with lock(tmp_path):
-        pass
-    os.waitpid(pid, 0)
-
-
-@pytest.mark.parametrize(
-    ("change", "taken"),
-    [
-        ({"boot": "another boot"}, True),
-        ({"started": "1"}, True),  # the pid is in use again by another process
-        ({"host": "elsewhere"}, False),
-        ({"host": "elsewhere", "boot": "another boot"}, False),
-        ({}, False),
-    ],
-)
-def test_who_counts_as_dead(change: dict[str, str], taken: bool, tmp_path: Path):
-    with lock(tmp_path):
-        owner = json.loads((tmp_path / ".lock").read_text())
-    (tmp_path / ".lock").write_text(json.dumps({**owner, **change}))
-    if taken:
-        with lock(tmp_path):
-            pass
-    else:
-        with pytest.raises(ResourceError, match="in use by process"), lock(tmp_path):
-            pass
-        assert (tmp_path / ".lock").exists()
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1}'])
-def test_a_lock_nobody_can_read_is_old_news(text: str, tmp_path: Path):
-    path = tmp_path / ".lock"
-    path.write_text(text)
-    os.utime(path, (time.time() - 10, time.time() - 10))
-    with lock(tmp_path):
-        pass
-
-
-def test_of_many_who_find_a_dead_lock_one_gets_it(tmp_path: Path):
-    """Each of eight processes works in the folder for a moment; none ever meets another there."""
-    with lock(tmp_path):
-        owner = json.loads((tmp_path / ".lock").read_text())
-    (tmp_path / ".lock").write_text(json.dumps({**owner, "boot": "another boot"}))
-
-    def work() -> None:
-        for _ in range(5):
-            with lock(tmp_path, wait_seconds=60):
-                handle = os.open(tmp_path / "inside", os.O_CREAT | os.O_EXCL)
-                os.close(handle)
-                time.sleep(0.002)
-                (tmp_path / "inside").unlink()
-
-    children = []
-    for _ in range(8):
-        pid = os.fork()
-        if pid == 0:
-            try:
-                work()
-                os._exit(0)
-            except BaseException:
-                os._exit(1)
-        children.append(pid)
-    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 8

@@ -19,7 +19,6 @@ import torch
 
 from understudy.base import disk, seeds
 from understudy.base.errors import RecipeError, ResourceError, UnderstudyError
-from understudy.base.lock import take_from_elsewhere
 from understudy.base.progress import say
 from understudy.data.split import subset
 from understudy.data.types import LOWER_IS_BETTER, TaskData
@@ -146,8 +145,6 @@ class Candidates:
 
         began = time.monotonic()
         one = self.space[point]
-        for epochs in rungs(self.cfg.mini_kd.epochs, self.cfg.halving):  # the study gave the point to this worker
-            take_from_elsewhere(self.lab.folder / "steps" / self._step(point, epochs))
         lab = self.lab
         if self.cfg.trial_timeout is not None:
             lab = lab.until(cast(StopSignals, Deadline(lab.stop, self.cfg.trial_timeout)))

@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from understudy.base import disk
 from understudy.base.errors import Interrupted, RecipeError, ResourceError, UnderstudyError
-from understudy.base.lock import lock
+from understudy.base.lock import InUse, lock
 from understudy.base.progress import progress, say
 from understudy.methods.kdnas.engines import RETRY_OF, Engine, suggested
 from understudy.methods.kdnas.space import DIMENSIONS
@@ -297,7 +297,7 @@ class Study:
         try:
             with lock(self.folder / "workers" / worker):
                 return False
-        except ResourceError:
+        except InUse:
             return True
 
     @staticmethod
