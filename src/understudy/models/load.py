@@ -108,19 +108,6 @@ def load_model(
     return Model(net.eval(), tokenizer, labels, kind, ref, source.revision, (*notes, *decided), fresh_head=not own_head)
 
 
-def load_tokenizer(
-    ref: str, *, key: str = "model", words: bool = False, revision: str | None = None, trust_remote_code: bool = False
-) -> Any:
-    """The tokenizer of a model, always the fast one, because offsets and word numbers are needed.
-
-    Args:
-        words: its inputs will be lists of words. A byte-level tokenizer (RoBERTa, ModernBERT) is then told to put a
-            space before each word, as inside a sentence; without it every word would look like the start of a text.
-    """
-    source = resolve(ref, key=key, revision=revision, trust_remote_code=trust_remote_code, weights=False)
-    return _open_tokenizer(source, key=key, words=words, trust_remote_code=trust_remote_code)
-
-
 def _read_config(source: Source, *, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
@@ -202,6 +189,12 @@ def _judge(report: dict[str, Any], net: Any, source: Source, key: str, *, own_he
 
 
 def _open_tokenizer(source: Source, *, key: str, words: bool, trust_remote_code: bool) -> Any:
+    """The tokenizer of a model, always the fast one, because offsets and word numbers are needed.
+
+    Args:
+        words: its inputs will be lists of words. A byte-level tokenizer (RoBERTa, ModernBERT) is then told to put a
+            space before each word, as inside a sentence; without it every word would look like the start of a text.
+    """
     from transformers import AutoTokenizer
 
     help_text = "Copy tokenizer.json and tokenizer_config.json of the model it was made from into the folder."

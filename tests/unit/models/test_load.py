@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -17,8 +18,9 @@ from tiny_models import FAMILIES, tiny_ids, tiny_net, tiny_tokenizer
 
 from understudy.base.errors import DataError, RecipeError, SafetyError
 from understudy.models import source as source_module
-from understudy.models.load import load_model, load_tokenizer
+from understudy.models.load import _open_tokenizer, load_model
 from understudy.models.model import digest
+from understudy.models.source import resolve
 
 
 @dataclass(frozen=True)
@@ -301,8 +303,6 @@ def test_settings_that_name_code_are_refused(name: str, setting: dict, tmp_path:
     (folder / "evil.py").write_text("raise SystemExit('code was run')")
     with pytest.raises(SafetyError, match=name):
         load_model(str(folder), task=TASK)
-    with pytest.raises(SafetyError, match=name):
-        load_tokenizer(str(folder))
 
 
 def test_attention_tricks_are_refused_even_when_code_is_trusted(tmp_path: Path):
@@ -544,7 +544,7 @@ def test_only_what_is_read_is_fetched_from_the_hub(monkeypatch, tmp_path: Path):
         (complete / name).write_bytes(b"x")
     snapshot = tmp_path / "snapshots" / "c0ffee"
     hub_of(monkeypatch, complete, snapshot)
-    load_tokenizer("owner/name")
+    resolve("owner/name", weights=False)
     assert not (snapshot / "model.safetensors").exists()
     assert load_model("owner/name", task=TASK).revision == "c0ffee"
     assert {path.name for path in snapshot.iterdir()} == {
@@ -630,10 +630,15 @@ def byte_level(folder: Path, family: str = "roberta") -> Path:
     return folder
 
 
+def tokenizer_of(folder: str, *, words: bool = False) -> Any:
+    """A tokenizer alone, of a folder without weights."""
+    return _open_tokenizer(resolve(folder, weights=False), key="model", words=words, trust_remote_code=False)
+
+
 @pytest.mark.parametrize("family", ["roberta", "sequence"])
 def test_words_of_byte_level_tokenizers_get_their_space(family: str, tmp_path: Path):
     folder = str(byte_level(tmp_path / "one", family))
-    plain, words = load_tokenizer(folder), load_tokenizer(folder, words=True)
+    plain, words = tokenizer_of(folder), tokenizer_of(folder, words=True)
     assert "Ġ" not in plain.tokenize("ab")[0]
     tokens = words.convert_ids_to_tokens(
         words(["ab", "c"], is_split_into_words=True, add_special_tokens=False).input_ids
@@ -641,7 +646,7 @@ def test_words_of_byte_level_tokenizers_get_their_space(family: str, tmp_path: P
     assert tokens == ["Ġ", "a", "b", "Ġ", "c"]
     words.save_pretrained(tmp_path / "two")
     (tmp_path / "two" / "config.json").write_text('{"model_type": "roberta"}')
-    again = load_tokenizer(str(tmp_path / "two"))
+    again = tokenizer_of(str(tmp_path / "two"))
     assert again(["ab"], is_split_into_words=True).input_ids == words(["ab"], is_split_into_words=True).input_ids
 
 
@@ -650,7 +655,7 @@ def test_a_missing_padding_token_is_replaced_by_one_the_vocabulary_has(tmp_path:
     tokenizer.pad_token = None
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    loaded = load_tokenizer(str(tmp_path))
+    loaded = tokenizer_of(str(tmp_path))
     assert loaded.pad_token == "[SEP]" and len(loaded) == len(tiny_tokenizer())
 
 
