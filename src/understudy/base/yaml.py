@@ -6,6 +6,8 @@ documents, dates as anything but text, and files that are too big, too deep or b
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +19,6 @@ MAX_ALIASES = 16
 MAX_NODES = 100_000
 
 Path = tuple[str | int, ...]
-_CORE_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "timestamp")}
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,26 @@ def parse(text: str, source: str) -> Document:
     refused before anything is built from it.
     """
     import ruamel.yaml
+    from ruamel.yaml.constructor import DuplicateKeyError, RoundTripConstructor
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    class Constructor(RoundTripConstructor):
+        """Dates stay the text that was written."""
+
+    Constructor.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: node.value)
 
     if len(text) > MAX_CHARACTERS:
         raise RecipeError(f"{source}: {len(text):,} characters is too long for YAML here (at most {MAX_CHARACTERS:,}).")
-    reader = ruamel.yaml.YAML(typ="safe", pure=True)
+    reader = ruamel.yaml.YAML(pure=True)
     reader.version = (1, 2)
+    reader.Constructor = Constructor
     try:
         _check_events(reader, text, source)
-        node = reader.compose(text)
-        return _Builder(reader.constructor, source).document(node)
+        plain = _Plain(source)
+        return Document(plain.value(reader.load(text), (), 1), plain.lines)
+    except DuplicateKeyError as error:
+        key, mark = str(error.problem).split('"')[1], error.problem_mark
+        raise RecipeError(f"{source}: line {mark.line + 1}: '{key}' is given a second time; keep one of them.") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f" line {mark.line + 1}:" if mark else ""
@@ -94,59 +105,53 @@ def _check_events(reader: Any, text: str, source: str) -> None:
             raise RecipeError(f"{source}: line {line}: more than {MAX_NODES:,} values.")
         if getattr(event, "ctag", None) is not None:
             raise RecipeError(f"{source}: line {line}: tags such as {event.tag} are not accepted; write a plain value.")
+        if kind == "ScalarEvent" and not event.style and re.fullmatch(r"[-+]?[\d_]{400,}", event.value):
+            raise RecipeError(f"{source}: line {line}: '{event.value[:40]}…' is not a usable number.")
 
 
-class _Builder:
-    """Turns the node graph into plain data; aliases are copied, and one inside its own anchor is refused."""
+class _Plain:
+    """Turns what ruamel read, which remembers its lines, into plain data. Aliases are copied."""
 
-    def __init__(self, constructor: Any, source: str) -> None:
-        self.constructor = constructor
+    def __init__(self, source: str) -> None:
         self.source = source
         self.lines: dict[Path, int] = {}
-        self.open: set[int] = set()
         self.built = 0
 
-    def document(self, node: Any) -> Document:
-        return Document(None if node is None else self.value(node, ()), self.lines)
+    def value(self, node: Any, path: Path, line: int) -> Any:
+        from ruamel.yaml.scalarbool import ScalarBoolean
 
-    def value(self, node: Any, path: Path) -> Any:
-        line = node.start_mark.line + 1
         self.lines.setdefault(path, line)
         self.built += 1
-        if self.built > MAX_NODES or len(path) > MAX_DEPTH or id(node) in self.open:
-            raise RecipeError(f"{self.source}: line {line}: aliases blow this file up; write the values out.")
-        self.open.add(id(node))
-        try:
-            if node.id == "mapping":
-                return self.mapping(node, path)
-            if node.id == "sequence":
-                return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
-            return self.scalar(node)
-        finally:
-            self.open.discard(id(node))
-
-    def mapping(self, node: Any, path: Path) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            if key_node.id != "scalar":
-                raise RecipeError(f"{self.source}: line {line}: a key must be plain text.")
-            key = key_node.value
-            if key in result:
-                raise RecipeError(f"{self.source}: line {line}: '{key}' is given a second time; keep one of them.")
-            self.lines[(*path, key)] = line
-            result[key] = self.value(value_node, (*path, key))
-        return result
-
-    def scalar(self, node: Any) -> Any:
-        tag, where = str(node.tag), f"{self.source}: line {node.start_mark.line + 1}"
-        if tag not in _CORE_TAGS:
-            raise RecipeError(f"{where}: {tag} is not accepted; write a plain value.")
-        if tag.endswith((":str", ":timestamp")):
-            if any("\ud800" <= character <= "\udfff" for character in node.value):
+        where = f"{self.source}: line {line}"
+        if self.built > MAX_NODES or len(path) > MAX_DEPTH:  # an alias may stand inside its own anchor
+            raise RecipeError(f"{where}: aliases blow this file up; write the values out.")
+        if isinstance(node, dict):
+            return self.mapping(node, path, line)
+        if isinstance(node, list):
+            places: Any = node
+            return [self.value(item, (*path, i), places.lc.item(i)[0] + 1) for i, item in enumerate(node)]
+        if isinstance(node, str):
+            if any("\ud800" <= character <= "\udfff" for character in node):
                 raise RecipeError(f"{where}: half a character (a lone surrogate); write the character itself.")
-            return node.value
-        try:
-            return self.constructor.construct_object(node)
-        except (ValueError, OverflowError):
-            raise RecipeError(f"{where}: '{node.value[:40]}' is not a usable number.") from None
+            return str(node)
+        if node is None or isinstance(node, bool):
+            return node
+        if isinstance(node, ScalarBoolean):
+            return bool(node)
+        if isinstance(node, int | float):  # of a class that remembers how it was written
+            return int(node) if isinstance(node, int) else float(node)
+        raise RecipeError(f"{where}: {str(node)[:40]!r} is not accepted; write a plain value.")
+
+    def mapping(self, node: Any, path: Path, line: int) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for written, item in node.items():
+            own = node.lc.data.get(written)  # what a merge (`<<`) brought along has no line here
+            at = own[0] + 1 if own else line
+            if isinstance(written, list | tuple | dict):
+                raise RecipeError(f"{self.source}: line {at}: a key must be plain text.")
+            key = str(written) if isinstance(written, str) else json.dumps(written, default=str)  # 1, true, null
+            if key in result:
+                raise RecipeError(f"{self.source}: line {at}: '{key}' is given a second time; keep one of them.")
+            self.lines[(*path, key)] = at
+            result[key] = self.value(item, (*path, key), at)
+        return result

@@ -40,6 +40,21 @@ def test_knows_the_line_of_every_key():
     assert document.lines[("b", "d", 1)] == 5
 
 
+def test_keys_are_text_and_values_are_plain():
+    """What ruamel keeps of how numbers, anchored truths and texts were written does not leave this room."""
+    text = "labels: {0: bad, 2: good, 1.5: fair, true: so, ~: none}\na: &x true\nb: *x\nc: |\n  two\n  lines\nd: 1_000\n"
+    data = parse(text, "r.yaml").data
+    assert data["labels"] == {"0": "bad", "2": "good", "1.5": "fair", "true": "so", "null": "none"}
+    assert data["b"] is True and data["c"] == "two\nlines\n"
+    assert [type(data[key]) for key in "abcd"] == [bool, bool, str, int]
+
+
+def test_a_merged_key_has_the_line_of_its_section():
+    document = parse("a: &x {b: 1, d: 3}\nc:\n  <<: *x\n  d: 2\n", "r.yaml")
+    assert document.data["c"] == {"b": 1, "d": 2}
+    assert document.lines[("c", "b")] == 2 and document.lines[("c", "d")] == 4
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
