@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from understudy import kinds
+from understudy.kinds import Kind
 from understudy.models.anatomy import Anatomy, Layer, Net, anatomy
 from understudy.models.attention import Packing, Rule, attend, packed, pad, pad_index
 from understudy.models.needs import Needs, Signals
@@ -33,27 +35,27 @@ _ROWS = 128
 """What the number of packed rows is rounded up to where kernels are made for it."""
 
 
-def forward(net: Net, batch: Batch, needs: Needs, *, kind: str) -> Signals:
+def forward(net: Net, batch: Batch, needs: Needs, *, kind: Kind | str) -> Signals:
     """Run a model on a packed batch.
 
     Args:
         net: a model with a head for `kind`, or any model when neither logits nor the head's input are needed.
         batch: input_ids (T,), token_type_ids (T,) or None, sizes, and for text its labels (T,).
         needs: what to return; hidden state 0 is the embeddings, i the output of layer i.
-        kind: classification, regression and multilabel read the first token; tokens and text every token.
+        kind: of task, or its name: whether the head reads the first token or every token.
 
     Returns:
         Signals: logits (B, C); (T, C) for tokens; (M, V) at the M masked positions for text.
     """
     row = anatomy(net)
     layers = row.layers(net)
-    per_token = kind in ("tokens", "text")
+    kind = kinds.kind(kind)
     uses_head = needs.logits or needs.feature is not None
     depth = len(layers) if uses_head else max((0, *needs.hidden, *needs.cls, *needs.qkv))
     first_only = (
         row.finish is not None
         and uses_head
-        and not per_token
+        and not kind.per_token
         and needs.feature != "mean"
         and not row.pools_mean(net)
         and len(layers) not in (*needs.hidden, *needs.qkv)
@@ -219,7 +221,7 @@ def _zeros_behind(ids: Tensor, count: int) -> Tensor:
 
 
 def _read_head(
-    net: Net, row: Anatomy, batch: Batch, needs: Needs, signals: Signals, last: Tensor, first: Tensor, *, kind: str
+    net: Net, row: Anatomy, batch: Batch, needs: Needs, signals: Signals, last: Tensor, first: Tensor, *, kind: Kind
 ) -> None:
     """Logits and feature from the last hidden state `last` (T, D), or just its first tokens, `first` (B, D).
 
@@ -236,11 +238,11 @@ def _read_head(
         signals.feature = mean()
     if not needs.logits and needs.feature != "head_input":
         return
-    if kind == "text":
+    if kind.on_vocabulary:
         assert batch.labels is not None
         signals.logits = row.fill(net, last[batch.labels != -100])
         return
-    read = row.tag_input(net, last) if kind == "tokens" else row.pool(net, (mean() if row.pools_mean(net) else first)[:, None])
+    read = row.tag_input(net, last) if kind.per_token else row.pool(net, (mean() if row.pools_mean(net) else first)[:, None])
     if needs.logits:
         signals.logits = row.final_linear(net)(read)
     if needs.feature == "head_input":

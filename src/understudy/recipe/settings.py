@@ -17,6 +17,7 @@ from understudy.recipe.prune import BudgetSettings, PruneSettings
 from understudy.recipe.types import (
     Count,
     Flag,
+    KindName,
     LayerMap,
     LayerUses,
     Name,
@@ -110,7 +111,7 @@ class TaskSettings(Settings):
     select: Text | None = Field(
         default=None, description="the metric that chooses the best checkpoint; else the task's own"
     )
-    kind: Literal["classification", "regression", "multilabel", "tokens", "text"] | None = Field(
+    kind: KindName | None = Field(
         default=None, description="what a row of your own files is (custom only): a class, a number, several labels, a tag for "
         "each word, or text without a label"
     )  # fmt: skip

@@ -6,12 +6,17 @@ NaN are refused everywhere.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from importlib import metadata
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 KINDS = ("classification", "regression", "multilabel", "tokens", "text")
 """The kinds of tasks that come with the package: `kinds/<name>.py`."""
+if TYPE_CHECKING:
+    KindName = str
+else:  # those of other packages too: names alone, nothing is imported
+    KindName = Literal[(*KINDS, *sorted(metadata.entry_points(group="understudy.kinds").names))]
 
 Flag = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=0)]
