@@ -1,10 +1,4 @@
-"""What an assistant is worth, on real data: direct distillation, MaxiDisc and MiniDisc to the same pruned student.
-
-    python benchmarks/minidisc.py run --data FOLDER [--tasks rte mrpc conll2003] [--variants direct maxidisc] [--seeds 0 1 2]
-
-`run` continues where it was stopped: a run that is finished is not repeated, one that is not goes on. Results are kept in
-results/minidisc/, one JSON for each task, variant and seed, with what was chosen and what it cost; `make
-results` puts them into docs/results.md.
+"""What an assistant is worth: direct distillation, MaxiDisc and MiniDisc to the same pruned student.
 
 All variants share rows, teacher, importance, loss and learning rate; every stage has the same number of epochs, but for
 `direct-long`, which spends as much as MiniDisc at its dearest. Seeds differ in the order of rows and dropout.
@@ -15,16 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
-from kept import ENCODER, ROOT, add_samples, train
+from record import ENCODER, ROOT, Record, Run, add_samples, circumstances, difference, extend, read, spread, table
 
-from understudy.lab.stages import units
-from understudy.recipe.load import load_recipe
-
-KEPT = ROOT / "results" / "minidisc"
+from understudy.evaluate.verdict import headline
 
 
 @dataclass(frozen=True)
@@ -52,8 +44,30 @@ VARIANTS = {
 }
 
 
+def runs(given: argparse.Namespace) -> Iterator[Run]:
+    """Every variant of every task; three seeds for RTE, one for the others."""
+    from understudy.recipe.load import load_recipe
+
+    for name in given.tasks or TASKS:
+        task = TASKS[name]
+        epochs = load_recipe(ROOT / task.recipe).train.epochs
+        for seed in given.seeds or task.seeds:
+            for variant in given.variants or VARIANTS:
+                if variant == "minidisc-sampled" and len(task.assistants) <= 3:
+                    continue  # three of three are all
+                arguments = [
+                    task.recipe, *settings(task, variant), f"task.path={given.data / task.folder}", f"seed={seed}",
+                    f"teacher.model={ENCODER}", "teacher.seed=0", "task.split_seed=0", "evaluate.baseline=false", *given.settings,
+                ]  # fmt: skip
+                about = {"recipe_name": name, "variant": variant, "stage_epochs": epochs}
+                yield Run(f"{name}-{variant}-s{seed}", arguments, about, after=_after)
+
+
 def settings(task: Task, variant: str) -> list[str]:
     """What a variant changes in the recipe."""
+    from understudy.lab.stages import units
+    from understudy.recipe.load import load_recipe
+
     recipe = load_recipe(ROOT / task.recipe)
     target, epochs = recipe.student.sparsity, recipe.train.epochs
     assert target is not None
@@ -72,55 +86,94 @@ def settings(task: Task, variant: str) -> list[str]:
     return [f"method.candidates={list(task.assistants)}", f"method.sandwich={sandwich}"]
 
 
-def run(tasks: list[str], variants: list[str], seeds: list[int] | None, data: Path, out: Path, extra: list[str]) -> None:
-    """Run what is missing, one after the other; a failing run is named and the others go on."""
-    failed = []
-    for name in tasks:
-        task = TASKS[name]
-        for seed in seeds or task.seeds:
-            for variant in variants:
-                if variant == "minidisc-sampled" and len(task.assistants) <= 3:
-                    continue  # three of three are all
-                run_name = f"{name}-{variant}-s{seed}"
-                arguments = [
-                    task.recipe, *settings(task, variant), f"task.path={data / task.folder}", f"seed={seed}",
-                    f"teacher.model={ENCODER}", "teacher.seed=0", "task.split_seed=0", "evaluate.baseline=false", *extra,
-                ]  # fmt: skip
-                kept = KEPT / f"{run_name}.json"
-                about = {"recipe_name": name, "variant": variant, "stage_epochs": load_recipe(ROOT / task.recipe).train.epochs}
-                wrong = train(arguments, out / run_name, kept, about)
-                if wrong:
-                    failed.append(f"{run_name} ({wrong})")
-                else:
-                    add_decisions(kept, out / run_name)
-                    add_samples(kept, out / run_name)
-    if failed:
-        sys.exit("Not finished: " + "; ".join(failed))
+def _after(file: Path, folder: Path) -> None:
+    """What the method chose and what it cost, from the steps of the run, and scores on resampled rows."""
+
+    def decided() -> dict[str, object]:
+        marks = [mark for name in ("choice-*", "trials", "cost") for mark in sorted(folder.glob(f"steps/{name}/done.json"))]
+        return {mark.parent.name: json.loads(mark.read_text())["value"] for mark in marks}
+
+    if folder.is_dir():
+        extend(file, decided=decided)
+    add_samples(file, folder)
 
 
-def add_decisions(kept: Path, folder: Path) -> None:
-    """Put what the method chose and what it cost into the record, from the steps of the run."""
-    record = json.loads(kept.read_text())
-    if "decided" in record or not folder.is_dir():
-        return
-    marks = [mark for name in ("choice-*", "trials", "cost") for mark in sorted(folder.glob(f"steps/{name}/done.json"))]
-    record["decided"] = {mark.parent.name: json.loads(mark.read_text())["value"] for mark in marks}
-    kept.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+def section(kept: Path) -> list[str]:
+    """What the page says; nothing where nothing was measured yet."""
+    records = list(read(kept).values())
+    if not records:
+        return []
+    lines = [
+        "# MiniDisc and MaxiDisc: is an assistant worth its cost?",
+        "",
+        "Measured by `python benchmarks/run.py minidisc`; kept in `results/minidisc/`, each run with its command.",
+        "",
+        "Teacher: all-MiniLM-L6-v2, fine-tuned on the task, one for all runs. Student: its heads and FFN neurons pruned. All",
+        "variants share rows, teacher, importance, loss and learning rate, and the epochs of a stage. Scores are those of the",
+        "reported rows, which chose nothing: mean and deviation over seeds. Cost: forward passes of the whole teacher for each",
+        "example of one stage's pass over the rows, by the model of [minidisc](minidisc.md); seconds: what training took here,",
+        "where teachers' outputs are stored, stages that ways share counted once.",
+        "",
+        *circumstances(records[0]),
+    ]
+    for name, task in TASKS.items():
+        if found := [record for record in records if record["recipe_name"] == name]:
+            lines += _task(task.title, found)
+    return [*lines, "", "## Commands", "", "```", *sorted({r["command"] for r in records if r["seed"] == 0}), "```"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="what", required=True)
-    runner = commands.add_parser("run", help="run what is missing")
-    runner.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    runner.add_argument("--out", type=Path, default=ROOT / "runs" / "minidisc")
-    runner.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
-    runner.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
-    runner.add_argument("--seeds", nargs="+", type=int, default=None, help="by default three for RTE, one for the others")
-    runner.add_argument("settings", nargs="*", help="changes to the recipes, as in train.lr=3e-4")
-    given = parser.parse_args()
-    run(given.tasks, given.variants, given.seeds, given.data.resolve(), given.out.resolve(), given.settings)
+def _task(title: str, runs: list[Record]) -> list[str]:
+    test, metric = headline(runs[0])
+    teacher = runs[0]["teacher"]["metrics"][test][metric]["value"]
+    costs: dict[str, float] = {}
+    rows = []
+    for variant, words in VARIANTS.items():
+        found = sorted((run for run in runs if run["variant"] == variant), key=lambda run: run["seed"])
+        if not found:
+            continue
+        spent = [_spent(run) for run in found]
+        costs[variant] = mean(one["units"] for one in spent)
+        scores = spread([run["student"]["metrics"][test][metric]["value"] for run in found], ".3f")
+        seconds, chosen = mean(one["seconds"] for one in spent), ", ".join(_assistant(run) for run in found)
+        rows.append([words, scores, len(found), f"{costs[variant]:.1f}", f"{seconds:.0f}", chosen])
+    head = ["way to the student", "score", "seeds", "cost", "seconds", "assistant"]
+    lines = ["", f"## {title}", "", f"{metric} on {test}; the teacher's is {teacher:.3f}.", "", *table(head, rows), ""]
+    return [*lines, *_said(runs, costs)]
 
 
-if __name__ == "__main__":
-    main()
+def _said(runs: list[Record], costs: dict[str, float]) -> list[str]:
+    """What the table means, in sentences; what does not hold is said."""
+    lines = []
+    for ours in ("minidisc", "minidisc-sampled"):
+        for theirs in ("maxidisc", "direct-long", "direct"):
+            found = difference(*([run for run in runs if run["variant"] == variant] for variant in (ours, theirs)))
+            if found is None:
+                continue
+            gap, low, high = (100 * found[name] for name in ("gap", "low", "high"))
+            verdict = "a tie" if low <= 0 <= high else "better" if gap > 0 else "worse"
+            seeds = f"{len(found['seeds'])} seeds" if len(found["seeds"]) > 1 else "one seed: about these weights alone"
+            lines.append(
+                f"* {VARIANTS[ours]}, against {VARIANTS[theirs]}: {gap:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, "
+                f"rows and {seeds}), {verdict}, at {costs[ours] / costs[theirs]:.2f} times its cost."
+            )
+            if theirs == "direct-long" and low <= 0:
+                lines.append("  That the assistant pays is not shown: on the same total budget direct is not measurably worse.")
+    return lines
+
+
+def _spent(run: Record) -> dict[str, float]:
+    """What all stages of a run cost. `units` are of one stage's epochs, so a longer direct run counts its epochs."""
+    decided = run["decided"]
+    total = dict(decided["trials"]["total"] if "trials" in decided else decided["cost"]["total"])
+    if run["variant"] == "direct-long":
+        (given,) = [part for part in run["command"].split() if part.startswith("train.epochs=")]
+        total["units"] *= float(given.partition("=")[2]) / run["stage_epochs"]
+    return total
+
+
+def _assistant(run: Record) -> str:
+    decided = run["decided"]
+    if "trials" in decided:
+        return decided["trials"]["chosen"]["way"].split("-")[0]
+    choices = [decided[name]["chosen"] for name in sorted(decided) if name.startswith("choice-")]
+    return " → ".join(f"{100 * s:g}S" for s in choices) or "–"

@@ -5,22 +5,22 @@ The same files give the same page, byte for byte (tests/unit/test_results.py).
 
 from __future__ import annotations
 
-import compare_page
-import export_page
-import minidisc_page
-import mkd_page
-import peakd_page
-import quality_page
+import compare
+import export
+import minidisc
+import mkd
+import peakd
+import quality
 import search_page
-from kept import ROOT
+from record import ROOT
 
 SECTIONS = {
-    "quality": quality_page.section,
-    "compare": compare_page.section,
-    "peakd": peakd_page.section,
-    "minidisc": minidisc_page.section,
-    "export": export_page.section,
-    "mkd": mkd_page.section,
+    "quality": quality.section,
+    "compare": compare.section,
+    "peakd": peakd.section,
+    "minidisc": minidisc.section,
+    "export": export.section,
+    "mkd": mkd.section,
     "search": search_page.section,
 }
 """Folder of results/ -> what is said about it."""
@@ -36,7 +36,7 @@ def page() -> str:
     ]
     for folder, section in SECTIONS.items():
         if found := section(ROOT / "results" / folder):
-            lines += ["", *_one_deeper(found)]
+            lines += ["", *(f"#{line}" if line.startswith("#") else line for line in found)]  # headings one deeper
     return "\n".join(lines) + "\n"
 
 
@@ -46,17 +46,12 @@ def pictures() -> dict[str, str]:
     return {name: content for name, content in found.items() if content is not None}
 
 
-def _one_deeper(lines: list[str]) -> list[str]:
-    """A page's headings as those of a section."""
-    return [f"#{line}" if line.startswith("#") else line for line in lines]
-
-
 def readme() -> str:
     """README.md with its tables between their marks."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     tables = {
-        "results": quality_page.short_table(ROOT / "results" / "quality"),
-        "methods": compare_page.short_table(ROOT / "results" / "compare"),
+        "results": quality.short_table(ROOT / "results" / "quality"),
+        "methods": compare.short_table(ROOT / "results" / "compare"),
     }
     for name, table in tables.items():
         start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"

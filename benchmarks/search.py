@@ -1,10 +1,17 @@
-"""Search, measured: a table of real short distillations, the engines on that table, and what the shared cache saves.
+"""Search, measured: a table of real short distillations, the engines on that table, what the shared cache saves, and whether
+students that a search found are better than students made by hand that are as fast.
 
     python benchmarks/search.py table --data DIR     every point of a small space distilled for real; may be interrupted
                                                      and repeated, by several processes at once (results/search/table.json)
     python benchmarks/search.py engines              the four engines on the table, 30 seeds each (results/search/engines.json)
     python benchmarks/search.py cache --data DIR     a short search with the teacher's outputs stored, and without
                                                      (results/search/cache.json)
+
+    python benchmarks/run.py search_text             a search on plain text within a third of the teacher's operations; full KD of
+                                                     its winner and of the layers of the teacher that are as fast; both
+                                                     fine-tuned on MRPC, RTE, SST-2
+    python benchmarks/run.py search_task             a search for SST-2 alone, no slower than a third of the teacher's time,
+                                                     against layers of the teacher that are as fast
 
 DIR holds plain text, one passage per line, in `train.txt`. The teacher is MiniLM-L6 (extra `demo`). 144 architectures,
 1,000 passages of at most 32 tokens, one epoch, students cut out of the teacher (from random weights as little training
@@ -17,19 +24,20 @@ import argparse
 import json
 import os
 import shutil
-import statistics
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from kept import ENCODER, ROOT, encoder_ms, made_by
+import numpy as np
+from record import ENCODER, RESULTS, ROOT, Run, add_samples, extend, here, made_by, write
 
 from understudy.base.memory import keep_memory
 
-TABLE = ROOT / "results" / "search" / "table.json"
-ENGINES_FILE = ROOT / "results" / "search" / "engines.json"
-CACHE_FILE = ROOT / "results" / "search" / "cache.json"
+KEPT = RESULTS / "search"
+TABLE, ENGINES_FILE, CACHE_FILE = (KEPT / f"{name}.json" for name in ("table", "engines", "cache"))
 BUILD = ROOT / "build" / "search"
 SPACE = {
     "layers": [2, 3, 4, 6], "heads": [6, 12], "hidden": [192, 288, 384], "intermediate": [384, 768, 1536],
@@ -88,7 +96,6 @@ def candidates_of(settings: Any, folder: Path) -> Any:
 
 def table(arguments: argparse.Namespace) -> None:
     """Distil every point. The study is the record: killed, it continues; further processes may join."""
-    from understudy.evaluate.measure import machine, versions
     from understudy.methods.kdnas.engines import make_engine
     from understudy.methods.kdnas.study import Study
 
@@ -100,12 +107,9 @@ def table(arguments: argparse.Namespace) -> None:
     def after() -> None:
         rows = study.rows()
         candidates.tidy(rows)
-        write(TABLE, {
-            "space": SPACE, "teacher": "all-MiniLM-L6-v2", "passages": PASSAGES, "length": LENGTH,
-            "recipe": settings.model_dump(mode="json", include={"method", "train", "evaluate", "seed"}),
-            "rows": rows, "complete": len(rows) == len(candidates.space), "machine": machine(), "versions": versions(),
-            **code,
-        })  # fmt: skip
+        used = settings.model_dump(mode="json", include={"method", "train", "evaluate", "seed"})
+        about = {"space": SPACE, "teacher": "all-MiniLM-L6-v2", "passages": PASSAGES, "length": LENGTH, "recipe": used}
+        write(TABLE, {**about, "rows": rows, "complete": len(rows) == len(candidates.space), **here(), **code})
         say(f"{len(rows)} of {len(candidates.space)}")
 
     study.work(candidates.evaluate, after=after)
@@ -133,17 +137,13 @@ def engines(arguments: argparse.Namespace) -> None:
     found: dict[str, Any] = {}
     for name in arguments.engines.split(","):
         runs = [one_search(name, space, values, seed=seed, trials=trials) for seed in range(arguments.seeds)]
-        best = [running(values[point] for point in points) for points in runs]
-        at = [running_sum(seconds[point] for point in points) for points in runs]
-        found[name] = {
-            "median": [statistics.median(column) for column in zip(*best, strict=True)],
-            "low": [quantile(column, 0.25) for column in zip(*best, strict=True)],
-            "high": [quantile(column, 0.75) for column in zip(*best, strict=True)],
-            "seconds": [statistics.median(column) for column in zip(*at, strict=True)],
-            "points": runs,
-            "found_the_best": sum(max(values) in (values[point] for point in points) for points in runs),
-        }
-        half, end, luck = found[name]["median"][trials // 2 - 1], found[name]["median"][-1], found[name]["found_the_best"]
+        best = np.array([list(accumulate((values[point] for point in points), max)) for points in runs])
+        at = np.array([list(accumulate(seconds[point] for point in points)) for points in runs])
+        low, middle, high = np.quantile(best, [0.25, 0.5, 0.75], axis=0).tolist()
+        luck = sum(max(values) in (values[point] for point in points) for points in runs)
+        found[name] = {"low": low, "median": middle, "high": high, "seconds": np.median(at, axis=0).tolist(), "points": runs,
+                       "found_the_best": luck}  # fmt: skip
+        half, end = middle[trials // 2 - 1], middle[-1]
         say(f"{name:<10} after {trials // 2}: {half:.4f}, after {trials}: {end:.4f}, the best of all found by {luck}")
     write(ENGINES_FILE, {
         "trials": trials, "seeds": arguments.seeds, "best_of_all": max(values), "points": len(space), "engines": found,
@@ -173,10 +173,9 @@ def one_search(name: str, space: Any, values: Sequence[float], *, seed: int, tri
 
 def against(one: dict[str, Any], other: dict[str, Any], values: Sequence[float]) -> dict[str, float]:
     """Mean difference of the areas under best-so-far to another engine, seed by seed, with a 95 % bootstrap interval."""
-    import numpy as np
 
     def areas(runs: list[list[int]]) -> np.ndarray:
-        return np.array([np.mean(running(values[point] for point in points)) for points in runs])
+        return np.array([np.mean(list(accumulate((values[point] for point in points), max))) for points in runs])
 
     gain = areas(one["points"]) - areas(other["points"])
     draw = np.random.default_rng(0).integers(len(gain), size=(10_000, len(gain)))
@@ -189,9 +188,7 @@ def cache(arguments: argparse.Namespace) -> None:
     within a third or a sixth of the teacher, as a search on a budget has them, and of the published space below a teacher of
     BERT-base's sizes (with random weights: they decide nothing here). Each case begins with an empty store, so that reading
     the teacher's outputs is part of what it costs."""
-    from understudy.evaluate.measure import machine, versions
-
-    within_time = {"max_latency_ms": encoder_ms(recipe(arguments.data).evaluate.latency.length) / 3}
+    within_time = {"max_latency_ms": encoder_ms(length=128) / 3}
     long, few = {"passages": PASSAGES, "words": 100}, {"passages": 200, "words": 100}
     third = {**SPACE, "max_flops": THIRD}
     no_dropout = "a third of the teacher's operations, 128 tokens, no dropout"
@@ -228,13 +225,11 @@ def cache(arguments: argparse.Namespace) -> None:
             "times_cheaper": sum(took["live"]) / sum(took["auto"]), "low": low, "high": high, **made_by(),
         }  # fmt: skip
         say(f"{name}: {found[name]['times_cheaper']:.2f} times as cheap [{low:.2f}, {high:.2f}]")
-        write(CACHE_FILE, {"spaces": found, "machine": machine(), "versions": versions(), **made_by()})
+        write(CACHE_FILE, {"spaces": found, **here()})
 
 
 def factor_interval(live: Sequence[float], stored: Sequence[float]) -> tuple[float, float]:
     """A 95 % bootstrap interval of the quotient of both sums, over the candidates."""
-    import numpy as np
-
     pairs = np.array([live, stored])
     draw = np.random.default_rng(0).integers(pairs.shape[1], size=(10_000, pairs.shape[1]))
     sums = pairs[:, draw].sum(axis=-1)
@@ -281,36 +276,119 @@ def in_turns(modes: Mapping[str, Any], number: int) -> dict[str, list[float]]:
     return seconds
 
 
-def running(values: Any) -> list[float]:
-    """The best so far."""
-    best, found = float("-inf"), []
-    for value in values:
-        best = max(best, value)
-        found.append(best)
-    return found
-
-
-def running_sum(values: Any) -> list[float]:
-    total, found = 0.0, []
-    for value in values:
-        total += value
-        found.append(total)
-    return found
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    import numpy as np
-
-    return float(np.quantile(values, share))
-
-
-def write(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
 def say(text: str) -> None:
     print(text, flush=True)
+
+
+# --- found by a search, or made by hand ----------------------------------------------------------------------------
+
+SIZES = ("layers", "heads", "hidden", "intermediate", "activation")
+WHOLE = {"heads": 12, "hidden": 384, "intermediate": 1536, "activation": "gelu"}
+"""A layer of the teacher."""
+DEPTH = 6
+GLUE = {"mrpc": ("mrpc", "MRPC"), "rte": ("rte", "RTE"), "sst2-10k": ("sst2", "SST-2")}
+"""Task -> its recipe, and its folder."""
+TEXTS, EPOCHS, EPISODES = 6000, 3, 4
+"""Passages and epochs of full KD on text; rounds of eight candidates in the search for one task."""
+
+
+def runs_text(given: argparse.Namespace) -> Iterator[Run]:
+    """A student for any text: found, and by hand through the same method and settings, in a space that holds nothing else."""
+    files = json.dumps(texts(given.data / "text" / "books_en", TEXTS))
+    base = [
+        "recipes/text/books-kdnas.yaml", f"task.files={files}", "task.max_length=32", "task.selection=0.1",
+        "task.mask_variants=1", f"teacher.model={ENCODER}", "method.top_k=1",
+        "method.mini_kd={proxy: 0.2, epochs: 1, lr: 1.0e-3, batch_size: 16}", f"train.epochs={EPOCHS}",
+        "evaluate.latency={repeats: 15, length: 128, threads: 1}",
+    ]  # fmt: skip
+    engine, space = best_engine(), ", ".join(f"{name}: {values}" for name, values in SPACE.items())
+    budget = f"method.space={{{space}, max_flops: {THIRD}}}"
+    search = [*base, f"method.engine={engine}", "method.episodes=5", "method.candidates=8", budget]
+    yield Run("text-found", search, {"engine": engine}, after=_keep_rows)
+    row = winner(given.out / "text-found")
+    sizes = by_hand(row["latency_ms"], row["teacher_latency_ms"])
+    alone = [*base, "method.engine=random", "method.episodes=1", "method.candidates=1", one_point(sizes)]
+    yield Run("text-by-hand", alone, {"sizes": sizes}, after=_keep_rows)
+    for task, (name, folder) in GLUE.items():
+        for variant in ("found", "by-hand"):
+            for seed in given.seeds or (0, 1, 2):
+                arguments = [
+                    f"recipes/glue/{name}-automm.yaml", "method=finetune",
+                    f"student={{model: {given.out / f'text-{variant}' / 'student'}}}",
+                    f"task.path={given.data / 'glue_data' / folder}", f"teacher.model={ENCODER}", f"seed={seed}",
+                    "task.split_seed=0", "teacher.seed=0",
+                ]  # fmt: skip
+                about = {"recipe_name": task, "variant": variant}
+                yield Run(f"glue-{task}-{variant}-s{seed}", arguments, about, after=add_samples)
+
+
+def runs_task(given: argparse.Namespace) -> Iterator[Run]:
+    """A student for SST-2 alone, found and by hand."""
+    place = given.out / "teacher-latency.json"
+    if not place.exists():  # measured once: the limit is part of the search
+        write(place, {"ms": encoder_ms(length=64)})
+    teacher_ms = json.loads(place.read_text())["ms"]
+    limit, engine = round(teacher_ms / 3, 2), best_engine()
+    base = ["recipes/text/sst2-kdnas.yaml", f"task.path={given.data / 'glue_data' / 'SST-2'}", f"teacher.model={ENCODER}"]
+    search = [*base, f"method.space.max_latency_ms={limit}", f"method.engine={engine}", f"method.episodes={EPISODES}"]
+    yield Run("task-found", search, {"limit_ms": limit, "engine": engine}, after=_after_task)
+    sizes = by_hand(winner(given.out / "task-found")["latency_ms"], teacher_ms)
+    alone = [*base, "method.engine=random", "method.episodes=1", "method.candidates=1", "method.halving=null", one_point(sizes)]
+    yield Run("task-by-hand", alone, {"sizes": sizes}, after=_after_task)
+
+
+def best_engine() -> str:
+    """The one with the best reward in the middle of its course, on the table of `engines`; TPE without a table."""
+    if not ENGINES_FILE.exists():
+        return "tpe"
+    found = json.loads(ENGINES_FILE.read_text())["engines"]
+    return max(found, key=lambda name: (sum(found[name]["median"]), name))
+
+
+def one_point(sizes: dict[str, Any]) -> str:
+    """`method.space` with a single student in it."""
+    names = {"activation": "activations"}
+    return "method.space={" + ", ".join(f"{names.get(name, name)}: [{sizes[name]}]" for name in SIZES) + "}"
+
+
+def by_hand(latency: float, teacher: float) -> dict[str, Any]:
+    """As many layers of the teacher as are nearest to a latency; all layers cost the same."""
+    return {"layers": min(range(1, DEPTH + 1), key=lambda number: abs(teacher * number / DEPTH - latency)), **WHOLE}
+
+
+def winner(folder: Path) -> dict[str, Any]:
+    """The row of the search that became the student."""
+    if not (folder / "result.json").exists():
+        sys.exit(f"The search in {folder} did not finish.")
+    full = _decided(folder, "full-kd")
+    point = full["rows"][full["chosen"]]["point"]
+    return next(row for row in _decided(folder, "search")["rows"] if row["point"] == point and row["state"] == "complete")
+
+
+def _decided(folder: Path, step: str) -> dict[str, Any]:
+    return json.loads((folder / "steps" / step / "done.json").read_text())["value"]
+
+
+def _keep_rows(file: Path, folder: Path) -> None:
+    """All candidates of a search, and what full KD made of the best, beside the result."""
+    if folder.exists():
+        kept = {"search": lambda: _decided(folder, "search"), "full_kd": lambda: _decided(folder, "full-kd")}
+        extend(file, **kept, winner=lambda: winner(folder))
+
+
+def _after_task(file: Path, folder: Path) -> None:
+    _keep_rows(file, folder)
+    add_samples(file, folder)
+
+
+def encoder_ms(length: int) -> float:
+    """The encoder's median milliseconds for one row of so many tokens, on one thread."""
+    from understudy.evaluate import measure
+    from understudy.models.load import load_model
+
+    call = measure.forward_pass(load_model(ENCODER).net, batch_size=1, length=length)
+    times = measure.latency({"teacher": call}, batch_size=1, length=length, repeats=50, threads=1, device="cpu")
+    return times["teacher"]["median"]
 
 
 def main() -> None:

@@ -6,30 +6,31 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kept import circumstances, difference
 from markupsafe import Markup
+from record import Record, circumstances, difference, read, spread, table
+from search import SIZES
 
 from understudy.evaluate.compare import over_seeds
-from understudy.report.svg import Scale, line, path, tag, text
+from understudy.figures import charts
+from understudy.figures.svg import rule, tag, text
 
 CHART = "search-engines.svg"
 """In docs/, beside the page."""
 COLOURS = {"random": ("#857f75", "#a19c94"), "tpe": ("#4c5fc4", "#8d9dff"), "evolution": ("#2f9c95", "#5fcfc7"),
            "lstm": ("#d9602a", "#ff9159")}  # fmt: skip
 """Engine -> its colour on light and on dark paper, as in reports."""
-SIZES = ("layers", "heads", "hidden", "intermediate", "activation")
 
 
 def section(kept: Path) -> list[str]:
     """The lines; none where nothing was measured yet."""
-    found = {path.stem: json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))}
+    found = read(kept)
     parts = [part for part in (_table(found), _engines(found), _cache(found), _text(found), _task(found)) if part]
     if not parts:
         return []
     head = [
         "# KD-NAS: does a search find better students?",
         "",
-        "Measured by `python benchmarks/search.py` (table, engines, cache) and `python benchmarks/search_live.py` (text, task);",
+        "Measured by `python benchmarks/search.py` (table, engines, cache) and `run.py` (search_text, search_task);",
         "kept in `results/search/`. Teacher: all-MiniLM-L6-v2. Reward: quality times relative speed to a small power, as in",
         "[kdnas](kdnas.md).",
     ]
@@ -39,26 +40,27 @@ def section(kept: Path) -> list[str]:
 def _table(found: dict[str, Any]) -> list[str]:
     if "table" not in found:
         return []
-    table = found["table"]
-    rows = sorted((row for row in table["rows"] if row["state"] == "complete"), key=lambda row: -row["value"])
+    made = found["table"]
+    rows = sorted((row for row in made["rows"] if row["state"] == "complete"), key=lambda row: -row["value"])
     seconds = sum(row.get("wall_seconds") or 0.0 for row in rows)
-    lines = [
+    shown = [*enumerate(rows[:5], start=1), (len(rows) // 2, rows[len(rows) // 2 - 1]), (len(rows), rows[-1])]
+    cells = [
+        [rank, *(row[name] for name in SIZES), f"{row['quality']:.4f}", f"{row['latency_ms']:.1f}",
+         f"{row['parameters'] / 1e6:.1f}", f"{row['value']:.4f}"]
+        for rank, row in shown
+    ]  # fmt: skip
+    sizes = ["layers", "heads", "width", "inner width", "activation"]
+    head = ["rank", *sizes, "quality", "latency (ms)", "parameters (M)", "reward"]
+    return [
         "## A table of real short distillations",
         "",
-        (f"{len(rows)} architectures, each distilled on {table['passages']:,} passages of {table['length']} tokens "
+        (f"{len(rows)} architectures, each distilled on {made['passages']:,} passages of {made['length']} tokens "
         f"({seconds / 60:.0f} minutes in all)."),
         "",
-        *circumstances(table),
+        *circumstances(made),
         "",
-        "| rank | layers | heads | width | inner width | activation | quality | latency (ms) | parameters (M) | reward |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    shown = [*enumerate(rows[:5], start=1), (len(rows) // 2, rows[len(rows) // 2 - 1]), (len(rows), rows[-1])]
-    for rank, row in shown:
-        cells = [str(rank), *(str(row[name]) for name in SIZES), f"{row['quality']:.4f}", f"{row['latency_ms']:.1f}",
-                 f"{row['parameters'] / 1e6:.1f}", f"{row['value']:.4f}"]  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        *table(head, cells),
+    ]  # fmt: skip
 
 
 def _engines(found: dict[str, Any]) -> list[str]:
@@ -67,6 +69,15 @@ def _engines(found: dict[str, Any]) -> list[str]:
     made = found["engines"]
     trials, seeds = made["trials"], made["seeds"]
     middle = trials // 2
+    rows = []
+    for name, one in made["engines"].items():
+        at = [
+            f"{one['median'][trial - 1]:.4f} ({one['low'][trial - 1]:.4f} to {one['high'][trial - 1]:.4f})"
+            for trial in (middle, trials)
+        ]
+        gain = made["against_random"].get(name)
+        said = "–" if gain is None else f"{gain['gain']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})"
+        rows.append([name, *at, f"{one['found_the_best']} of {seeds}", said])
     lines = [
         "## Engines on that table",
         "",
@@ -74,16 +85,8 @@ def _engines(found: dict[str, Any]) -> list[str]:
         f"seeds. The best of all is {made['best_of_all']:.4f}. Against random: mean difference of the best so far, over the "
         "whole course, seed by seed, with a 95 % bootstrap interval."),
         "",
-        f"| engine | after {middle} trials | after {trials} | best of all found | against random |",
-        "|---|---|---|---|---|",
-    ]
-    for name, one in made["engines"].items():
-        def at(trial: int, one: dict[str, Any] = one) -> str:
-            return f"{one['median'][trial - 1]:.4f} ({one['low'][trial - 1]:.4f} to {one['high'][trial - 1]:.4f})"
-
-        gain = made["against_random"].get(name)
-        said = "–" if gain is None else f"{gain['gain']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})"
-        lines.append(f"| {name} | {at(middle)} | {at(trials)} | {one['found_the_best']} of {seeds} | {said} |")
+        *table(["engine", f"after {middle} trials", f"after {trials}", "best of all found", "against random"], rows),
+    ]  # fmt: skip
     better = [name for name, gain in made["against_random"].items() if gain["low"] > 0]
     worse = [name for name, gain in made["against_random"].items() if gain["high"] < 0]
     lines += ["", f"Better than chance at equal cost: {', '.join(better) or 'none'}; worse: {', '.join(worse) or 'none'}."]
@@ -96,27 +99,22 @@ def chart(kept: Path) -> str | None:
     if not (kept / "engines.json").exists():
         return None
     made = json.loads((kept / "engines.json").read_text())
-    engines = made["engines"]
-    width, height, left, bottom = 640.0, 300.0, 56.0, 262.0
-    ends = [value for one in engines.values() for name in ("low", "high") for value in one[name]]
-    x = Scale(0, max(one["seconds"][-1] for one in engines.values()), left, width - 16)
-    y = Scale(min(ends), max(*ends, made["best_of_all"]), bottom, 34)
-    marks = [line(left, y(value), width - 16, y(value), "rule") for value, _ in y.ticks(4)]
-    marks += [text(left - 6, y(value), shown, anchor="end") for value, shown in y.ticks(4)]
-    marks += [text(x(value), bottom + 14, shown, anchor="middle") for value, shown in x.ticks(6)]
-    marks.append(text((left + width - 16) / 2, height - 8, "seconds of training", anchor="middle"))
-    marks.append(line(left, y(made["best_of_all"]), width - 16, y(made["best_of_all"]), "best"))
-    for place, (name, one) in enumerate(engines.items()):
-        at = [x(seconds) for seconds in one["seconds"]]
-        edge = [*zip(at, map(y, one["high"]), strict=True), *[*zip(at, map(y, one["low"]), strict=True)][::-1]]
-        marks += [path(edge, f"band {name}", closed=True), path([*zip(at, map(y, one["median"]), strict=True)], f"curve {name}")]
-        name_x = left + 110 * place
-        marks += [line(name_x, 12, name_x + 18, 12, f"curve {name}"), text(name_x + 24, 12, name)]
+    engines, best = made["engines"], made["best_of_all"]
+    series = {
+        name: list(zip(one["seconds"], one["median"], one["low"], one["high"], strict=True)) for name, one in engines.items()
+    }
+    ends = [min(one["seconds"][0] for one in engines.values()), max(one["seconds"][-1] for one in engines.values())]
     said = "; ".join(f"{name} {one['median'][-1]:.4f}" for name, one in engines.items())
     label = f"Best reward so far over seconds of training; medians after {made['trials']} trials: {said}."
-    sheet = tag("style", Markup(_sheet()))
-    shape = {"viewBox": f"0 0 {width:g} {height:g}", "role": "img", "aria_label": label}
-    return str(tag("svg", sheet, *marks, xmlns="http://www.w3.org/2000/svg", **shape)) + "\n"
+    drawing = charts.line(
+        {**series, "best of all": [(end, best) for end in ends]},
+        classes={**{name: name for name in series}, "best of all": "best"},
+        label=label, x_name="seconds of training", width=640, height=276,
+    )  # fmt: skip
+    names = [rule(42 + 110 * place, 12, 60 + 110 * place, 12, f"curve {name}") for place, name in enumerate(engines)]
+    names += [text(66 + 110 * place, 12, name) for place, name in enumerate(engines)]
+    shape = {"viewBox": "0 0 640 300", "role": "img", "aria_label": label, "xmlns": "http://www.w3.org/2000/svg"}
+    return str(tag("svg", tag("style", Markup(_sheet())), *names, drawing, **shape)) + "\n"
 
 
 def _sheet() -> str:
@@ -124,8 +122,9 @@ def _sheet() -> str:
         return "".join(f".{name} {{ --c: {pair[dark]}; }} " for name, pair in COLOURS.items())
 
     return (
-        "text { font: 11px sans-serif; fill: #67635d; } .rule { stroke: #8883; } .best { stroke: #8888; stroke-dasharray: 4 4; } "
-        ".curve { fill: none; stroke: var(--c); stroke-width: 2; } .band { fill: var(--c); opacity: 0.12; } "
+        "text { font: 11px sans-serif; fill: #67635d; } .rule { stroke: #8883; } .hit { fill: none; } "
+        ".curve { fill: none; stroke: var(--c); stroke-width: 2; } .curve.best { stroke: #8888; stroke-dasharray: 4 4; } "
+        ".band { fill: var(--c); opacity: 0.12; } "
         f"{inks(False)}@media (prefers-color-scheme: dark) {{ text {{ fill: #a19c94; }} {inks(True)}}}"
     )
 
@@ -135,7 +134,14 @@ def _cache(found: dict[str, Any]) -> list[str]:
         return []
     made = found["cache"]
     number = len(next(iter(made["spaces"].values()))["seconds"]["auto"])
-    lines = [
+    rows = []
+    for name, one in made["spaces"].items():
+        seconds, passages = {mode: sum(each) for mode, each in one["seconds"].items()}, one["teacher_examples"]
+        cells = [text for mode in ("auto", "live") for text in (f"{seconds[mode]:.0f}", f"{passages[mode]:,}")]
+        rows.append([name, *cells, f"{one['times_cheaper']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"])
+    stored, beside = "stored (s)", "beside each student (s)"
+    head = ["candidates", stored, "passages the teacher read", beside, "passages", "times as cheap"]
+    return [
         "## The teacher's outputs, shared",
         "",
         (f"{number} candidates of each kind, five epochs each, batches of 32; every one with the teacher's outputs stored and "
@@ -145,14 +151,8 @@ def _cache(found: dict[str, Any]) -> list[str]:
         "",
         *circumstances(made),
         "",
-        "| candidates | stored (s) | passages the teacher read | beside each student (s) | passages | times as cheap |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, one in made["spaces"].items():
-        seconds, read = {mode: sum(each) for mode, each in one["seconds"].items()}, one["teacher_examples"]
-        lines.append(f"| {name} | {seconds['auto']:.0f} | {read['auto']:,} | {seconds['live']:.0f} | {read['live']:,} | "
-                     f"{one['times_cheaper']:.2f} [{one['low']:.2f}, {one['high']:.2f}] |")  # fmt: skip
-    return lines
+        *table(head, rows),
+    ]  # fmt: skip
 
 
 def _sizes(row: dict[str, Any]) -> str:
@@ -166,6 +166,12 @@ def _text(found: dict[str, Any]) -> list[str]:
         return []
     glue = [record for name, record in found.items() if name.startswith("glue-")]
     tasks = sorted({record["recipe_name"] for record in glue})
+    rows = []
+    for name, record in students.items():
+        row = record["winner"]
+        loss = 1 - record["full_kd"]["rows"][record["full_kd"]["chosen"]]["quality"]
+        points = [spread([_score(run) for run in _of(glue, task, name)]) for task in tasks]
+        rows.append([name, _sizes(row), f"{row['latency_ms']:.1f}", f"{loss:.4f}", *points])
     lines = [
         "## A student for any text",
         "",
@@ -175,26 +181,19 @@ def _text(found: dict[str, Any]) -> list[str]:
         "",
         *circumstances(students["found"]),
         "",
-        f"| student | sizes | latency (ms) | held-out loss after full KD | {' | '.join(tasks)} |",
-        "|---" * (4 + len(tasks)) + "|",
-    ]
-    for name, record in students.items():
-        row = record["winner"]
-        loss = 1 - record["full_kd"]["rows"][record["full_kd"]["chosen"]]["quality"]
-        cells = [name, _sizes(row), f"{row['latency_ms']:.1f}", f"{loss:.4f}"]
-        for task in tasks:
-            runs = [run for run in glue if run["recipe_name"] == task and run["variant"] == name]
-            cells.append(_spread([_score(run) for run in runs]))
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "The one found against the one by hand, seed by seed:", ""]
+        *table(["student", "sizes", "latency (ms)", "held-out loss after full KD", *tasks], rows),
+        "",
+        "The one found against the one by hand, seed by seed:",
+        "",
+    ]  # fmt: skip
     for task in tasks:
-        found_runs, theirs = ([run for run in glue if run["recipe_name"] == task and run["variant"] == name] for name in students)
-        lines.append(f"* {task} ({_metric(found_runs or theirs)}): {_paired(found_runs, theirs)}")
+        ours, theirs = (_of(glue, task, name) for name in students)
+        lines.append(f"* {task} ({(ours or theirs)[0]['task']['select']}): {_paired(ours, theirs)}")
     return lines
 
 
-def _metric(runs: list[dict[str, Any]]) -> str:
-    return runs[0]["task"]["select"]
+def _of(runs: list[Record], task: str, variant: str) -> list[Record]:
+    return [run for run in runs if (run["recipe_name"], run["variant"]) == (task, variant)]
 
 
 def _paired(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str:
@@ -223,11 +222,6 @@ def _score(run: dict[str, Any]) -> float:
     return 100 * metrics[run["task"]["select"]]["value"]
 
 
-def _spread(values: list[float]) -> str:
-    summary = over_seeds(values)
-    return f"{summary['mean']:.1f}" + (f" ± {summary['deviation']:.1f}" if summary["deviation"] is not None else "")
-
-
 def _rows_and(seeds: tuple[int, ...]) -> str:
     return f"rows and {len(seeds)} seeds" if len(seeds) > 1 else "rows, with one seed: about these weights alone"
 
@@ -237,22 +231,21 @@ def _task(found: dict[str, Any]) -> list[str]:
     if not all(students.values()):
         return []
     limit = students["found"]["limit_ms"]
-    lines = [
+    rows = []
+    for name, record in students.items():
+        metric, own = record["student"]["metrics"]["dev"]["accuracy"], record["student"]["latency_ms"]["median"]
+        interval = f"{metric['low']:.3f} to {metric['high']:.3f}"
+        time = f"{record['winner']['latency_ms']:.2f}"
+        rows.append([name, _sizes(record["winner"]), time, f"{own:.2f}", f"{metric['value']:.3f}", interval])
+    time, own = "latency in the search (ms)", "latency of the finished student"
+    return [
         "## A student for SST-2, in a third of the teacher's time",
         "",
         f"The limit is {limit:g} ms for 64 tokens on one thread. By hand: as many of the teacher's layers as are as fast.",
         "",
         *circumstances(students["found"]),
         "",
-        "| student | sizes | latency in the search (ms) | latency of the finished student | dev accuracy | 95 % interval |",
-        "|---|---|---|---|---|---|",
+        *table(["student", "sizes", time, own, "dev accuracy", "95 % interval"], rows),
+        "",
+        f"The one found against the one by hand: {_paired([students['found']], [students['by-hand']])}",
     ]
-    for name, record in students.items():
-        metric = record["student"]["metrics"]["dev"]["accuracy"]
-        cells = [name, _sizes(record["winner"]), f"{record['winner']['latency_ms']:.2f}",
-                 f"{record['student']['latency_ms']['median']:.2f}", f"{metric['value']:.3f}",
-                 f"{metric['low']:.3f} to {metric['high']:.3f}"]  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    said = _paired([students["found"]], [students["by-hand"]])
-    lines += ["", f"The one found against the one by hand: {said}"]
-    return lines

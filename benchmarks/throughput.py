@@ -1,6 +1,7 @@
 """How fast and in how much memory: this loop, transformers.Trainer and TextBrewer on the same distillation.
 
     python benchmarks/throughput.py measure            rounds of optimiser steps, the systems taking turns
+    python benchmarks/throughput.py against COMMIT     this code against an older commit or another checkout, taking turns
     python benchmarks/throughput.py scores --seeds 3   whole trainings: is the score the same?
     python benchmarks/throughput.py page               docs/performance.md from what was measured
 
@@ -28,7 +29,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 import numpy as np  # noqa: E402
 from systems import SYSTEMS, TEXTBREWER, install_textbrewer  # noqa: E402
-from work import DATA, RESULTS, TEACHER, load_work, make_teacher, score  # noqa: E402
+from work import BUILD, DATA, RESULTS, TEACHER, load_work, make_teacher, score  # noqa: E402
 
 from understudy.base import disk  # noqa: E402
 from understudy.base.memory import keep_memory  # noqa: E402
@@ -104,8 +105,10 @@ class Worker:
     process: subprocess.Popen[str]
 
     @classmethod
-    def start(cls, name: str, args: argparse.Namespace, *more: str) -> Worker:
-        command = [sys.executable, "-W", "ignore", __file__, "worker", "--system", name]
+    def start(cls, name: str, args: argparse.Namespace, *more: str, checkout: Path = ROOT) -> Worker:
+        """Start a system, of this checkout or of another one: there its own benchmark runs it, on its own sources."""
+        script = checkout / "benchmarks" / "throughput.py"
+        command = [sys.executable, "-W", "ignore", str(script), "worker", "--system", name]
         command += ["--data", str(args.data), "--teacher", str(args.teacher), *more]
         command += ["--rows", str(args.rows)] if getattr(args, "rows", None) else []
         return cls(name, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
@@ -138,26 +141,83 @@ class Worker:
 def measure(args: argparse.Namespace) -> None:
     """Start the systems one after the other, let them take turns, write results/throughput.json after each round."""
     prepare(args)
-    workers, records = [], {}
-    try:
+
+    def keep(records: dict[str, dict[str, Any]], about: dict[str, Any]) -> None:
+        disk.write_json(args.out, result(records, about, args))
+
+    take_turns({name: (name, ROOT) for name in args.systems}, args, keep)
+
+
+def against(args: argparse.Namespace) -> None:
+    """Each system of this code and of the other one, in turns; prints the ratios, and writes them after each round."""
+    prepare(args)
+    other = checkout_of(args.other)
+    both = {f"{name}, {age}": (name, root) for name in args.systems for age, root in (("old", other), ("new", ROOT))}
+    found: dict[str, Any] = {}
+
+    def keep(records: dict[str, dict[str, Any]], about: dict[str, Any]) -> None:
         for name in args.systems:
+            old, new = (records[f"{name}, {age}"] for age in ("old", "new"))
+            pairs = zip(old["rounds"], new["rounds"], strict=True)
+            ratios = [then["seconds"] / now["seconds"] for then, now in pairs]  # both take the same rows in a round
+            low, ratio, high = np.percentile(ratios, [25, 50, 75])
+            peaks = [max(row["peak_bytes"] for row in one["rounds"]) / 1e6 for one in (old, new)]
+            found[name] = {
+                "ratio": ratio, "low": low, "high": high, "rounds": ratios, "peak_mb": {"old": peaks[0], "new": peaks[1]},
+            }  # fmt: skip
+        disk.write_json(args.out, {"other": args.other, "about": about, "new_by_old": found, "records": records})
+
+    take_turns(both, args, keep)
+    for name, one in found.items():
+        say(
+            f"{name}: new by old {one['ratio']:.3f} times the examples per second (quartiles {one['low']:.3f}–{one['high']:.3f}, "
+            f"{len(one['rounds'])} rounds); peak memory {one['peak_mb']['new']:.0f} MB, was {one['peak_mb']['old']:.0f} MB"
+        )
+
+
+def checkout_of(other: str) -> Path:
+    """A folder as it is; a commit as a copy of its sources and benchmarks below build/bench."""
+    if (Path(other) / "src" / "understudy").is_dir():
+        return Path(other).resolve()
+    commit = subprocess.run(["git", "rev-parse", "--short", f"{other}^{{commit}}"], cwd=ROOT, capture_output=True, text=True)
+    if commit.returncode:
+        raise SystemExit(f"{other} is neither a checkout of understudy nor a commit of this repository.")
+    folder = BUILD / "commits" / commit.stdout.strip()
+    if not folder.is_dir():
+        disk.make_dir(folder)
+        packed = subprocess.run(["git", "archive", other, "src", "benchmarks"], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+        subprocess.run(["tar", "-x", "-C", str(folder)], input=packed.stdout, check=True)
+    return folder
+
+
+def take_turns(
+    systems: dict[str, tuple[str, Path]],
+    args: argparse.Namespace,
+    keep: Callable[[dict[str, dict[str, Any]], dict[str, Any]], None],
+) -> None:
+    """Rounds of optimiser steps by turns; `keep(records, about)` after each. `systems`: label -> (system, its checkout)."""
+    workers, records, about = [], {}, {}
+    try:
+        for label, (name, checkout) in systems.items():
             turns = {"--steps": args.steps, "--warm-up": args.warm_up, "--cache-passes": args.cache_passes}
-            workers.append(Worker.start(name, args, *(str(word) for pair in turns.items() for word in pair)))
+            more = [str(word) for pair in turns.items() for word in pair]
+            workers.append(Worker.start(name, args, *more, checkout=checkout))
             first, _warm_up = workers[-1].answer(), workers[-1].answer()
             steps = LONGEST * -(-first["about"]["rows"] // first["about"]["batch_size"])
             if args.warm_up + args.rounds * args.steps >= steps:
                 raise SystemExit(f"Warm-up and rounds must end before ten epochs ({steps} steps) do; lower --rounds.")
-            records[name] = {"once_seconds": first["once_seconds"], "rounds": []}
+            records[label] = {"once_seconds": first["once_seconds"], "rounds": []}
             about = first["about"]
-            say(f"{SYSTEMS[name].title}: ready" + (f", {first['once_seconds']:.1f} s once" if SYSTEMS[name].setup else ""))
+            say(f"{label}: ready" + (f", {first['once_seconds']:.1f} s once" if SYSTEMS[name].setup else ""))
+        labels = list(records)
         for turn in range(args.rounds):
             first = turn % len(workers)
-            for worker in workers[first:] + workers[:first]:  # nobody always works after the same neighbour
-                records[worker.name]["rounds"].append(worker.round())
-            shown = {name: record["rounds"][-1] for name, record in records.items()}
-            rates = ", ".join(f"{name} {row['rows'] / row['seconds']:.1f}" for name, row in shown.items())
+            for place in [*range(first, len(workers)), *range(first)]:  # nobody always works after the same neighbour
+                records[labels[place]]["rounds"].append(workers[place].round())
+            shown = {label: record["rounds"][-1] for label, record in records.items()}
+            rates = ", ".join(f"{label} {row['rows'] / row['seconds']:.1f}" for label, row in shown.items())
             say(f"round {turn + 1}/{args.rounds}, examples/s: {rates}")
-            disk.write_json(args.out, result(records, about, args))
+            keep(records, about)
     finally:
         for worker in workers:
             worker.stop()
@@ -251,18 +311,24 @@ def main() -> None:
         if name != "page":
             sub.add_argument("--data", type=Path, default=DATA, help="folder with MRPC's train.tsv and dev.tsv")
             sub.add_argument("--teacher", type=Path, default=TEACHER, help="fine-tuned model; made once if left out")
-        if name in ("measure", "scores"):
-            sub.add_argument("--systems", type=_systems, default=list(SYSTEMS), help="comma-separated; default: all")
-        if name in ("measure", "worker"):
+        if name in ("measure", "against", "scores"):
+            chosen, said = (["ours"], "ours") if name == "against" else (list(SYSTEMS), "all")
+            sub.add_argument("--systems", type=_systems, default=chosen, help=f"comma-separated; default: {said}")
+        if name in ("measure", "against", "worker"):
             sub.add_argument("--steps", type=int, default=10, help="optimiser steps of a system's turn")
             sub.add_argument("--rows", type=int, default=None, help="only so many training rows: for trying this out")
-            sub.add_argument("--cache-passes", type=int, default=3, help="how often the one-time cost is measured")
+            passes = 1 if name == "against" else 3
+            sub.add_argument("--cache-passes", type=int, default=passes, help="how often the one-time cost is measured")
             sub.add_argument("--warm-up", type=int, default=5, help="steps of each system that are not counted")
         return sub
 
     rounds = command("measure", measure, "speed and memory")
     rounds.add_argument("--rounds", type=int, default=20, help="turns of each system")
     rounds.add_argument("--out", type=Path, default=RESULT)
+    older = command("against", against, "this code against an older commit or another checkout")
+    older.add_argument("other", help="a commit, or the folder of a checkout")
+    older.add_argument("--rounds", type=int, default=20, help="turns of each")
+    older.add_argument("--out", type=Path, default=BUILD / "against.json")
     trainings = command("scores", scores, "whole trainings, with dev scores")
     trainings.add_argument("--seeds", type=int, default=3)
     trainings.add_argument("--epochs", type=int, default=3)

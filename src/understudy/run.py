@@ -27,8 +27,9 @@ from understudy.evaluate.answers import answers
 from understudy.evaluate.details import details
 from understudy.evaluate.metrics import compute
 from understudy.evaluate.predict import predict as predict_examples
+from understudy.evaluate.reference import constant, cosine
 from understudy.evaluate.result import assemble
-from understudy.evaluate.verdict import verdict
+from understudy.evaluate.verdict import still_rising, verdict
 from understudy.lab import Lab, Source
 from understudy.lab.adapting import deliver
 from understudy.lab.replay import Replay
@@ -156,6 +157,8 @@ def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path, as
         versions=measure.versions(),
         machine=measure.machine(),
         search=recipe.how.search_result(kept_by(folder)),
+        references=lab.keep("references", _decides(recipe, lab), lambda: _references(recipe, lab)),
+        rising=still_rising(_history(folder), task.select),
     )
     if accelerator().is_main_process:
         _save_student(recipe, lab, models["student"].model, result, folder)
@@ -177,6 +180,28 @@ def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path, as
         disk.write_json(folder / disk.MANIFEST, {"files": files, "without": list(kept_open)})
     accelerator().wait_for_everyone()
     return result
+
+
+def _decides(recipe: Recipe, lab: Lab) -> dict[str, Any]:
+    """What the references of a run depend on."""
+    fresh = recipe.teacher is not None and recipe.teacher.finetune is not None
+    return {"data": lab.data.digest(), "encoder": lab.pretrained().digest if fresh else None, "length": recipe.task.max_length}
+
+
+def _references(recipe: Recipe, lab: Lab) -> dict[str, Any]:
+    """What needs no training of ours: an answer that knows the labels alone, the encoder's own cosine, and the teacher before
+    it is fine-tuned, where it has a head for the task."""
+    data = lab.data
+    found = constant(data.task, data.train, data.tests)
+    if recipe.teacher is None or recipe.teacher.finetune is None:
+        return found
+    start = lab.pretrained().model
+    start.net.to(lab.device)
+    found |= cosine(data.task, start, data.select, data.tests, max_length=recipe.task.max_length)
+    if data.task.kind.labelled and not start.fresh_head and not data.task.kind.standardise:
+        made = {test: predict_examples(start, rows, lab.encoded(start, rows)[0]) for test, rows in data.tests.items()}
+        found["the teacher before fine-tuning"] = {test: compute(data.task, one) for test, one in made.items()}
+    return found
 
 
 def _names(recipe: Recipe) -> dict[str, str]:

@@ -35,6 +35,7 @@ MADE_WITH = {"torch": torch.__version__, "transformers": transformers.__version_
 # The plainest kernels, which are the same on every x86-64 processor; the fast ones differ between them in the last bits.
 PLAIN_KERNELS = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "SSE41"}
 TIMES = {"train_seconds", "teacher_forwards", "speedup", "latency_ms", "latency", "versions", "machine", "verdict", "search"}
+TIMES |= {"advice", "references", "rising", "data"}  # what is told about a run and its rows rather than made by it
 STRUCTURED: dict[str, dict[str, Any]] = {
     "pruned": {"student": {"sparsity": 0.5}},
     "pruned-and-shared": {"student": {"sparsity": 0.5, "share": "sps"}},

@@ -15,8 +15,7 @@ from comparisons import comparison
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
-    "compare_page", "export_page", "kept", "minidisc", "minidisc_page", "mkd", "mkd_page", "peakd_page", "quality_page",
-    "results", "search_page",
+    "compare", "export", "minidisc", "mkd", "peakd", "quality", "record", "results", "search", "search_page",
 )  # fmt: skip
 
 
@@ -37,10 +36,10 @@ def test_the_readme_holds_the_table_of_the_files(results):
 
 
 def test_a_record_names_the_commit_of_its_code(results, tmp_path, monkeypatch):
-    kept = sys.modules["kept"]
-    monkeypatch.setattr(kept, "ROOT", tmp_path)
+    record_of = sys.modules["record"]
+    monkeypatch.setattr(record_of, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert kept.made_by() == {}  # no checkout
+    assert record_of.made_by() == {}  # no checkout
 
     def git(*arguments: str) -> str:
         who = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org"]
@@ -54,14 +53,14 @@ def test_a_record_names_the_commit_of_its_code(results, tmp_path, monkeypatch):
     git("commit", "-qm", "one")
     commit = git("rev-parse", "--short", "HEAD")
     (tmp_path / "results" / "one.txt").write_text("2")
-    assert kept.made_by() == {"commit": commit}
+    assert record_of.made_by() == {"commit": commit}
     record = {"machine": {"cpu": "some"}, "versions": {"torch": "2"}}
-    assert kept.circumstances(record | kept.made_by())[-1] == f"Commit: {commit}."
-    assert kept.circumstances(record)[-1] == "Versions: torch 2."
+    assert record_of.circumstances(record | record_of.made_by())[-1] == f"Commit: {commit}."
+    assert record_of.circumstances(record)[-1] == "Versions: torch 2."
     (tmp_path / "src" / "two.txt").write_text("new")
-    assert kept.made_by() == {"commit": f"{commit}+"}
-    monkeypatch.setattr(kept, "ROOT", tmp_path / "src")
-    assert kept.made_by() == {}  # inside the checkout of something else
+    assert record_of.made_by() == {"commit": f"{commit}+"}
+    monkeypatch.setattr(record_of, "ROOT", tmp_path / "src")
+    assert record_of.made_by() == {}  # inside the checkout of something else
 
 
 def test_pictures_are_those_of_the_files(results):
@@ -80,7 +79,8 @@ def test_engines_are_drawn_over_cost_and_judged_by_intervals(results, tmp_path):
     (tmp_path / "engines.json").write_text(json.dumps(engines_record()))
     picture = results.search_page.chart(tmp_path)
     root = ElementTree.fromstring(picture)
-    curves = [one.get("d") for one in root.iter() if one.tag.endswith("path") and "curve" in (one.get("class") or "")]
+    curves = [one.get("d") for one in root.iter() if one.tag.endswith("path") and (one.get("class") or "").startswith("curve")
+              and one.get("class") != "curve best"]  # fmt: skip
     assert len(curves) == len(set(curves)) == 3 and "random 0.5000" in (root.get("aria-label") or "")
     page = "\n".join(results.search_page.section(tmp_path))
     assert "Better than chance at equal cost: tpe; worse: none." in page and f"({results.search_page.CHART})" in page
@@ -121,13 +121,42 @@ def test_arms_are_counted_over_tasks(results, tmp_path):
     for name, made in (("mrpc", one), ("conll2003-5k", other)):
         (tmp_path / f"{name}.json").write_text(json.dumps(made))
     rows = {line.split("|")[1].strip(" `*"): [cell.strip() for cell in line.split("|")[2:-1]]
-            for line in results.compare_page.short_table(tmp_path)}  # fmt: skip
+            for line in results.compare.short_table(tmp_path)}  # fmt: skip
     assert list(rows)[2:] == ["the teacher", "minidisc", "automm", "kdnas", "finetune"]  # by what they gain
     assert rows["minidisc"][:2] == ["17.0", "1.6×"] and rows["minidisc"][-1] == "2 of 2"
     assert rows["minidisc"][3].startswith("**90.") and rows["finetune"][2].startswith("80.")
     assert rows["automm"][-1] == "1 of 1" and rows["automm"][3] == "–"  # a tie with minidisc, and not tried on the other
     assert rows["kdnas"][-1] == "0 of 1" and rows["finetune"][-1] == "0 of 2"
-    page = "\n".join(results.compare_page.section(tmp_path))
+    page = "\n".join(results.compare.section(tmp_path))
     assert "| minidisc | **+6.0** | **+10.0** | 2 of 2 |" in page and "| automm | **+6.0** | – | 1 of 1 |" in page
     assert "| against finetune, in points | accuracy, later (400 rows) |" in page  # the other test set
-    assert results.compare_page.section(tmp_path / "nowhere") == []
+    assert results.compare.section(tmp_path / "nowhere") == []
+
+
+def test_what_is_finished_is_not_repeated_and_what_fails_is_named(results, tmp_path, monkeypatch):
+    record = sys.modules["record"]
+    called = []
+
+    def run(command, cwd):
+        folder = Path(command[command.index("--out") + 1])
+        called.append(folder.name)
+        if folder.name == "bad":
+            return subprocess.CompletedProcess(command, 3)
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text('{"seed": 1}')
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(record.subprocess, "run", run)
+    monkeypatch.setattr(record, "made_by", lambda: {"commit": "abc"})
+    after: list[Path] = []
+    arguments = ["recipe.yaml", "task.path=/secret/place", "a b=1"]
+    keep = lambda file, folder: after.append(file)  # noqa: E731
+    runs = [record.Run(name, arguments, {"variant": name}, after=keep) for name in ("bad", "good")]
+    kept = tmp_path / "kept"
+    for turn in range(2):
+        with pytest.raises(SystemExit, match=r"bad \(exit code 3\)"):
+            record.do(runs, kept, tmp_path / "runs")
+        assert called == ["bad", "good"] + ["bad"] * turn
+    (made,) = record.read(kept).values()
+    assert made == {"command": "understudy train recipe.yaml task.path=… 'a b=1'", "commit": "abc", "variant": "good", "seed": 1}
+    assert after == [kept / "good.json"] * 2

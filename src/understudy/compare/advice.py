@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from understudy.data.types import sign_of
+from understudy.evaluate.many import pair
 from understudy.evaluate.metrics import DISPLAY
-from understudy.evaluate.verdict import amount, plain, score
+from understudy.evaluate.verdict import amount, plain
+from understudy.figures.words import score
 from understudy.methods.kdnas.pareto import front
-from understudy.report.faceoff import pair
 
 
 def ranked(made: Mapping[str, Any]) -> list[str]:

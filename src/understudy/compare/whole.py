@@ -15,12 +15,12 @@ from understudy.compare.advice import ranked
 from understudy.compare.arms import Plan, make_plan
 from understudy.compare.gather import UNITS, gather
 from understudy.compare.work import runs_of, work
+from understudy.evaluate.many import pair
 from understudy.evaluate.metrics import DISPLAY
-from understudy.evaluate.verdict import plain, score
+from understudy.evaluate.verdict import plain
+from understudy.figures.words import duration, milliseconds, score, short
 from understudy.recipe.comparison import Comparison, load_comparison
 from understudy.report.comparison import render_comparison
-from understudy.report.faceoff import pair
-from understudy.report.words import duration, milliseconds, short
 from understudy.steps import difference
 from understudy.train.guard import StopSignals
 

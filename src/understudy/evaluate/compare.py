@@ -149,7 +149,7 @@ def retained(student: Resampled, teacher: Resampled, *, metric: str) -> dict[str
     return {"value": student.value / teacher.value, **ends(ratio), "reason": None}
 
 
-# --- over seeds and tasks ------------------------------------------------------------------------------------------
+# --- over seeds ----------------------------------------------------------------------------------------------------
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, Any]:
@@ -168,49 +168,3 @@ def over_seeds(values: Sequence[float]) -> dict[str, Any]:
     deviation = float(array.std(ddof=1))
     half = float(stats.t.ppf((100 + LEVEL) / 200, array.size - 1)) * deviation / array.size**0.5
     return {"n": int(array.size), "mean": mean, "deviation": deviation, "low": mean - half, "high": mean + half}
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two scores that differ in one thing only: same task, same seed, same data and budget."""
-
-    task: str
-    seed: int
-    ours: float
-    theirs: float
-
-
-def paired_over_tasks(pairs: Sequence[Pair], *, tasks_fixed: bool = False) -> dict[str, Any]:
-    """Mean of ours - theirs over tasks, each counting equally however many seeds it has, with a 95 % t-interval.
-
-    tasks_fixed: the interval is about *these* tasks, over which only seeds vary: Welch and Satterthwaite's, since seeds move
-    some tasks far more than others. It needs two seeds of every task. The default is about tasks like these, and wider: how
-    far the means of tasks lie apart, whatever their seeds do, so it needs two tasks. Neither draws seeds or tasks with
-    replacement: of three or four there are too few for a bootstrap, whose intervals are far too narrow then.
-
-    Returns {"mean", "low", "high", "wins", "pairs", "tasks"}; low and high are None where there is too little to know.
-    """
-    from scipy import stats
-
-    by_task: dict[str, list[float]] = {}
-    for pair in pairs:
-        by_task.setdefault(pair.task, []).append(pair.ours - pair.theirs)
-    if not by_task:
-        raise DataError("There are no pairs to compare: run both methods on the same task and seed first.")
-    groups = [np.asarray(one) for one in by_task.values()]
-    means = np.array([one.mean() for one in groups])
-    found = {"mean": float(means.mean()), "low": None, "high": None}
-    if tasks_fixed and all(one.size > 1 for one in groups):
-        parts = np.array([one.var(ddof=1) / one.size for one in groups]) / means.size**2
-        own = np.array([one.size - 1 for one in groups])
-        error = parts.sum() ** 0.5
-        freedom = parts.sum() ** 2 / (parts**2 / own).sum() if error else 1.0
-    elif not tasks_fixed and means.size > 1:
-        error, freedom = means.std(ddof=1) / means.size**0.5, means.size - 1
-    else:
-        error, freedom = None, None
-    if error is not None:
-        half = float(stats.t.ppf((100 + LEVEL) / 200, freedom) * error)
-        found |= {"low": found["mean"] - half, "high": found["mean"] + half}
-    wins = sum(int((one > 0).sum()) for one in groups)
-    return {**found, "wins": wins, "pairs": len(pairs), "tasks": len(groups)}

@@ -129,6 +129,25 @@ def compared(by_arm: Mapping[str, Score], metric: str, *, seed: int = 0) -> list
     return rows
 
 
+def pair(made: Mapping[str, Any], one: str, other: str, test: str | None = None, metric: str | None = None) -> Any:
+    """The row of a comparison's `comparisons` about two arms, as seen from the first; None where there is none.
+
+    Args:
+        made: a comparison (docs/comparison.md).
+        test, metric: the headline's by default.
+    """
+    where = (test or made["headline"]["test"], metric or made["headline"]["metric"])
+    for row in made["comparisons"]:
+        if (row["test"], row["metric"]) == where and {row["one"], row["other"]} == {one, other}:
+            if row["one"] == one:
+                return row
+            low, high = (None if row[key] is None else -row[key] for key in ("high", "low"))
+            turned = {"better": "worse", "worse": "better", "tie": "tie"}[row["verdict"]]
+            return {**row, "one": one, "other": other, "difference": -row["difference"], "low": low, "high": high,
+                    "verdict": turned}  # fmt: skip
+    return None
+
+
 def p_value(draws: np.ndarray) -> float:
     """Two-sided: twice the share of draws on the far side of zero, and never zero, since more draws might find one.
 

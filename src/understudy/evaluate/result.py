@@ -6,7 +6,7 @@ schema, with the place and the reason. A result is a plain dictionary, so that r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,7 +15,7 @@ from understudy.base.errors import DataError
 from understudy.data.types import Task
 from understudy.evaluate.compare import Resampled, gap_recovered, resample, retained
 from understudy.evaluate.predictions import Predictions, one_answer
-from understudy.evaluate.verdict import verdict
+from understudy.evaluate.verdict import advice, verdict
 
 VERSION = 1
 MODELS = ("teacher", "baseline", "student")
@@ -117,6 +117,10 @@ class Result(_Part):
     speedup: float | None
     search: SearchResult | None = None
     verdict: str
+    advice: list[str] = []
+    references: dict[str, dict[str, dict[str, float]]] = {}
+    rising: list[str] = []
+    data: dict[str, Any] | None = None
     train_seconds: dict[str, float]
     teacher_forwards: int
     versions: dict[str, str]
@@ -154,6 +158,9 @@ def assemble(
     versions: Mapping[str, str],
     machine: Mapping[str, Any],
     search: Mapping[str, Any] | None = None,
+    references: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+    rising: Sequence[str] = (),
+    data: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Build a result from what the models predicted and what they cost.
 
@@ -163,6 +170,9 @@ def assemble(
         costs: model -> {"name", "num_parameters", "num_parameters_nonembedding", "size_mb", "flops", "latency_ms"}.
         resamples: bootstrap resamples per test set (0: no intervals).
         search: what found the student, as `SearchResult` has it; None where its architecture was given.
+        references: what scores without any training (evaluate/reference.py): name -> test set -> metric -> value.
+        rising: models that were still getting better when their training ended (`verdict.still_rising`).
+        data: what is known of the rows, as {"cut": {"share", "max_length", "holds_99"}, "in_train_and_test": rows, …}.
     """
     scores = {test: resample(task, by_model, resamples=resamples, seed=seed) for test, by_model in predictions.items()}
     result: dict[str, Any] = {
@@ -192,7 +202,11 @@ def assemble(
     result["gain"] = _each(scores, ("baseline", "student"), lambda metric, b, s: (s - b).interval())
     result["speedup"] = _speedup(result)
     result["search"] = None if search is None else dict(search)
+    result["references"] = {name: dict(scores) for name, scores in (references or {}).items()}
+    result["rising"] = list(rising)
+    result["data"] = None if data is None else dict(data)
     result["verdict"] = verdict(result)
+    result["advice"] = advice(result)
     result["train_seconds"] = dict(train_seconds)
     result["teacher_forwards"] = teacher_forwards
     result["versions"] = dict(versions)

@@ -6,11 +6,13 @@ to plain fine-tuning, never off the two scores.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from understudy.data.types import LOWER_IS_BETTER
+from understudy.data.types import LOWER_IS_BETTER, sign_of
 from understudy.evaluate.metrics import DISPLAY
+from understudy.figures.words import percent, score
+from understudy.kinds import kind
 
 _POINTS = frozenset({"accuracy", "f1", "micro_f1", "macro_f1", "precision", "recall", "mcc", "pearson", "spearman",
                      "entity_f1", "entity_precision", "entity_recall"})  # fmt: skip
@@ -42,9 +44,119 @@ def verdict(result: Mapping[str, Any]) -> str:
     return f"The student {_kept(result, test, metric)}{_cost(result)}{_added(result, test, metric)}."
 
 
+def advice(result: Mapping[str, Any]) -> list[str]:
+    """What to do next, the most important first: each sentence names what was seen and the setting that may change it.
+
+    From what the result holds beside its scores: references that cost nothing, models that were still rising, what is known of
+    the data, and clocks that a busy machine disturbed. Empty where nothing stands out.
+    """
+    found = (_below_reference, _still_rising, _cut, _leaks, _undecided, _busy)
+    return [sentence for look in found for sentence in look(result)]
+
+
+def _below_reference(result: Mapping[str, Any]) -> list[str]:
+    """A teacher that a reference without any training beats has nothing to teach."""
+    test, metric = headline(result)
+    taught = _value(result.get("teacher"), test, metric)
+    sign, found = sign_of(metric), []
+    for name, scores in (result.get("references") or {}).items():
+        free = scores.get(test, {}).get(metric)
+        if taught is not None and free is not None and sign * taught <= sign * free:
+            name_of = metric_name(result, metric)
+            found.append(
+                f"The teacher ({score(taught)} {name_of}) is no better than {name} ({score(free)}), which costs nothing: "
+                "train it longer or with another rate (teacher.finetune.epochs, teacher.finetune.lr), or take another teacher."
+            )
+    return found
+
+
+EPOCHS = {"teacher": "teacher.finetune.epochs", "baseline": "train.epochs", "student": "train.epochs"}
+
+
+def _still_rising(result: Mapping[str, Any]) -> list[str]:
+    rising = result.get("rising") or []
+    settings = dict.fromkeys(EPOCHS[name] for name in rising)
+    who = " and ".join(f"the {name}" for name in rising)
+    verb = "were" if len(rising) > 1 else "was"
+    said = f"{who} {verb} still getting better at the last evaluation: more epochs ({', '.join(settings)}) or a larger rate may "
+    return [f"{said[0].upper()}{said[1:]}help."] if rising else []
+
+
+def _cut(result: Mapping[str, Any]) -> list[str]:
+    cut = (result.get("data") or {}).get("cut")
+    if not cut or cut["share"] < 0.02:
+        return []
+    longer = f": try task.max_length={cut['holds_99']}" if cut.get("holds_99", 0) > cut["max_length"] else ""
+    return [f"{percent(cut['share'])} of the texts were cut at {cut['max_length']} tokens{longer}."]
+
+
+def _leaks(result: Mapping[str, Any]) -> list[str]:
+    rows = (result.get("data") or {}).get("in_train_and_test") or 0
+    test, _ = headline(result)
+    return [f"{rows:,} rows of {test} stand in train too: remove them there, or the scores promise too much."] if rows else []
+
+
+def _undecided(result: Mapping[str, Any]) -> list[str]:
+    """How many rows would decide a tie: an interval shrinks with the square root of the rows."""
+    test, metric = headline(result)
+    gain = result["gain"].get(test, {}).get(metric)
+    if any((result.get(name) or {}).get("one_answer") for name in EPOCHS):
+        return []  # the verdict says that nothing was learnt
+    if not gain or gain["low"] is None or not gain["low"] <= 0 <= gain["high"] or not gain["value"]:
+        return []
+    rows = result["task"]["tests"][test]
+    half = gain["value"] - gain["low"] if gain["value"] > 0 else gain["high"] - gain["value"]
+    needed = rows * (half / abs(gain["value"])) ** 2
+    if needed > 50 * rows:
+        return [f"Distillation and plain fine-tuning are equally good on these {rows:,} rows; more would hardly tell."]
+    magnitude = 10 ** max(0, len(str(int(needed))) - 2)
+    about = -(-int(needed) // magnitude) * magnitude
+    said = f"A tie on {rows:,} rows: if the difference is what it seems, about {about:,} would tell"
+    return [f"{said}. Seeds matter too: `understudy compare` runs several."]
+
+
+def _busy(result: Mapping[str, Any]) -> list[str]:
+    times = {name: (result.get(name) or {}).get("latency_ms") for name in ("teacher", "baseline", "student")}
+    wide = [name for name, time in times.items() if time and time["iqr"] > 0.25 * time["median"]]
+    if not wide:
+        return []
+    many = " and ".join(wide)
+    said = f"The machine was busy while latencies were measured (interquartile range above a quarter of the median for {many})"
+    return [f"{said}: measure speed again when it is idle."]
+
+
+def still_rising(history: Mapping[str, Sequence[Mapping[str, Any]]], select: str) -> list[str]:
+    """The models whose last evaluation was their best by more than half a point (or half a per cent, for other scales).
+
+    Args:
+        history: step -> rows of its metrics.jsonl; the steps named teacher, baseline and student count.
+    """
+    found = []
+    for name in EPOCHS:
+        scores = [row["select"][select] for row in history.get(name, ()) if select in (row.get("select") or {})]
+        if len(scores) < 2:
+            continue
+        *before, last = (sign_of(select) * value for value in scores)
+        if last - max(before) > 0.005 * (1.0 if select in _POINTS else abs(last)):
+            found.append(name)
+    return found
+
+
+def metric_name(result: Mapping[str, Any], metric: str) -> str:
+    """A metric's name; where it is about one of two classes, with that class: "F1 of 'spam'"."""
+    task, name = result["task"], DISPLAY.get(metric, metric.replace("_", " "))
+    about = kind(task["kind"]).about(metric, task["labels"])
+    return name if about is None else f"{name} of '{about}'"
+
+
+def _value(model: Mapping[str, Any] | None, test: str, metric: str) -> float | None:
+    one = (model or {"metrics": {}})["metrics"].get(test, {}).get(metric)
+    return None if one is None else one["value"]
+
+
 def _kept(result: Mapping[str, Any], test: str, metric: str) -> str:
     kept = result["retained"].get(test, {}).get(metric, {}).get("value")
-    name = DISPLAY.get(metric, metric.replace("_", " "))
+    name = metric_name(result, metric)
     if kept is not None:
         return f"{'keeps' if kept < 1.005 else 'reaches'} {percent(kept)} of the teacher's {name}"
     student = result["student"]["metrics"][test][metric]["value"]
@@ -90,24 +202,6 @@ def _added(result: Mapping[str, Any], test: str, metric: str) -> str:
     else:
         did = f"added {amount(value, metric)} over" if value > 0 else f"cost {amount(-value, metric)} against"
     return f"; distillation {did} plain fine-tuning ({interval})"
-
-
-def percent(share: float) -> str:
-    """0.98 -> '98 %'; one decimal where rounding would claim a whole that is not there.
-
-    >>> percent(0.98), percent(0.998), percent(1.0)
-    ('98 %', '99.8 %', '100 %')
-    """
-    rounded = f"{share * 100:.0f}"
-    if rounded in ("0", "100") and abs(share * 100 - float(rounded)) >= 0.05:
-        rounded = f"{share * 100:.1f}"
-    return f"{rounded} %".replace("-0 ", "0 ").replace("-", "−")
-
-
-def score(value: float) -> str:
-    """A score for reading: '0.902'; large ones as '12.3'. The minus sign is a real one."""
-    text = f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
-    return text.replace("-", "−")
 
 
 def plain(value: float, metric: str, *, sign: bool = False) -> str:

@@ -69,6 +69,9 @@ class Classification(Kind):
     def default_metrics(self, labels: Sequence[str]) -> tuple[str, ...]:
         return ("accuracy", "f1") if len(labels) == 2 else ("accuracy", "macro_f1")
 
+    def about(self, metric: str, labels: Sequence[str]) -> str | None:
+        return labels[positive_label(labels)] if len(labels) == 2 and metric in ("f1", "precision", "recall") else None
+
     def statistics(self, labels: Sequence[str], scores: Any, gold: Any) -> dict[str, Statistic]:
         """With two classes f1, precision and recall are those of `positive_label`, else macro averages."""
         gold, said = np.asarray(gold), self.decide(scores)

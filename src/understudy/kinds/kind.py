@@ -227,6 +227,10 @@ class Kind(str):
     numeric = False
     """Whether an answer is a number: near the truth or far from it, rather than right or wrong."""
 
+    def about(self, metric: str, labels: Sequence[str]) -> str | None:
+        """The one label that a metric is about; None where it is about all of them."""
+        return None
+
     def class_counts(self, labels: Sequence[str], scores: Any, gold: Any) -> dict[str, tuple[int, int, int]] | None:
         """label -> (hits, predicted, gold); None where there are no classes."""
         return None

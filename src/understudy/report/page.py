@@ -18,14 +18,13 @@ from importlib.resources import files
 from typing import Any
 
 from understudy.evaluate.result import MODELS
+from understudy.evaluate.verdict import advice
+from understudy.figures.svg import clean
 from understudy.report import sections
 from understudy.report.assistants import assistants
-from understudy.report.behaviour import behaviour
 from understudy.report.ptp import ptp_classes
 from understudy.report.search import search
 from understudy.report.structure import structure
-from understudy.report.svg import clean
-from understudy.report.training import training
 
 
 @dataclass(frozen=True)
@@ -61,24 +60,21 @@ def render(run: ReportInput) -> str:
         "page.html.j2",
         resource("page.js"),
         title=run.title or f"{result['task']['name']} · {result['method'].get('name', 'distillation')}",
-        result=result,
+        made=result,
         recipe=run.recipe,
         notes=list(run.notes),
         models=[model for model in MODELS if result[model]],
         cards=sections.cards(result),
-        scores=sections.scores(result),
-        gains=sections.gains(result),
-        tradeoff=sections.tradeoff(result),
+        scores=[one for one in sections.scores(result) if one],
         table=sections.score_table(result),
+        advice=advice(result),
+        references=sections.references(result),
         reasons=sections.reasons(result),
         sizes=sections.sizes(result),
-        structure=structure(run.structure),
-        assistants=assistants(run.kept),
-        ptp=ptp_classes(run.kept),
-        search=search(run.kept),
-        training=[training(name, rows) for name, rows in run.history.items() if rows],
+        method=[one for one in (search(run.kept), structure(run.structure), assistants(run.kept), ptp_classes(run.kept)) if one],
+        training=[sections.training(name, rows) for name, rows in run.history.items() if rows],
         time=sections.time_spent(result),
-        tests=[behaviour(name, found, result) for name, found in run.details.items() if found],
+        tests=[sections.behaviour(name, found, result) for name, found in run.details.items() if found],
     )
 
 
@@ -94,13 +90,15 @@ def fill(template: str, script: str, **values: Any) -> str:
 
 @cache
 def _template(name: str) -> Any:
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(resource)
+    )
     # Everything printed is cleaned of control characters first; Markup made by our own charts passes as it is.
     environment.finalize = lambda value: clean(value) if type(value) is str else value
     environment.filters["tied"] = lambda text: re.sub(r"(?<=\d) %", "\u00a0%", text)  # '98 %' stays on one line
-    return environment.from_string(resource(name))
+    return environment.get_template(name)
 
 
 @cache

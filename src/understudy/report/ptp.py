@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from understudy.report.behaviour import parts_of
+from understudy.figures import parts, section
 
 
 def ptp_classes(kept: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -13,11 +13,12 @@ def ptp_classes(kept: Mapping[str, Any]) -> dict[str, Any] | None:
     if "ptp-classes" not in kept:
         return None
     made = kept["ptp-classes"]
+    right, wrong = made["thresholds"]
+    note = f"sure above {right:.3g} where it is right, above {wrong:.3g} where it is wrong"
     bars = []
     for split, words in (("train", "training rows"), ("select", "selection rows")):
         counts = made["counts"][split]
         named = [(f"s{place}", *pair) for place, pair in enumerate(zip(made["names"], counts, strict=True))]
-        bars.append({"title": f"The {sum(counts):,} {words}", **parts_of(named, rows=words)})
-    right, wrong = made["thresholds"]
-    note = f"sure above {right:.3g} where it is right, above {wrong:.3g} where it is wrong"
-    return {"bars": bars, "note": note}
+        bars.append(parts(f"The {sum(counts):,} {words}", named, rows=words, note=note))
+    lines = ["Before the task, the student learnt to tell these four classes apart."]
+    return section("ptp", "What the teacher is sure of", panels=bars, lines=lines)

@@ -3,58 +3,54 @@ short distillations told the truth about the long ones."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from understudy.figures import charts, panel, section, table
+from understudy.figures.words import milliseconds, percent, short
 from understudy.methods.kdnas.pareto import ranked, trained
-from understudy.report import charts
-from understudy.report.svg import WIDTH, Scale, dot, line, path, picture, rect, text
-from understudy.report.words import milliseconds, short
 
 
 def search(kept: Mapping[str, Any]) -> dict[str, Any] | None:
     """The section from what a run kept under `search` and `full-kd`; None where nothing was searched."""
     found = kept.get("search")
-    if found is None:
-        return None
-    rows = trained(found["rows"])
-    if not rows:
+    rows = trained(found["rows"]) if found else []
+    if not found or not rows:
         return None
     full = kept.get("full-kd", {}).get("rows", [])
-    return {
-        "front": pareto(rows, found["front"]),
-        "best": best_so_far({found["engine"]: found["rows"]}),
-        "importance": importance(found["importance"]),
-        "agreement": agreement(full),
-        "lines": _sentences(found, rows, full),
-        "table": [
-            _line(row, rank, on_front=row["point"] in found["front"])
-            for rank, row in enumerate(ranked(rows), start=1)
-            if rank <= 10 or row["point"] in found["front"]
+    best = [
+        [rank, architecture(row), short(row["parameters"]), milliseconds(row["latency_ms"]), f"{row['quality']:.4f}",
+         f"{row['value']:.4f}", "yes" if row["point"] in found["front"] else ""]
+        for rank, row in enumerate(ranked(rows), start=1)
+        if rank <= 10 or row["point"] in found["front"]
+    ]  # fmt: skip
+    front = "each dot a candidate, its area the parameters; the line joins those that no other beats in all three"
+    return section(
+        "search",
+        "How the student was found",
+        panels=[
+            panel("Quality against latency", pareto(rows, found["front"]), front),
+            panel("Best reward so far", best_so_far({found["engine"]: found["rows"]})),
+            panel("What mattered", importance(found["importance"]), "share in the variance of the reward"),
+            panel("Short against thorough distillation", agreement(full), "quality of the best candidates"),
         ],
-    }
+        tables=[table(["rank", "architecture", "parameters", "latency", "quality", "reward", "on the front"], best)],
+        lines=_sentences(found, rows, full),
+    )
 
 
 def pareto(rows: Sequence[Mapping[str, Any]], front: Sequence[int]) -> Markup:
-    """Quality (up) against latency (right), the area of a dot being the parameters; who is beaten by nobody stands out."""
-    height, bottom, top = 240.0, 34.0, 16.0
-    ys, xs = [row["quality"] for row in rows], [row["latency_ms"] for row in rows]
-    margin = (max(ys) - min(ys)) * 0.1 or 0.05
-    x = Scale(0, max(xs) * 1.1, 44, WIDTH - 10)
-    y = Scale(min(ys) - margin, max(ys) + margin, height - bottom, top)
-    marks = charts.axes(x, y, height - bottom, x_name="milliseconds", height=height)
-    largest = max(row["parameters"] for row in rows)
-    edge = sorted((row for row in rows if row["point"] in front), key=lambda row: row["latency_ms"])
-    if len(edge) > 1:
-        marks.append(path([(x(row["latency_ms"]), y(row["quality"])) for row in edge], "curve student"))
-    for row in sorted(rows, key=lambda row: row["point"] in front):
-        radius = 2.5 + 5 * math.sqrt(row["parameters"] / largest)
-        kind = "student" if row["point"] in front else "baseline"
-        marks.append(dot(x(row["latency_ms"]), y(row["quality"]), radius, f"bubble {kind}", data_tip=_tip(row)))
-    return picture(*marks, height=height, label=f"Quality against latency of {len(rows)} candidates, {len(edge)} on the front.")
+    """Quality (up) against latency (right), the area of a dot being the parameters; the front stands out."""
+    points = [
+        {"x": row["latency_ms"], "y": row["quality"], "size": row["parameters"], "tip": _tip(row), "line": "student",
+         "class": "student" if row["point"] in front else "baseline", "front": row["point"] in front}
+        for row in rows
+    ]  # fmt: skip
+    edge = [point for point in points if point["front"]]
+    label = f"Quality against latency of {len(rows)} candidates, {len(edge)} on the front."
+    return charts.scatter(points, label=label, x_name="milliseconds", joined=edge)
 
 
 def best_so_far(engines: Mapping[str, Sequence[Mapping[str, Any]]]) -> Markup:
@@ -70,56 +66,44 @@ def best_so_far(engines: Mapping[str, Sequence[Mapping[str, Any]]]) -> Markup:
                 curve.append((spent, best))
         series[name] = curve
     classes = {name: "student" if place == 0 else f"s{place}" for place, name in enumerate(series)}
-    return charts.curves(series, label="Best reward so far over cost.", classes=classes, x_name="seconds of the search")
+    return charts.line(series, label="Best reward so far over cost.", classes=classes, x_name="seconds of the search")
 
 
 def importance(shares: Mapping[str, float]) -> Markup | None:
     """A bar for each dimension: its share in the variance of the reward."""
     if not shares:
         return None
-    scale = Scale(0, max(shares.values()) or 1, 110, WIDTH - 46)
-    marks: list[Markup] = []
-    for place, (name, share) in enumerate(sorted(shares.items(), key=lambda item: -item[1])):
-        y = 24 * place + 12
-        marks += [
-            text(0, y, name, class_="name"),
-            rect(110, y - 6, max(1.5, scale(share) - 110), 12, "bar plain", rx=3),
-            text(WIDTH, y, f"{share * 100:.0f} %", anchor="end", class_="value"),
-        ]
-    said = "; ".join(f"{name} {share * 100:.0f} %" for name, share in shares.items())
-    return picture(*marks, height=24 * len(shares), label=f"Share in the variance of the reward: {said}")
+    rows = [
+        {"name": name, "shown": percent(share), "marks": [{"value": share, "class": "plain", "tip": f"{name}: {percent(share)}"}]}
+        for name, share in sorted(shares.items(), key=lambda item: -item[1])
+    ]
+    said = "; ".join(f"{row['name']} {row['shown']}" for row in rows)
+    return charts.bar(rows, label=f"Share in the variance of the reward: {said}", ends=(0, max(shares.values()) or 1))
 
 
 def agreement(full: Sequence[Mapping[str, Any]]) -> Markup | None:
     """Quality after full KD (up) against that after mini-KD (right)."""
     if len(full) < 3:
         return None
-    height = 200.0
-    x = Scale(min(r["mini_quality"] for r in full), max(r["mini_quality"] for r in full), 52, WIDTH - 16)
-    y = Scale(min(r["quality"] for r in full), max(r["quality"] for r in full), height - 40, 14)
-    marks: list[Markup] = [text((x.start + x.end) / 2, height - 6, "after mini-KD", anchor="middle", class_="axis title")]
-    for value, shown in y.ticks(3):
-        marks += [line(x.start - 6, y(value), x.end, y(value), "rule"), text(x.start - 10, y(value), shown, anchor="end")]
-    marks += [text(x(value), height - 24, shown, anchor="middle") for value, shown in x.ticks(3)]
-    for row in full:
-        tip = f"{row['step']}: {row['mini_quality']:.4f} after mini-KD, {row['quality']:.4f} after full KD"
-        marks.append(dot(x(row["mini_quality"]), y(row["quality"]), 5, "point student", data_tip=tip))
-    return picture(*marks, height=height, label=f"Quality of {len(full)} candidates after mini-KD and after full KD.")
+    points = [
+        {"x": row["mini_quality"], "y": row["quality"], "class": "student",
+         "tip": f"{row['step']}: {row['mini_quality']:.4f} after mini-KD, {row['quality']:.4f} after full KD"}
+        for row in full
+    ]  # fmt: skip
+    label = f"Quality of {len(full)} candidates after mini-KD and after full KD."
+    return charts.scatter(points, label=label, x_name="after mini-KD", y_name="after full KD", x_from_zero=False, height=200)
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
     """Kendall's tau-b; None where everything is tied.
 
-    >>> rank_correlation([1.0, 2.0, 3.0], [1.0, 3.0, 2.0])
-    0.3333333333333333
+    >>> round(rank_correlation([1.0, 2.0, 3.0], [1.0, 3.0, 2.0]), 3)
+    0.333
     """
-    signs = [
-        ((one[i] > one[j]) - (one[i] < one[j]), (other[i] > other[j]) - (other[i] < other[j]))
-        for i in range(len(one))
-        for j in range(i)
-    ]
-    untied = [sum(a != 0 for a, _ in signs), sum(b != 0 for _, b in signs)]
-    return sum(a * b for a, b in signs) / math.sqrt(untied[0] * untied[1]) if all(untied) else None
+    from scipy.stats import kendalltau
+
+    tau: Any = kendalltau(one, other)
+    return float(tau.statistic) if tau.statistic == tau.statistic else None  # NaN where one side is constant
 
 
 def _sentences(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], full: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -128,7 +112,9 @@ def _sentences(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], full
     lines = [found["space"]["text"], f"{len(rows)} of them were tried to the end by the engine '{found['engine']}'."]
     lines += [f"{count['stopped']} were stopped early."] if count["stopped"] else []
     lines += [f"{slow} were slower than the budget and not trained."] if slow else []
-    lines += [f"{count['failed']} failed: {_first_error(found['rows'])}"] if count["failed"] else []
+    if count["failed"]:
+        first = next(str(row["error"]) for row in found["rows"] if row["error"])
+        lines.append(f"{count['failed']} failed: {first}")
     if len(full) >= 3:
         tau = rank_correlation([r["mini_quality"] for r in full], [r["quality"] for r in full])
         said = "cannot be told" if tau is None else f"is {tau:.2f} (Kendall's tau)"
@@ -136,26 +122,11 @@ def _sentences(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], full
     return lines
 
 
-def _first_error(rows: Sequence[Mapping[str, Any]]) -> str:
-    return next(str(row["error"]) for row in rows if row["error"])
-
-
-def _line(row: Mapping[str, Any], rank: int, *, on_front: bool) -> dict[str, Any]:
-    return {
-        "rank": rank,
-        "name": _architecture(row),
-        "parameters": short(row["parameters"]),
-        "latency": milliseconds(row["latency_ms"]),
-        "quality": f"{row['quality']:.4f}",
-        "reward": f"{row['value']:.4f}",
-        "on_front": on_front,
-    }
-
-
-def _architecture(row: Mapping[str, Any]) -> str:
+def architecture(row: Mapping[str, Any]) -> str:
+    """The sizes of a candidate in one phrase."""
     return f"{row['layers']} layers, {row['heads']} heads, {row['hidden']}/{row['intermediate']}, {row['activation']}"
 
 
 def _tip(row: Mapping[str, Any]) -> str:
     cost = f"{milliseconds(row['latency_ms'])}, {short(row['parameters'])} parameters"
-    return f"{_architecture(row)}: quality {row['quality']:.4f}, {cost}, reward {row['value']:.4f}"
+    return f"{architecture(row)}: quality {row['quality']:.4f}, {cost}, reward {row['value']:.4f}"

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from markupsafe import Markup
+from understudy.figures import charts, panel, section
+from understudy.figures.words import percent
 
-from understudy.evaluate.verdict import percent
-from understudy.report.svg import WIDTH, line, picture, rect, text
-
-ROW = 19.0
-HEADS = (22.0, 184.0)  # from left to right: names of layers, their heads, a bar for their neurons, its number
-NEURONS = (206.0, 290.0)
 USES = 12  # boxes in a row of the order of layers
 
 
@@ -42,79 +37,58 @@ def facts(net: Any) -> dict[str, Any] | None:
 
 
 def structure(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The charts of the section and the sentences beside them; None where the student is a stock network."""
+    """The section; None where the student is a stock network."""
     if found is None:
         return None
-    return {"cut": _cut(found), "order": _order(found), "lines": _sentences(found)}
+    lines = _sentences(found)
+    return section(
+        "structure",
+        "What the student is made of",
+        panels=[*_cut(found), _order(found)],
+        lines=[f"{'; '.join(lines)}."] if lines else [],
+    )
 
 
-def _cut(found: Mapping[str, Any]) -> dict[str, Any] | None:
-    """One row for each layer that holds weights, the first at the top."""
+def _cut(found: Mapping[str, Any]) -> list[Any]:
+    """Which heads, and how many neurons, each layer that holds weights kept: the first layer at the top."""
     layers, uncut, shape = found["layers"], found["uncut"], found["structure"]
     if "heads" not in shape and "neurons" not in shape:
-        return None
-    top = 16.0
-    marks: list[Markup] = [
-        text(HEADS[0], 6, f"{uncut['heads']} heads"),
-        text(NEURONS[0], 6, f"of {uncut['neurons']:,} neurons"),
-    ]
+        return []
+    names = [f"layer {number + 1}" for number in range(len(layers))]
+    heads, neurons, total = [], [], {"heads": 0, "neurons": 0}
     for number, layer in enumerate(layers):
-        y = top + ROW * number
         kept = shape.get("heads", [list(range(uncut["heads"]))] * len(layers))[number]
-        marks.append(text(HEADS[0] - 6, y + ROW / 2, number + 1, anchor="end"))
-        marks += _heads(number, kept, uncut["heads"], y)
-        marks += _neurons(number, layer["neurons"], uncut["neurons"], y)
-    heads, neurons = (sum(layer[kind] for layer in layers) for kind in ("heads", "neurons"))
-    many = f"{heads:,} of {uncut['heads'] * len(layers):,} heads and {neurons:,} of {uncut['neurons'] * len(layers):,} neurons"
-    return {"chart": picture(*marks, height=top + ROW * len(layers) + 2, label=f"{many} were kept"), "words": many}
+        which = ", ".join(str(head + 1) for head in sorted(kept)) or "none"
+        tip = f"{names[number]}: {len(kept)} of {uncut['heads']} heads kept ({which})"
+        heads.append([{"class": "student" if head in kept else "gone", "tip": tip} for head in range(uncut["heads"])])
+        tip = f"{names[number]}: {layer['neurons']:,} of {uncut['neurons']:,} neurons kept"
+        mark = {"value": layer["neurons"], "class": "student", "tip": tip}
+        neurons.append({"name": names[number], "shown": f"{layer['neurons']:,}", "marks": [mark]})
+        total = {kind: total[kind] + layer[kind] for kind in total}
+    said = {kind: f"{total[kind]:,} of {uncut[kind] * len(layers):,} {kind}" for kind in total}
+    shape = {"ends": (0, uncut["neurons"]), "left": 60, "row_height": 20, "track": True}
+    boxes = charts.grid(heads, rows=names, label=f"{said['heads']} were kept", tallest=20)
+    bars = charts.bar(neurons, label=f"{said['neurons']} were kept", **shape)
+    return [panel("Heads kept in each layer", boxes, said["heads"]), panel("Neurons kept in each layer", bars, said["neurons"])]
 
 
-def _heads(layer: int, kept: Sequence[int], whole: int, y: float) -> list[Markup]:
-    """A box for each head, filled where it was kept."""
-    cell = min((HEADS[1] - HEADS[0]) / whole, ROW - 2)
-    gap = min(2.0, cell / 5)
-    names = ", ".join(str(head + 1) for head in sorted(kept)) or "none"
-    tip = f"layer {layer + 1}: {len(kept)} of {whole} heads kept ({names})"
-    marks = []
-    for head in range(whole):
-        shape = {"rx": min(2.0, cell / 4), "data_tip": tip}
-        x = HEADS[0] + head * cell
-        marks.append(rect(x, y + 2, cell - gap, ROW - 5, "bar student" if head in kept else "track", **shape))
-    return marks
-
-
-def _neurons(layer: int, kept: int, whole: int, y: float) -> list[Markup]:
-    """A bar as long as the share that was kept."""
-    length = NEURONS[1] - NEURONS[0]
-    tip = f"layer {layer + 1}: {kept:,} of {whole:,} neurons kept"
-    return [
-        rect(NEURONS[0], y + 4, length, ROW - 9, "track", rx=2, data_tip=tip),
-        rect(NEURONS[0], y + 4, length * kept / whole, ROW - 9, "bar student", rx=2, data_tip=tip),
-        text(WIDTH, y + ROW / 2, f"{kept:,}", anchor="end", class_="count"),
-    ]
-
-
-def _order(found: Mapping[str, Any]) -> dict[str, Any] | None:
+def _order(found: Mapping[str, Any]) -> Any:
     """The uses of layers from left to right, each in the colour of the layer whose weights it has."""
     schedule = found["structure"].get("schedule")
     if schedule is None:
         return None
-    cell = WIDTH / USES
-    marks: list[Markup] = []
-    for use, (layer, exchanged) in enumerate(schedule):
-        x, y = cell * (use % USES), 36.0 * (use // USES)
-        swap = ", query and key exchanged" if exchanged else ""
-        tip = f"use {use + 1}: weights of layer {layer + 1}{swap}"
-        marks.append(rect(x + 1, y + 1, cell - 2, 30, f"cell s{layer % 8}", rx=4, data_tip=tip))
-        marks.append(text(x + cell / 2, y + (13 if exchanged else 16), layer + 1, anchor="middle", class_="count strong"))
-        if exchanged:
-            marks.append(line(x + cell / 2 - 5, y + 24, x + cell / 2 + 5, y + 24, "whisker"))
+    cells = [
+        {
+            "class": f"s{layer % 8}", "shown": f"{layer + 1}{' ⇄' if exchanged else ''}", "strong": True,
+            "tip": f"use {use + 1}: weights of layer {layer + 1}{', query and key exchanged' if exchanged else ''}",
+        }
+        for use, (layer, exchanged) in enumerate(schedule)
+    ]  # fmt: skip
+    rows = [cells[start : start + USES] for start in range(0, len(cells), USES)]
     exchanges = sum(exchanged for _, exchanged in schedule)
     words = f"{len(schedule)} uses of {found['physical_layers']} layers"
-    note = "a bar: query and key exchanged" if exchanges else ""
-    height = 36.0 * -(-len(schedule) // USES)
-    return {"chart": picture(*marks, height=height, label=f"{words}, {exchanges} with query and key exchanged"), "words": words,
-            "note": note}  # fmt: skip
+    chart = charts.grid(rows, rows=[""] * len(rows), label=f"{words}, {exchanges} with query and key exchanged")
+    return panel(words, chart, "⇄: query and key exchanged" if exchanges else "")
 
 
 def _sentences(found: Mapping[str, Any]) -> list[str]:

@@ -149,12 +149,12 @@ class _Loop:
                     )
                 loss = self._step(epoch, batches[position])
                 state.step += 1
-                bar.advance()
-                if loss is not None:
-                    best = "" if state.best_value is None else f", {self.task.select} {state.best_value:.4f}"
-                    bar.note(f"loss {loss:.4g}{best}")
                 if self._time_to_evaluate(position):
                     self.selection.evaluate(state, epoch)
+                if loss is not None:  # after evaluating: the last line of a training tells the last score
+                    best = "" if state.best_value is None else f", best {self.task.select} {state.best_value:.4f}"
+                    bar.note(f"loss {loss:.4g}{best}")
+                bar.advance()
                 state.seconds = time.monotonic() - began
                 if any_process(self.stop.received is not None):
                     self.save()

@@ -11,8 +11,8 @@ import pytest
 from pages import HOSTILE, Page, assert_inert
 
 from understudy.compare.advice import fronts, ranked, round_up
+from understudy.evaluate.many import pair
 from understudy.report.comparison import render_comparison
-from understudy.report.faceoff import pair
 
 
 @pytest.fixture(scope="module")

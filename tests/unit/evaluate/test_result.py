@@ -62,7 +62,7 @@ def test_models_may_be_absent():
     assert result["teacher"] is None and result["baseline"] is None and result["speedup"] is None
     assert result["gap_recovered"] == result["retained"] == result["gain"] == {}
     shown = f"{result['student']['metrics']['dev']['f1']['value']:.3f}"
-    assert result["verdict"].startswith(f"The student reaches {shown} F1; without a plain fine-tuning baseline")
+    assert result["verdict"].startswith(f"The student reaches {shown} F1 of 'yes'; without a plain fine-tuning baseline")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_every_key_is_described_in_the_docs():
 
 def test_verdict_of_a_gain():
     said = build({"teacher": 0.92, "baseline": 0.80, "student": 0.88})["verdict"]
-    assert "of the teacher's F1, is 2.0 times faster and 47 % smaller; distillation added" in said
+    assert "of the teacher's F1 of 'yes', is 2.0 times faster and 47 % smaller; distillation added" in said
     assert "95 % interval" in said and said.endswith(").")
 
 

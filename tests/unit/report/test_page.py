@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 from pages import HOSTILE, Page, assert_inert
 
-from understudy.evaluate.verdict import percent, plain, score
-from understudy.report import sections, words
-from understudy.report.behaviour import behaviour
+from understudy.evaluate.verdict import plain
+from understudy.figures import words
+from understudy.figures.words import percent, score
+from understudy.report import sections
 from understudy.report.page import ReportInput, render
 
 
@@ -113,7 +114,7 @@ def test_bars_are_as_long_as_their_scores(run, html):
     """Geometry, not only labels: on a common scale from 0 to 1 the bars' widths are proportional to the scores."""
     chart = sections.scores(run.result)[0]["chart"]
     assert chart in html
-    widths = [float(width) for width in re.findall(r'width="([\d.]+)" height="16" class="bar ', chart)]
+    widths = [float(width) for width in re.findall(r'width="([\d.]+)" height="[\d.]+" class="bar ', chart)]
     values = [run.result[model]["metrics"]["test"]["accuracy"]["value"] for model in ("teacher", "baseline", "student")]
     assert [width / widths[0] for width in widths] == pytest.approx([value / values[0] for value in values], abs=1e-3)
 
@@ -185,8 +186,10 @@ def test_confusion_for_few_and_for_many_labels(run, labels):
         [5 if row == column else int((row + column) % 7 == 0) for column in range(labels)] for row in range(labels)
     ]
     found = {"labels": names, "confusion": {"teacher": matrix, "student": matrix}}
-    section = behaviour("test", found, run.result)
-    assert len(section["matrices"]) == (2 if labels <= 25 else 0)
-    assert len(section["confusions"]) == (10 if labels > 4 else 0)
-    for one in section["matrices"]:
+    section = sections.behaviour("test", found, run.result)
+    matrices = [one for one in section["panels"] if one["title"].startswith("Confusion")]
+    mistakes = [one for one in section["panels"] if one["table"]]
+    assert len(matrices) == (2 if labels <= 25 else 0)
+    assert [len(one["table"]["rows"]) for one in mistakes] == ([10] if labels > 4 else [])
+    for one in matrices:
         assert one["chart"].count('class="cell') == labels**2

@@ -13,11 +13,12 @@ MADE = {
 def test_counts_shares_and_thresholds_are_shown():
     section = ptp_classes({"ptp-classes": MADE})
     assert section is not None
-    train, select = section["bars"]
-    assert [(part["words"], part["count"]) for part in train["parts"]] == list(zip(CLASSES, [60, 30, 10, 0], strict=True))
-    assert [part["share"] for part in select["parts"]] == ["25 %"] * 4
+    train, select = section["panels"]
+    notes = ["60 · 60 %", "30 · 30 %", "10 · 10 %", "0 · 0 %"]
+    assert [(part["words"], part["note"]) for part in train["legend"]] == list(zip(CLASSES, notes, strict=True))
+    assert [part["note"] for part in select["legend"]] == ["1 · 25 %"] * 4
     assert train["title"] == "The 100 training rows" and str(train["chart"]).count("<rect") == 4
-    assert "above 0.988 where it is right, above 0.6 where it is wrong" in section["note"]
+    assert "above 0.988 where it is right, above 0.6 where it is wrong" in train["note"]
 
 
 def test_a_run_without_ptp_has_no_section():

@@ -35,20 +35,23 @@ def test_every_trained_candidate_is_a_dot_and_the_front_stands_out():
             row(5, state="failed", value=None, error="<b>boom</b>")]  # fmt: skip
     section = search(kept(rows))
     assert section is not None
-    front = str(section["front"])
+    front = str(section["panels"][0]["chart"])
+    table = section["tables"][0]["rows"]
     assert front.count("<circle") == 3 and front.count("bubble student") == 2
-    assert section["table"][0]["name"].startswith("2 layers") and len(section["table"]) == 3
-    assert [(line["rank"], line["on_front"]) for line in section["table"]] == [(1, False), (2, True), (3, True)]
+    assert table[0][1].startswith("2 layers") and len(table) == 3
+    assert [(line[0], line[-1]) for line in table] == [(1, ""), (2, "yes"), (3, "yes")]
     words = " ".join(section["lines"])
     assert "3 of them" in words and "1 were stopped" in words and "1 were slower" in words and "boom" in words
-    assert section["agreement"] is None and "<b>" not in front
+    assert "<b>" not in front
+    assert [one["title"] for one in section["panels"]] == ["Quality against latency", "Best reward so far", "What mattered"]
 
 
 def test_the_whole_front_is_in_the_table_beside_the_ten_best():
     section = search(kept([row(trial) for trial in range(30)], front=[29, 4]))
     assert section is not None
-    assert [line["rank"] for line in section["table"]] == [*range(1, 11), 26]
-    assert [line["rank"] for line in section["table"] if line["on_front"]] == [1, 26]
+    table = section["tables"][0]["rows"]
+    assert [line[0] for line in table] == [*range(1, 11), 26]
+    assert [line[0] for line in table if line[-1]] == [1, 26]
 
 
 def test_best_so_far_is_drawn_for_each_engine():
@@ -67,5 +70,5 @@ def test_rank_correlation_is_kendalls():
 def test_agreement_of_short_and_thorough_distillation():
     full = [{"step": f"student-{i}", "point": i, "mini_quality": 0.1 * i, "quality": 0.2 * i, "reward": 1.0} for i in range(3)]
     section = search({**kept([row(0), row(1)]), "full-kd": {"rows": full, "chosen": 0}})
-    assert section is not None and str(section["agreement"]).count("<circle") == 3
+    assert section is not None and str(section["panels"][-1]["chart"]).count("<circle") == 3
     assert any("is 1.00 (Kendall's tau)" in line for line in section["lines"])

@@ -23,7 +23,7 @@ def net() -> Any:
 
 def filled(chart: str) -> list[str]:
     """Tips of everything drawn as kept."""
-    return re.findall(r'class="bar student"[^>]*data-tip="([^"]*)"', chart)
+    return re.findall(r'class="(?:bar|cell) student"[^>]*data-tip="([^"]*)"', chart)
 
 
 def test_a_stock_network_has_no_picture(net):
@@ -39,13 +39,14 @@ def test_what_was_cut(net):
     assert found["parameters"]["total"] == [num_parameters(net), everything]
     assert found["parameters"]["encoder"] == [inside - (everything - num_parameters(net)), inside]
     section = structure(found)
-    assert section is not None and section["order"] is None
-    assert section["cut"]["words"] == "5 of 12 heads and 57 of 144 neurons"
-    tips = filled(section["cut"]["chart"])
+    assert section is not None
+    heads, neurons = section["panels"]
+    assert (heads["note"], neurons["note"]) == ("5 of 12 heads", "57 of 144 neurons")
+    tips = [*filled(heads["chart"]), *filled(neurons["chart"])]
     assert tips.count("layer 1: 2 of 4 heads kept (1, 3)") == 2
     assert tips.count("layer 2: 3 of 4 heads kept (2, 3, 4)") == 3
     assert not any(tip.startswith("layer 3:") and "heads" in tip for tip in tips)
-    assert "layer 3: 0 of 4 heads kept (none)" in section["cut"]["chart"]
+    assert "layer 3: 0 of 4 heads kept (none)" in heads["chart"]
     assert "layer 2: 1 of 48 neurons kept" in tips
     now, whole = found["parameters"]["encoder"]
     assert section["lines"][0].startswith(f"{now:,} of {whole:,} parameters of the layers")
@@ -56,15 +57,16 @@ def test_the_order_of_shared_layers(net):
     found = facts(net)
     assert found is not None and found["parameters"]["total"] == [num_parameters(net)] * 2
     section = structure(found)
-    assert section is not None and section["cut"] is None and section["lines"] == []
-    assert section["order"]["words"] == "5 uses of 3 layers"
-    chart = section["order"]["chart"]
+    assert section is not None and section["lines"] == []
+    (order,) = section["panels"]
+    assert order["title"] == "5 uses of 3 layers"
+    chart = order["chart"]
     assert chart.count('class="cell s0"') == 2 and chart.count('class="cell s2"') == 1
-    assert "use 4: weights of layer 1, query and key exchanged" in chart and chart.count('class="whisker"') == 2
+    assert "use 4: weights of layer 1, query and key exchanged" in chart and chart.count(" ⇄<") == 2
 
 
 def test_both_at_once(net):
     restructure(net, Structure(HEADS, NEURONS, schedule=((0, False), (1, False), (2, False), (0, True))))
     section = structure(facts(net))
-    assert section is not None and section["cut"]["words"].startswith("5 of 12 heads")
-    assert section["order"]["words"] == "4 uses of 3 layers"
+    assert section is not None and section["panels"][0]["note"] == "5 of 12 heads"
+    assert section["panels"][-1]["title"] == "4 uses of 3 layers"

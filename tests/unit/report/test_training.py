@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from understudy.report.training import training
+from understudy.report.sections import training
 
 
 def test_a_step_keeps_its_name_beside_its_metrics():

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from understudy.base import disk
 from understudy.base.errors import RecipeError, UnderstudyError
 from understudy.base.progress import say
+from understudy.figures.words import milliseconds, short
 from understudy.methods.auto.settings import Auto
 from understudy.models.source import hub_reachable
 from understudy.recipe.load import apply_changes, recipe_from, recipe_hash
@@ -243,17 +244,6 @@ def _largest(options: Sequence[Callable[[], Option]], limits: Mapping[str, float
         middle = (low + high) // 2
         low, high = (low, middle) if options[middle]().within(limits) else (middle + 1, high)
     return options[low]()
-
-
-def short(count: float) -> str:
-    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count:.0f}"
-
-
-def milliseconds(time: float) -> str:
-    return f"{time:.0f} ms" if time >= 100 else f"{time:.1f} ms" if time >= 10 else f"{time:.2f} ms"
 
 
 # -- in words ----------------------------------------------------------------------------------------------------------

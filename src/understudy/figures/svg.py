@@ -64,7 +64,8 @@ def text(x: float, y: float, words: object, *, anchor: str = "start", class_: st
     return tag("text", words, x=x, y=y, dy="0.35em", text_anchor=anchor, class_=class_, transform=rotate)
 
 
-def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+def rule(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+    """A straight line."""
     return tag("line", x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2), class_=class_)
 
 
@@ -90,9 +91,9 @@ def whisker(scale: Scale, low: float | None, high: float | None, y: float, class
     left, right = scale(low), scale(high)
     return Markup("").join(
         [
-            line(left, y, right, y, class_),
-            line(left, y - 4, left, y + 4, class_),
-            line(right, y - 4, right, y + 4, class_),
+            rule(left, y, right, y, class_),
+            rule(left, y - 4, left, y + 4, class_),
+            rule(right, y - 4, right, y + 4, class_),
         ]
     )
 

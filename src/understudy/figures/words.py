@@ -1,6 +1,24 @@
-"""Costs in the units people say them in."""
+"""Numbers in the words and units that people use for them."""
 
 from __future__ import annotations
+
+
+def percent(share: float) -> str:
+    """0.98 -> '98 %'; one decimal where rounding would claim a whole that is not there.
+
+    >>> percent(0.98), percent(0.998), percent(1.0)
+    ('98 %', '99.8 %', '100 %')
+    """
+    rounded = f"{share * 100:.0f}"
+    if rounded in ("0", "100") and abs(share * 100 - float(rounded)) >= 0.05:
+        rounded = f"{share * 100:.1f}"
+    return f"{rounded} %".replace("-0 ", "0 ").replace("-", "−")
+
+
+def score(value: float) -> str:
+    """A score for reading: '0.902'; large ones as '12.3'. The minus sign is a real one."""
+    text = f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    return text.replace("-", "−")
 
 
 def short(count: float) -> str:
