@@ -14,8 +14,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 from understudy.recipe.types import KINDS
@@ -144,6 +146,17 @@ def test_nothing_pickles_or_evaluates_text():
             yield from ((path, line, name) for line, name, node in calls(path) if name in bad and not data_only(name, node))
 
     assert not violations(found()), violations(found())
+
+
+def test_no_file_leads_back_to_itself():
+    """Imports inside functions and those for the type checker count as well."""
+    graph = grimp.build_graph("understudy", exclude_type_checking_imports=False, cache_dir=None)
+    imported = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    assert "understudy.base.disk" in imported["understudy.run"]
+    try:
+        TopologicalSorter(imported).prepare()
+    except CycleError as error:
+        pytest.fail(" is imported by ".join(error.args[1]))
 
 
 def test_losses_know_torch_and_nothing_else():

@@ -15,11 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from understudy.base.errors import RecipeError
-from understudy.methods.kdnas.settings import KDNAS
+from understudy.methods.kdnas.settings import KDNAS, STUDY
 from understudy.recipe.method import Facts, Method, Stage
-
-STUDY = "study"
-"""The folder of the database, beside the steps: workers may still look into it when the search is over."""
 
 
 class _KDNAS(Method):

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from understudy.base.errors import DataError, RecipeError
 from understudy.base.progress import say
 from understudy.lab import Lab
-from understudy.methods.kdnas import STUDY
 from understudy.methods.kdnas.candidates import Candidates, learning
 from understudy.methods.kdnas.pareto import front, ranked, trained
-from understudy.methods.kdnas.settings import KDNAS
+from understudy.methods.kdnas.settings import KDNAS, STUDY
 from understudy.methods.kdnas.space import DIMENSIONS, Architecture, as_config
 from understudy.models.model import Model
 from understudy.steps import key_of, read_done, step_folder

@@ -9,6 +9,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from understudy.recipe.method import MethodSettings
 from understudy.recipe.types import Flag, NonNegative, Positive, PositiveCount, Settings, Temperature, Weight
 
+STUDY = "study"
+"""The folder of the database, beside the steps: workers may still look into it when the search is over."""
+
 Ratio = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
 Ratios = Annotated[tuple[Ratio, ...], Field(min_length=1)]
 Sizes = Annotated[tuple[PositiveCount, ...], Field(min_length=1)]
