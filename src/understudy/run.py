@@ -33,13 +33,14 @@ from understudy.evaluate.verdict import still_rising, verdict
 from understudy.lab import Lab, Source
 from understudy.lab.adapting import deliver
 from understudy.lab.replay import Replay
-from understudy.methods.finetune.distil import labels_only
 from understudy.models.card import card_text, eval_results_text
 from understudy.models.load import load_model
 from understudy.models.model import Model
 from understudy.models.save import save_model
 from understudy.models.scale import to_label_units
 from understudy.models.structure import structure_of
+from understudy.objective import Objective
+from understudy.objective.terms import hard_labels
 from understudy.recipe.load import load_recipe, recipe_hash, to_yaml
 from understudy.recipe.method import Method
 from understudy.recipe.settings import Recipe
@@ -114,7 +115,8 @@ def _train_models(recipe: Recipe, lab: Lab) -> dict[str, Source]:
         say(note)
     student = recipe.how.distil(recipe.method, lab) if recipe.student.searched else None  # found first
     if recipe.evaluate.baseline and recipe.how.needs_teacher and lab.data.task.kind.labelled:
-        model = lab.fit("baseline", recipe.how.untrained(recipe.method, lab), labels_only(lab.data.task), shared=True)
+        labels = Objective(hard=hard_labels(lab.data.task.kind))
+        model = lab.fit("baseline", recipe.how.untrained(recipe.method, lab), labels, shared=True)
         models["baseline"] = Source.of(model)
     student = student or recipe.how.distil(recipe.method, lab)
     models["student"] = Source.of(student)
