@@ -15,6 +15,8 @@ STUDY = "study"
 Ratio = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
 Ratios = Annotated[tuple[Ratio, ...], Field(min_length=1)]
 Sizes = Annotated[tuple[PositiveCount, ...], Field(min_length=1)]
+STUDY = "study"
+"""The folder of the database, beside the steps: workers may still look into it when the search is over."""
 _NAMES: dict[Any, str] = {True: "main", False: "none"}
 _SHARED = {"space": {"preset": "kdnas-paper"}, "mapping": "uniform_first", "normalise": "none", "engine": "lstm"}
 PARITY: dict[str, dict[str, Any]] = {
