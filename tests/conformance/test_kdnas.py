@@ -20,12 +20,12 @@ from understudy.base import disk
 from understudy.base.errors import RecipeError
 from understudy.check import check, exit_code
 from understudy.data.tasks import load_task
+from understudy.methods.kdnas.page import rank_correlation
 from understudy.methods.kdnas.space import Architecture, as_config
 from understudy.methods.kdnas.warm_start import chosen_neurons, start_from_teacher
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
 from understudy.recipe.load import load_recipe, recipe_from
-from understudy.report.search import rank_correlation
 from understudy.run import train, verify
 from understudy.students.fresh import fresh
 

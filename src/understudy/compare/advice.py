@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from understudy.data.types import sign_of
-from understudy.evaluate.many import pair
+from understudy.evaluate.many import front, pair
 from understudy.evaluate.metrics import DISPLAY
 from understudy.evaluate.verdict import amount, plain
 from understudy.figures.words import score
-from understudy.methods.kdnas.pareto import front
 
 
 def ranked(made: Mapping[str, Any]) -> list[str]:

@@ -170,3 +170,21 @@ def holm(values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(values) - rank) * values[place]))
         found[place] = largest
     return found
+
+
+def front(quality: Sequence[float], *costs: Sequence[float]) -> list[int]:
+    """The numbers of the points that no other point dominates, best quality first.
+
+    A point dominates another when it is at least as good in everything (more quality, less of each cost) and better in
+    something. Equal points do not dominate each other.
+
+    >>> front([0.9, 0.8, 0.7, 0.85], [10.0, 5.0, 6.0, 10.0])
+    [0, 1]
+    """
+    rows = [(-q, *c) for q, *c in zip(quality, *costs, strict=True)]
+
+    def dominated(one: tuple[float, ...]) -> bool:
+        return any(all(a <= b for a, b in zip(other, one, strict=True)) and other != one for other in rows)
+
+    kept = [number for number, row in enumerate(rows) if not dominated(row)]
+    return sorted(kept, key=lambda number: rows[number])

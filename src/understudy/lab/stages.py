@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from understudy.data.types import TaskData
+from understudy.figures.words import duration
 from understudy.lab.lab import Lab
 from understudy.lab.pruning import allocation
 from understudy.models.anatomy import sides
@@ -91,3 +92,25 @@ def costs(lab: Lab, planned: Sequence[Planned]) -> list[dict[str, Any]]:
 def together(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """The sums of a table of costs."""
     return {key: sum(one[key] for one in lines) for key in ("units", "forwards", "seconds")}
+
+
+COST = (
+    "Cost: forward passes of the whole teacher for each example of a pass over the rows; a network of share a costs a forward "
+    "and 2a backward, and the teacher of each stage is counted as if its outputs were not stored."
+)
+
+
+def cost_lines(kept: Mapping[str, Any]) -> list[str]:
+    """For the report: what the stages of a run cost, from what it kept as `cost`, and how that is counted."""
+    made = kept.get("cost")
+    return [*([_cost(made)] if made else []), COST]
+
+
+def _cost(made: Mapping[str, Any]) -> str:
+    stages = "; ".join(f"{one['stage']}: {one['units']:.2f}, {duration(one['seconds'])}" for one in made["stages"])
+    total, direct = made["total"], made["direct"]
+    return (
+        f"{stages}; together {total['units']:.2f}, {duration(total['seconds'])}: {total['units'] / direct:.1f} times direct "
+        f"distillation to the same student ({direct:.2f}). Judge the assistant against direct distillation with that many times "
+        "the epochs."
+    )

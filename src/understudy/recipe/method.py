@@ -210,6 +210,9 @@ class Method:
     def search_result(self, kept: Mapping[str, Any]) -> dict[str, Any] | None:
         """`search` of result.json: what was found, where something was searched."""
 
+    def section(self, kept: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The method's part of the report, made by `figures.section` from what the run kept (`Lab.keep`), by step."""
+
     def notes(self, folder: Path, costs: Mapping[str, Any]) -> list[str]:
         """Sentences for the report about a finished student, whose `costs` are those of result.json."""
         return []

@@ -20,10 +20,8 @@ from typing import Any
 from understudy.evaluate.result import MODELS
 from understudy.evaluate.verdict import advice
 from understudy.figures.svg import clean
+from understudy.recipe.method import methods
 from understudy.report import sections
-from understudy.report.assistants import assistants
-from understudy.report.ptp import ptp_classes
-from understudy.report.search import search
 from understudy.report.structure import structure
 
 
@@ -36,8 +34,7 @@ class ReportInput:
     history   step name -> rows of its metrics.jsonl: {"step", "epoch", "loss", "lr", "terms": {name: {"value",
               "weight", "share"}}, "select": {metric: value}}; keys may be missing from a row
     details   test set -> what `evaluate.details.details` found there
-    kept      step name -> what was decided there (`choice-1`, `trials`, `cost`: report/assistants.py; `ptp-classes`: ptp.py;
-              `search`, `full-kd`: search.py)
+    kept      step name -> what was decided there, for the method's own section (`Method.section`)
     structure what the student's network is where no stock class has it (`report.structure.facts`)
     notes     what was decided or dropped while reading the data, in sentences
     title     heading of the page; the task and the method when None
@@ -56,6 +53,8 @@ class ReportInput:
 def render(run: ReportInput) -> str:
     """The whole page as HTML."""
     result = run.result
+    how = methods().get(result["method"].get("name", ""))  # None where the package that brought it is gone
+    own = [how.section(run.kept) if how else None, structure(run.structure)]
     return fill(
         "page.html.j2",
         resource("page.js"),
@@ -71,7 +70,7 @@ def render(run: ReportInput) -> str:
         references=sections.references(result),
         reasons=sections.reasons(result),
         sizes=sections.sizes(result),
-        method=[one for one in (search(run.kept), structure(run.structure), assistants(run.kept), ptp_classes(run.kept)) if one],
+        method=[one for one in own if one],
         training=[sections.training(name, rows) for name, rows in run.history.items() if rows],
         time=sections.time_spent(result),
         tests=[sections.behaviour(name, found, result) for name, found in run.details.items() if found],

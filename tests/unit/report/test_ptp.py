@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from understudy.methods.peakd.page import section
 from understudy.objective.ptp import CLASSES
-from understudy.report.ptp import ptp_classes
 
 MADE = {
     "names": list(CLASSES), "thresholds": [0.9876, 0.6], "counts": {"train": [60, 30, 10, 0], "select": [1, 1, 1, 1]},
@@ -11,9 +11,9 @@ MADE = {
 
 
 def test_counts_shares_and_thresholds_are_shown():
-    section = ptp_classes({"ptp-classes": MADE})
-    assert section is not None
-    train, select = section["panels"]
+    shown = section({"ptp-classes": MADE})
+    assert shown is not None
+    train, select = shown["panels"]
     notes = ["60 · 60 %", "30 · 30 %", "10 · 10 %", "0 · 0 %"]
     assert [(part["words"], part["note"]) for part in train["legend"]] == list(zip(CLASSES, notes, strict=True))
     assert [part["note"] for part in select["legend"]] == ["1 · 25 %"] * 4
@@ -22,4 +22,4 @@ def test_counts_shares_and_thresholds_are_shown():
 
 
 def test_a_run_without_ptp_has_no_section():
-    assert ptp_classes({}) is None
+    assert section({}) is None

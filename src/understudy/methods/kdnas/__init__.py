@@ -79,6 +79,11 @@ class _KDNAS(Method):
 
         return search_result(kept)
 
+    def section(self, kept: Mapping[str, Any]) -> dict[str, Any] | None:
+        from understudy.methods.kdnas.page import section
+
+        return section(kept)
+
     def distil(self, settings: KDNAS, lab: Any) -> Any:
         from understudy.methods.kdnas.distil import distil
 

@@ -25,8 +25,7 @@ from understudy.data.types import LOWER_IS_BETTER, TaskData
 from understudy.evaluate import measure
 from understudy.lab.lab import Lab
 from understudy.methods.kdnas.costs import space_below
-from understudy.methods.kdnas.pareto import ranked
-from understudy.methods.kdnas.reward import FLOOR, over_budget, reward
+from understudy.methods.kdnas.reward import FLOOR, over_budget, ranked, reward
 from understudy.methods.kdnas.settings import KDNAS
 from understudy.methods.kdnas.space import Architecture, as_config
 from understudy.methods.kdnas.warm_start import start_from_teacher

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from understudy.base.errors import DataError, RecipeError
 from understudy.base.progress import say
+from understudy.evaluate.many import front
 from understudy.lab import Lab
 from understudy.methods.kdnas.candidates import Candidates, learning
-from understudy.methods.kdnas.pareto import front, ranked, trained
+from understudy.methods.kdnas.reward import ranked, trained
 from understudy.methods.kdnas.settings import KDNAS, STUDY
 from understudy.methods.kdnas.space import DIMENSIONS, Architecture, as_config
 from understudy.models.model import Model

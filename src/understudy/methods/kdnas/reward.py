@@ -1,6 +1,9 @@
-"""Quality and latency in one number, as the search maximises it."""
+"""Quality and latency in one number, as the search maximises it; and which candidates have one."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from understudy.base.errors import RecipeError
 
@@ -39,3 +42,13 @@ def reward(
 def over_budget(latency: float, limit: float) -> float:
     """What a student that is too slow counts for: below 0, hence below every trained one, and the less the slower."""
     return 1.0 - latency / limit
+
+
+def trained(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Of the rows of a study those that were trained to the end: neither failed, nor stopped, nor too slow to be tried."""
+    return [row for row in rows if row["state"] == "complete" and not row.get("over_budget")]
+
+
+def ranked(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Of the rows of a study those that were trained to the end, the best first."""
+    return sorted(trained(rows), key=lambda row: (-row["value"], row["trial"]))

@@ -45,6 +45,11 @@ class _MaxiDisc(StagedMethod):
 
         return student_step(recipe, recipe.method, kept)
 
+    def section(self, kept: Mapping[str, Any]) -> dict[str, Any] | None:
+        from understudy.methods.maxidisc.page import section
+
+        return section(kept)
+
     def distil(self, settings: MaxiDisc, lab: Any) -> Any:
         from understudy.methods.maxidisc.distil import distil
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from understudy.methods.minidisc.flags import FLAGS
@@ -34,6 +35,11 @@ class _MiniDisc(StagedMethod):
         # The published least sparsity of an assistant suits students of a tenth: for larger ones half their own.
         room = {} if "min_assistant_sparsity" in own or sparsity > 0.5 else {"min_assistant_sparsity": sparsity / 2}
         return {**student, "method": {**own, **room}}, []
+
+    def section(self, kept: Mapping[str, Any]) -> dict[str, Any] | None:
+        from understudy.methods.minidisc.page import section
+
+        return section(kept)
 
     def distil(self, settings: MiniDisc, lab: Any) -> Any:
         from understudy.methods.minidisc.distil import distil

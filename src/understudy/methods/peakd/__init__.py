@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from understudy.methods.peakd.flags import FLAGS
@@ -38,6 +39,11 @@ class _PeaKD(Method):
         from understudy.methods.peakd.plan import arm
 
         return arm(own, base)
+
+    def section(self, kept: Mapping[str, Any]) -> dict[str, Any] | None:
+        from understudy.methods.peakd.page import section
+
+        return section(kept)
 
     def distil(self, settings: PeaKD, lab: Any) -> Any:
         from understudy.methods.peakd.distil import distil

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from understudy.figures import parts, section
+from understudy import figures
 
 
-def ptp_classes(kept: Mapping[str, Any]) -> dict[str, Any] | None:
+def section(kept: Mapping[str, Any]) -> dict[str, Any] | None:
     """One bar for the training rows and one for the selection rows, cut into classes, from the step `ptp-classes`."""
     if "ptp-classes" not in kept:
         return None
@@ -19,6 +19,6 @@ def ptp_classes(kept: Mapping[str, Any]) -> dict[str, Any] | None:
     for split, words in (("train", "training rows"), ("select", "selection rows")):
         counts = made["counts"][split]
         named = [(f"s{place}", *pair) for place, pair in enumerate(zip(made["names"], counts, strict=True))]
-        bars.append(parts(f"The {sum(counts):,} {words}", named, rows=words, note=note))
+        bars.append(figures.parts(f"The {sum(counts):,} {words}", named, rows=words, note=note))
     lines = ["Before the task, the student learnt to tell these four classes apart."]
-    return section("ptp", "What the teacher is sure of", panels=bars, lines=lines)
+    return figures.section("ptp", "What the teacher is sure of", panels=bars, lines=lines)

@@ -7,7 +7,7 @@ import random
 import pytest
 from scipy.stats import kendalltau
 
-from understudy.report.search import best_so_far, rank_correlation, search
+from understudy.methods.kdnas.page import best_so_far, rank_correlation, section
 
 
 def row(trial: int, **changes):
@@ -26,30 +26,30 @@ def kept(rows, **changes):
 
 
 def test_no_search_no_section():
-    assert search({}) is None
-    assert search(kept([row(0, state="failed", error="x", value=None)])) is None
+    assert section({}) is None
+    assert section(kept([row(0, state="failed", error="x", value=None)])) is None
 
 
 def test_every_trained_candidate_is_a_dot_and_the_front_stands_out():
     rows = [row(0), row(1), row(2), row(3, over_budget=True, quality=None), row(4, state="stopped", value=None),
             row(5, state="failed", value=None, error="<b>boom</b>")]  # fmt: skip
-    section = search(kept(rows))
-    assert section is not None
-    front = str(section["panels"][0]["chart"])
-    table = section["tables"][0]["rows"]
+    shown = section(kept(rows))
+    assert shown is not None
+    front = str(shown["panels"][0]["chart"])
+    table = shown["tables"][0]["rows"]
     assert front.count("<circle") == 3 and front.count("bubble student") == 2
     assert table[0][1].startswith("2 layers") and len(table) == 3
     assert [(line[0], line[-1]) for line in table] == [(1, ""), (2, "yes"), (3, "yes")]
-    words = " ".join(section["lines"])
+    words = " ".join(shown["lines"])
     assert "3 of them" in words and "1 were stopped" in words and "1 were slower" in words and "boom" in words
     assert "<b>" not in front
-    assert [one["title"] for one in section["panels"]] == ["Quality against latency", "Best reward so far", "What mattered"]
+    assert [one["title"] for one in shown["panels"]] == ["Quality against latency", "Best reward so far", "What mattered"]
 
 
 def test_the_whole_front_is_in_the_table_beside_the_ten_best():
-    section = search(kept([row(trial) for trial in range(30)], front=[29, 4]))
-    assert section is not None
-    table = section["tables"][0]["rows"]
+    shown = section(kept([row(trial) for trial in range(30)], front=[29, 4]))
+    assert shown is not None
+    table = shown["tables"][0]["rows"]
     assert [line[0] for line in table] == [*range(1, 11), 26]
     assert [line[0] for line in table if line[-1]] == [1, 26]
 
@@ -69,6 +69,6 @@ def test_rank_correlation_is_kendalls():
 
 def test_agreement_of_short_and_thorough_distillation():
     full = [{"step": f"student-{i}", "point": i, "mini_quality": 0.1 * i, "quality": 0.2 * i, "reward": 1.0} for i in range(3)]
-    section = search({**kept([row(0), row(1)]), "full-kd": {"rows": full, "chosen": 0}})
-    assert section is not None and str(section["panels"][-1]["chart"]).count("<circle") == 3
-    assert any("is 1.00 (Kendall's tau)" in line for line in section["lines"])
+    shown = section({**kept([row(0), row(1)]), "full-kd": {"rows": full, "chosen": 0}})
+    assert shown is not None and str(shown["panels"][-1]["chart"]).count("<circle") == 3
+    assert any("is 1.00 (Kendall's tau)" in line for line in shown["lines"])
