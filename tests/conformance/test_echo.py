@@ -74,7 +74,7 @@ def test_it_is_checked_trained_compared_and_reported(installed, toy_checkpoint, 
     assert [code for code, _ in said] == [0, 0, 0, 0, 0, 2], said
     assert "echo answers with" in said[0][1]
     page = (run / "report.html").read_text()
-    assert "echo" in page
+    assert "What was repeated" in page and "Labels were not looked at." in page
     arms = json.loads(said[2][1])["arms"]
     assert arms["echo"]["epochs"] == {"method.faint_epochs": 1, "train.epochs": 2}  # both are paid for
     assert [stage["stage"] for stage in arms["echo"]["spent"]["stages"]] == ["faint", "student"]
