@@ -11,14 +11,14 @@ import torch
 from understudy.data.encode import Batch
 from understudy.models.needs import Needs
 from understudy.models.signals import forward
-from understudy.recipe.adapter import KINDS, written_out
+from understudy.recipe.adapter import ADAPTERS, written_out
 
 IDS = tiny_models.tiny_ids(2, 7)
 
 
 def settings_of(text: str) -> Any:
     settings = written_out(text)
-    return KINDS[settings["kind"]].model_validate(settings)
+    return ADAPTERS[settings["kind"]].model_validate(settings)
 
 
 def shake(net: Any, name: str = "task") -> None:

@@ -22,7 +22,7 @@ from understudy.recipe.settings import Recipe, TeacherSettings
 
 if TYPE_CHECKING:
     from understudy.data.types import TaskData
-    from understudy.models.source import Source
+    from understudy.models.source import CheckedFolder
 
 _GB = 1e9
 
@@ -69,7 +69,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Inspection:
     """What was found, and what it was found about: data and sizes are None where there was nothing to look at."""
 
     findings: list[Finding]
@@ -83,7 +83,7 @@ def check(recipe: Recipe, *, out: Path | None = None) -> list[Finding]:
     return look(recipe, out=out).findings
 
 
-def look(recipe: Recipe, *, out: Path | None = None, data: TaskData | None = None) -> Seen:
+def look(recipe: Recipe, *, out: Path | None = None, data: TaskData | None = None) -> Inspection:
     """`check`, with what it saw. `data`: the recipe's rows, where they are at hand already."""
     found = _Findings()
     data = data or _task(recipe, found)
@@ -98,7 +98,7 @@ def look(recipe: Recipe, *, out: Path | None = None, data: TaskData | None = Non
             found.ok("method", said or f"{recipe.method.name} fits teacher and student.")
     with found.catching("out"):
         _room(recipe, found, out, teacher, student)
-    return Seen(found.list, data, teacher, student)
+    return Inspection(found.list, data, teacher, student)
 
 
 def exit_code(findings: list[Finding]) -> int:
@@ -158,7 +158,7 @@ def _task(recipe: Recipe, found: _Findings) -> TaskData | None:
 
 def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Sizes | None, Sizes | None]:
     teacher = student = None
-    source: Source | None = None
+    source: CheckedFolder | None = None
     settings = recipe.teacher
     if settings is not None:
         with found.catching("teacher"):
@@ -210,7 +210,7 @@ def _adapters(recipe: Recipe, found: _Findings, teacher: Sizes | None, student: 
                 found.ok(key, f"{folder}: its {len(read.tensors)} tensors fit.")
 
 
-def _source(ref: str, key: str, revision: str | None, trust: bool, found: _Findings) -> Source | None:
+def _source(ref: str, key: str, revision: str | None, trust: bool, found: _Findings) -> CheckedFolder | None:
     """The checked folder of a model (weights too if they are here); None and a warning if the Hub is out of reach."""
     from understudy.models.source import hub_reachable, resolve
 
@@ -238,7 +238,7 @@ def _sizes(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
         settings = AutoConfig.for_model(**config)
         with torch.device("meta"):
             net = AutoModel.from_config(settings)
-    except Exception as error:  # every architecture has its own way of refusing
+    except Exception as error:  # every architecture raises errors of its own
         raise RecipeError(f"no {name} model can be built with these sizes: {str(error).splitlines()[0]}") from None
     cut = _cut(net, shares) if shares is not None and shares.student.prunes else ""
     if shares is not None:
@@ -288,7 +288,7 @@ def _on_vocabulary(recipe: Recipe) -> bool:
     return recipe.task.kind is not None and kind(recipe.task.kind).on_vocabulary
 
 
-def _teaches_as_it_is(settings: TeacherSettings, source: Source, recipe: Recipe, data: TaskData | None) -> None:
+def _teaches_as_it_is(settings: TeacherSettings, source: CheckedFolder, recipe: Recipe, data: TaskData | None) -> None:
     """A teacher that will not be fine-tuned has a trained head, and its labels are those of the task."""
     if _on_vocabulary(recipe):
         return

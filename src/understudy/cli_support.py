@@ -79,7 +79,7 @@ def _bug_report(error: Exception, folder: Path | None) -> str:
             disk.write_text(folder / "crash.txt", text)
             return f"{what} with {folder / 'crash.txt'}. What was committed is intact; the same command continues."
         except (UnderstudyError, OSError):
-            pass  # the traceback itself still has to reach somebody
+            pass  # the traceback itself must still be printed
     return f"{text}\n{what} with the lines above."
 
 

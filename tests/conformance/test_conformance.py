@@ -24,7 +24,7 @@ from understudy.data.encode import encode
 from understudy.data.masking import mask_inputs
 from understudy.data.tasks import load_task
 from understudy.evaluate import measure
-from understudy.evaluate.result import check
+from understudy.evaluate.result import validated
 from understudy.lab import lab
 from understudy.recipe.load import recipe_from
 from understudy.run import train
@@ -78,7 +78,7 @@ def finished(request, tmp_path_factory) -> Any:
 
 def test_result_holds_to_its_schema(finished: Finished):
     written = json.loads((finished.folder / "result.json").read_text())
-    assert check(written) == json.loads(json.dumps(finished.result))
+    assert validated(written) == json.loads(json.dumps(finished.result))
     models = {"student"} if finished.kind == "text" else {"student", "teacher"}
     if finished.recipe["method"]["name"] != "finetune" and finished.kind != "text":
         models |= {"baseline"}

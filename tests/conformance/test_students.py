@@ -1,4 +1,4 @@
-"""Every way to say who learns: a checkpoint with a tokenizer of its own, some of the teacher's layers, a new shape."""
+"""Every way to name the student: a checkpoint with a tokenizer of its own, some of the teacher's layers, a new shape."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from understudy.base.errors import RecipeError
-from understudy.methods.kdnas.controller import Controller, Regression, Seen, random_slots
+from understudy.methods.kdnas.controller import Controller, Regression, Tried, random_slots
 from understudy.methods.kdnas.settings import KDNAS
 from understudy.models.needs import Signals
 from understudy.objective import Counts
@@ -139,7 +139,7 @@ def test_the_controller_gives_one_number_each_and_learns():
     codes = torch.stack([torch.randint(n, (12, 3), generator=generator) for n in places], dim=-1)
     assert controller(codes).shape == (12,) and controller(codes[:1]).shape == (1,)
     seen = [
-        Seen(tuple(one[0]), tuple(one[1]), tuple(one[2]), 0.5 + 0.1 * one[2][0]) for one in codes.tolist()
+        Tried(tuple(one[0]), tuple(one[1]), tuple(one[2]), 0.5 + 0.1 * one[2][0]) for one in codes.tolist()
     ]
     regression = Regression(places, lr=1e-3, seed=0)
     losses = [regression.learn(seen, epochs=10, episode=episode) for episode in range(4)]

@@ -20,7 +20,7 @@ from understudy.base import disk
 from understudy.base.errors import RecipeError
 from understudy.check import check, exit_code
 from understudy.models.load import load_model
-from understudy.recipe.adapter import KINDS, written_out
+from understudy.recipe.adapter import ADAPTERS, written_out
 from understudy.recipe.load import recipe_from
 from understudy.recipe.transfer import TransferSettings, transfer_settings
 from understudy.run import evaluate_folder, predict, train, verify
@@ -140,7 +140,7 @@ def with_adapter(world: Path, folder: Path, text: str, *, model: str = "large") 
     """An adapter of a model, as somebody else may have trained it, with a head."""
     net = load_model(str(world / model), task=_Moods(), seed=5).net
     settings = written_out(text)
-    inject(net, KINDS[settings["kind"]].model_validate(settings))
+    inject(net, ADAPTERS[settings["kind"]].model_validate(settings))
     torch.manual_seed(3)
     with torch.no_grad():
         for name, parameter in net.named_parameters():

@@ -15,7 +15,7 @@ from understudy.adapters.transfer.match import match_tokens
 from understudy.base.errors import DataError
 from understudy.data.types import Example, Task
 from understudy.models.model import Model
-from understudy.recipe.adapter import KINDS, written_out
+from understudy.recipe.adapter import ADAPTERS, written_out
 from understudy.recipe.transfer import TransferSettings
 
 TEXTS = Task("toy", "text")
@@ -125,7 +125,7 @@ def test_an_adapter_moves_between_tokenizers():
         net = tiny_models.tiny_net(family, seed=seed, vocab_size=len(tokenizer), **({} if seed else {"hidden_size": 48}))
         made.append(Model(net, tokenizer, (), "classification", family, None))
     settings = written_out("pfeiffer[reduction_factor=4]")
-    inject(made[0].net, KINDS[settings["kind"]].model_validate(settings))
+    inject(made[0].net, ADAPTERS[settings["kind"]].model_validate(settings))
     adapter = extract(made[0].net)
     how = plan(made[0].net.config, made[1].net.config, adapter.config, TransferSettings())
     found = transfer(made[0], made[1], adapter, how, rows=rows, task=TEXTS)

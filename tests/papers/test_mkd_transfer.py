@@ -22,7 +22,7 @@ from understudy.base.errors import DataError, RecipeError
 from understudy.data.types import Example, Task
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
-from understudy.recipe.adapter import KINDS, written_out
+from understudy.recipe.adapter import ADAPTERS, written_out
 from understudy.recipe.transfer import TransferSettings
 
 TASK = Task("toy", "classification", labels=("glad", "sad"))
@@ -33,7 +33,7 @@ LORA = "lora[r=3, targets=[query, key, value, out, up, down]]"
 
 def settings_of(text):
     settings = written_out(text)
-    return KINDS[settings["kind"]].model_validate(settings)
+    return ADAPTERS[settings["kind"]].model_validate(settings)
 
 
 def model(family="bert", *, seed=0, tokenizer=None, **sizes) -> Model:

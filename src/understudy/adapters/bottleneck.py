@@ -46,8 +46,8 @@ def size_of(width: int, reduction_factor: float) -> int:
     return max(1, int(width // reduction_factor))
 
 
-class Seen:
-    """What passed a place in this forward pass, until it is taken. Copying a model does not copy it."""
+class Caught:
+    """A value caught in this forward pass, until it is used. Copying a model does not copy it."""
 
     def __init__(self) -> None:
         self._tensor: Tensor | None = None
@@ -63,8 +63,8 @@ class Seen:
         tensor, self._tensor = self._tensor, None
         return tensor
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Seen:
-        memo[id(self)] = fresh = Seen()
+    def __deepcopy__(self, memo: dict[int, Any]) -> Caught:
+        memo[id(self)] = fresh = Caught()
         return fresh
 
 
@@ -87,7 +87,7 @@ class Bottleneck(nn.Module):
         self.down = nn.Linear(width, size_of(width, config.reduction_factor))
         self.up = nn.Linear(self.down.out_features, width)
         self.norm_after = nn.LayerNorm(width) if config.ln_after else None
-        self.block, self.entry = Seen(), Seen()
+        self.block, self.entry = Caught(), Caught()
         self._initialise(config.init_weights)
 
     def _initialise(self, how: str) -> None:

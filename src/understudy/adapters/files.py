@@ -35,11 +35,11 @@ def read_adapter(folder: Path | str, net: Net) -> Adapter:
     """The adapter in a folder of either layout, with the head that lies beside it.
 
     Args:
-        net: a model of the family it was made for, of any size: it knows where names of modules lead.
+        net: a model of the family it was made for, of any size: it knows where the names of modules lead.
 
     Raises:
         DataError: not an adapter's folder, damaged, or its tensors do not belong together.
-        RecipeError: a kind of adapter that is not known here.
+        RecipeError: a kind of adapter that is not supported.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():

@@ -61,7 +61,7 @@ def parse(config: dict[str, Any], tensors: dict[str, Tensor], head: dict[str, Te
         match = _TENSOR.fullmatch(name)
         path = found_as(match["path"], known, base) if match else None
         if match is None or path is None:
-            raise DataError(f"{where}: {name} has no place in a {anatomy(net).family} model, or is not known here.")
+            raise DataError(f"{where}: {name} has no place in a {anatomy(net).family} model, or is not supported.")
         key = _ours(match["what"], match["tensor"] or "", norm_first=_norm_first(config))
         if key is not None:
             found[(*known[path], key)] = tensor
@@ -94,7 +94,7 @@ def _settings(config: dict[str, Any], found: dict[Address, Tensor], depth: int, 
     if wrong or architecture not in (None, "lora") or inner.get("composition_mode", "add") != "add":
         what = ", ".join(f"{key}: {value}" for key, value in wrong.items()) or f"architecture: {architecture}"
         raise RecipeError(
-            f"{where}: this kind of adapter ({what}) is not known here; plain bottlenecks and LoRA are. Hypercomplex "
+            f"{where}: this kind of adapter ({what}) is not supported; plain bottlenecks and LoRA are. Hypercomplex "
             "(compacter) layers, prefixes and invertible parts have no counterpart in another model."
         )
     if architecture == "lora":
@@ -114,7 +114,7 @@ def _settings(config: dict[str, Any], found: dict[Address, Tensor], depth: int, 
     except ValidationError as error:
         first = error.errors()[0]
         raise RecipeError(
-            f"{where}: {'.'.join(map(str, first['loc'])) or 'its settings'} in adapter_config.json is not known here: "
+            f"{where}: {'.'.join(map(str, first['loc'])) or 'its settings'} in adapter_config.json is not supported: "
             f"{first['msg']}."
         ) from None
 

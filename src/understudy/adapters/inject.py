@@ -19,19 +19,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from understudy.adapters.bottleneck import Bottleneck, Seen
+from understudy.adapters.bottleneck import Bottleneck, Caught
 from understudy.adapters.lora import Ia3, Lora
 from understudy.base import seeds
 from understudy.base.errors import RecipeError
 from understudy.models.anatomy import Net, anatomy
 from understudy.models.compact import become, become_stock
 from understudy.models.shape import Structure, structure_of
-from understudy.recipe.adapter import KINDS, AdapterSettings, BottleneckAdapter, Ia3Adapter, LoraAdapter
+from understudy.recipe.adapter import ADAPTERS, AdapterSettings, BottleneckAdapter, Ia3Adapter, LoraAdapter
 
 CONFIG = "understudy_adapters"
 """The key of a model's configuration that says which adapters are in it; it travels with the model."""
 NAME = "task"
-"""The name an adapter gets where nobody gives one."""
+"""The name of an adapter that was given none."""
 Address = tuple[int, str, str]
 Part = Bottleneck | Lora | Ia3
 
@@ -137,7 +137,7 @@ def inject(net: Net, config: AdapterSettings, *, name: str = NAME, seed: int = 0
 
 
 def restore(net: Net) -> None:
-    """Put in, with weights of no meaning, the adapters that a network's configuration says it has: weights follow."""
+    """Put in the adapters that a network's configuration names, with arbitrary weights: the real ones are loaded next."""
     acting = active(net)
     for name, config in installed(net).items():
         _build(net, places(net, config), config, name, 0, anatomy(net).width(net), anatomy(net).pre_norm)
@@ -169,11 +169,11 @@ def _part(config: AdapterSettings, place: Place, width: int, pre_norm: bool) -> 
 def installed(net: Net) -> dict[str, AdapterSettings]:
     """The adapters in a model, by name."""
     noted = getattr(net.config, CONFIG, None) or {}
-    return {name: KINDS[settings["kind"]].model_validate(settings) for name, settings in noted.get("installed", {}).items()}
+    return {name: ADAPTERS[settings["kind"]].model_validate(settings) for name, settings in noted.get("installed", {}).items()}
 
 
 def active(net: Net) -> str | None:
-    """The name of the adapter that acts."""
+    """The name of the active adapter."""
     return (getattr(net.config, CONFIG, None) or {}).get("active")
 
 
@@ -195,11 +195,11 @@ def parts(net: Net, name: str) -> list[tuple[Place, Any]]:
 
 
 def activate(net: Net, name: str | None) -> None:
-    """Let the adapter of this name act, and no other; None: the bare model."""
+    """Make the adapter of this name the only active one; None: the bare model."""
     chosen = [] if name is None else parts(net, name)
     for module in net.modules():
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
-            ours = [key for key, hook in hooks.items() if isinstance(getattr(hook, "__self__", None), (Part, Seen))]
+            ours = [key for key, hook in hooks.items() if isinstance(getattr(hook, "__self__", None), (Part, Caught))]
             for key in ours:
                 del hooks[key]
     for place, part in chosen:
@@ -216,7 +216,7 @@ def activate(net: Net, name: str | None) -> None:
 
 @contextmanager
 def resting(*nets: Net) -> Iterator[None]:
-    """No adapter of these models acts meanwhile."""
+    """Inside this context no adapter of these models is active."""
     acting = [(net, active(net)) for net in nets]
     for net in nets:
         activate(net, None)

@@ -17,7 +17,7 @@ from understudy import kinds
 from understudy.adapters.inject import Adapter, Address, linear_maps, places
 from understudy.base.errors import DataError, RecipeError
 from understudy.models.anatomy import Net, anatomy
-from understudy.recipe.adapter import KINDS, BottleneckAdapter, Ia3Adapter, LoraAdapter
+from understudy.recipe.adapter import ADAPTERS, BottleneckAdapter, Ia3Adapter, LoraAdapter
 
 PREFIX = "base_model.model."
 _TENSOR = re.compile(r"(?P<path>.+)\.(?P<what>lora_A\.weight|lora_B\.weight|ia3_l)")
@@ -48,7 +48,7 @@ def parse(config: dict[str, Any], tensors: dict[str, Tensor], net: Net, where: s
     """An adapter from the content of a peft folder."""
     kind = str(config["peft_type"]).rpartition(".")[2]
     if kind not in ("LORA", "IA3"):
-        raise RecipeError(f"{where}: adapters of peft's type {kind} are not known here; LORA and IA3 are.")
+        raise RecipeError(f"{where}: adapters of peft's type {kind} are not supported; LORA and IA3 are.")
     for key, harmless in _NOT_KNOWN.items():
         value = config.get(key, harmless)
         if value != harmless and not (value in (None, False, {}) and harmless in (None, False, {})):
@@ -71,8 +71,8 @@ def parse(config: dict[str, Any], tensors: dict[str, Tensor], net: Net, where: s
         path = found_as(match["path"], known, base)
         if path is None:
             raise DataError(
-                f"{where}: {name} belongs to {match['path']}, which is no linear map inside a layer of a "
-                f"{anatomy(net).family} model; only those are known here."
+                f"{where}: {name} belongs to {match['path']}, which is not a linear map inside a layer of a "
+                f"{anatomy(net).family} model; only those are supported."
             )
         layer, role = known[path]
         if match["what"] == "ia3_l":
@@ -92,7 +92,7 @@ def parse(config: dict[str, Any], tensors: dict[str, Tensor], net: Net, where: s
             "kind": "ia3", "targets": [role for role in roles if not on_input[role]], "layers": layers,
             "feedforward": [role for role in roles if on_input[role]],
         }  # fmt: skip
-    return Adapter(KINDS[settings["kind"]].model_validate(settings), found, head)
+    return Adapter(ADAPTERS[settings["kind"]].model_validate(settings), found, head)
 
 
 def shared_layers(
@@ -106,7 +106,7 @@ def shared_layers(
         raise DataError(f"{where} holds no tensors of an adapter.")
     uneven = [layer for layer, there in by_layer.items() if there != set(roles)]
     if uneven:
-        raise RecipeError(f"{where}: layer {uneven[0]} has other linear maps adapted than the others; that is not known here.")
+        raise RecipeError(f"{where}: layer {uneven[0]} has other linear maps adapted than the others; that is not supported.")
     layers = tuple(sorted(by_layer))
     return None if layers == tuple(range(depth)) else layers
 

@@ -1,4 +1,4 @@
-"""Strict YAML 1.2: plain data and the line of every key, from text that nobody has to trust.
+"""Strict YAML 1.2: plain data and the line of every key, from untrusted text.
 
 YAML 1.2, so that `no` is a language, `1e-5` a number and `12:30:00` a text. Refused: duplicate keys, tags, several
 documents, dates as anything but text, and files that are too big, too deep or blown up by aliases.

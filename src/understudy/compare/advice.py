@@ -1,4 +1,4 @@
-"""What a comparison comes to, in words: who is beaten by nobody, whom to take for a given latency, and one sentence in all.
+"""What a comparison comes to, in words: the Pareto front, which arm to take for a given latency, and one sentence on the whole.
 
 An arm is called better only where the corrected comparison says so; of arms that are tied the cheaper one is as good.
 """
@@ -9,11 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from understudy.data.types import sign_of
 from understudy.evaluate.many import front, pair
 from understudy.evaluate.metrics import DISPLAY
 from understudy.evaluate.verdict import amount, plain
 from understudy.figures.words import score
+from understudy.kinds import sign_of
 
 
 def ranked(made: Mapping[str, Any]) -> list[str]:
@@ -32,7 +32,7 @@ def fronts(made: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def recommendations(made: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For each latency that somebody may have in mind, whom to take: {"limit_ms", "arm", "ties", "text"}.
+    """For each latency limit that is worth considering, which arm to take: {"limit_ms", "arm", "ties", "text"}.
 
     The limits are round numbers just above the latencies of the front, and none for those who have time.
     """
@@ -68,7 +68,7 @@ def _recommended(made: Mapping[str, Any], best: str, able: Sequence[str], limit:
 
 
 def verdict(made: Mapping[str, Any]) -> str:
-    """One or two sentences: who leads, over whom it may be said, and whether a teacher helped at all."""
+    """One or two sentences: who leads, which leads are significant, and whether a teacher helped at all."""
     names, baseline = ranked(made), made["baseline"]
     metric = made["headline"]["metric"]
     shown = DISPLAY.get(metric, metric)
@@ -97,7 +97,7 @@ def verdict(made: Mapping[str, Any]) -> str:
 
 
 def _number_compared(made: Mapping[str, Any]) -> int:
-    """With how many others a comparison of two arms shares its level."""
+    """The number of comparisons that share one family-wise level."""
     test, metric = made["headline"]["test"], made["headline"]["metric"]
     return sum((row["test"], row["metric"]) == (test, metric) for row in made["comparisons"])
 
@@ -114,7 +114,7 @@ def _poor_teacher(made: Mapping[str, Any]) -> str:
 
 
 def said_of(made: Mapping[str, Any], one: str, other: str) -> str:
-    """"better", "worse" or "tie"; a pair that shares no seed cannot be told apart either."""
+    """"better", "worse" or "tie"; a pair without a common seed counts as a tie too."""
     row = pair(made, one, other)
     return "tie" if row is None else row["verdict"]
 

@@ -1,4 +1,4 @@
-"""From a comparison to its arms: for each a complete recipe that spends the same budget, or the reason why it cannot.
+"""From a comparison to its arms: for each a complete recipe that spends the same budget, or the reason why it cannot be made.
 
 What is comparable is decided here and by the methods (`Method.arm`; docs/comparison.md says why): everybody has the teacher
 of the base recipe, its rows and its seeds, a student of the same size, and as much to train it with.
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from understudy.base.errors import DataError, RecipeError, ResourceError, SafetyError, UnderstudyError
-from understudy.check import Seen, Sizes, look
+from understudy.check import Inspection, Sizes, look
 from understudy.compare.budget import allot, planned
 from understudy.kinds import kind
 from understudy.lab.pruning import nearest_sparsity, pruned_parameters
@@ -34,7 +34,7 @@ class Base:
 
     recipe: Recipe
     data: dict[str, Any]
-    seen: Seen
+    seen: Inspection
     settings: CompareSettings
 
     def pruned_student(self) -> tuple[dict[str, Any], float]:
@@ -45,7 +45,7 @@ class Base:
         if wanted is None:
             teacher, student = self.seen.teacher, self.seen.student
             if teacher is None or student is None:
-                raise RecipeError("the sizes of teacher and student are not known here; say compare.sparsity.")
+                raise RecipeError("the sizes of teacher and student are not known here; set compare.sparsity.")
             wanted = nearest_sparsity(student.parameters, pruned_parameters(self.recipe, teacher.net.config))
         return {"student": {"sparsity": wanted, "max_length": given.max_length}}, wanted
 
@@ -91,7 +91,7 @@ def make_plan(comparison: Comparison) -> Plan:
     """The arms of a comparison.
 
     Raises:
-        RecipeError: naming every arm that cannot be, and why, before anything is trained.
+        RecipeError: naming every impossible arm and why, before anything is trained.
         UnderstudyError: what is wrong with data, teacher or student.
     """
     recipe = comparison.base
@@ -137,7 +137,7 @@ def _common(base: Recipe, comparison: Comparison) -> dict[str, Any]:
     return data
 
 
-def _complain(seen: Seen) -> None:
+def _complain(seen: Inspection) -> None:
     """Raise the first error among findings, as the kind of error it is."""
     for finding in seen.findings:
         if finding.level == "error":
@@ -146,7 +146,7 @@ def _complain(seen: Seen) -> None:
 
 
 class _Draft:
-    """How long who learns: the budget, and arms that keep to it."""
+    """The budget, and arms that keep to it."""
 
     def __init__(self, base: Base) -> None:
         self.base, self.data, self.seen, self.kind = base, base.data, base.seen, base.settings.budget
@@ -169,7 +169,7 @@ class _Draft:
                 of whose candidates the budget may cut off some.
 
         Raises:
-            RecipeError: it cannot be, or it cannot be paid.
+            RecipeError: it is impossible, or it exceeds the budget.
         """
         source = f"arm {name}"
         own = self.data["method"] if name == self.base.recipe.method.name else {"name": name}
@@ -195,7 +195,7 @@ class _Draft:
         final = self._with_epochs(recipe, epochs, source)
         return Arm(name, final, tuple(stages), planned(stages, epochs, self.kind), changes, tuple(notes))
 
-    def _sizes_apart(self, seen: Seen) -> list[str]:
+    def _sizes_apart(self, seen: Inspection) -> list[str]:
         """A note where a student is not as large as the recipe's: embeddings, for instance, cannot be pruned."""
         ours, theirs = self.seen.student, seen.student
         if ours is None or theirs is None or abs(theirs.parameters - ours.parameters) <= 0.1 * ours.parameters:
@@ -215,11 +215,11 @@ class _Draft:
             keys["train.planned_epochs"] = None  # belongs to the other number of epochs
         return changed(recipe.model_dump(mode="json"), keys, source=source)
 
-    def _facts(self, recipe: Recipe, seen: Seen) -> Facts:
+    def _facts(self, recipe: Recipe, seen: Inspection) -> Facts:
         rows = len(seen.data.train) if seen.data else 1
         if seen.teacher is None:
             if self.kind == "flops":
-                raise RecipeError("compare.budget: flops needs a teacher that can be looked at from here; use steps.")
+                raise RecipeError("compare.budget: flops needs a teacher whose files are at hand; use steps.")
             return Facts(1.0, 1, rows)
         length = recipe.evaluate.latency.length
         found = recipe.how.expected_share(recipe, seen.teacher)
@@ -228,6 +228,6 @@ class _Draft:
 
 
 def share_of(student: Sizes, teacher: Sizes, *, length: int) -> float:
-    """The operations of a student's forward pass over a row of `length` tokens, in those of its teacher's."""
+    """The operations of a student's forward pass over a row of `length` tokens, as a share of its teacher's."""
     ours, theirs = student.flops(length), teacher.flops(length)
     return ours / theirs if ours and theirs else student.parameters / teacher.parameters

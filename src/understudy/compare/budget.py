@@ -6,7 +6,7 @@ A method is a list of stages (`Method.stages`). One epoch of a stage costs, in e
     flops     the same, each step times the share of the teacher's network that it trains (a forward and a backward pass of
               all networks that are trained together; lab/stages.py counts in the same way)
 
-The teacher's own training is in nobody's budget: it happens once, for all. Pure arithmetic; nothing here looks at a disk.
+The teacher's own training is charged to no arm: it happens once, for all. Pure arithmetic; nothing here looks at a disk.
 """
 
 from __future__ import annotations

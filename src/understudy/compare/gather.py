@@ -156,7 +156,7 @@ def _teacher(done: Sequence[ArmRun], results: Mapping[str, Any], latency: Any) -
 def _latencies(data: TaskData, runs: Mapping[str, ArmRun], folder: Path) -> dict[str, Any]:
     """All students, and the teacher, in turns, by the protocol of every report; measured again only if one has changed.
 
-    Each run has measured its own, but at its own time, perhaps beside another worker: those do not compare.
+    Each run has measured its own, but at another time, perhaps beside another worker: those are not comparable.
     """
     from understudy.models.load import load_model
     from understudy.train.devices import accelerator

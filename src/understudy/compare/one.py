@@ -1,7 +1,7 @@
 """One arm with one seed, in a process of its own: `python -m understudy.compare.one FOLDER RUN PARENT`.
 
 FOLDER holds `recipe.yaml` and gets `outcome.json`; RUN becomes an ordinary run. A process of its own, so that its memory can
-be measured, its end (whatever it is) is nobody else's, and the next arm starts from nothing.
+be measured, a crash ends this arm alone, and the next arm starts with clean memory.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(folder: Path, run: Path, parent: int) -> int:
         from understudy.run import train
 
         with lock(run, wait_seconds=DAY):
-            pass  # what a killed comparison left running stops first
+            pass  # a run that a killed comparison left behind is stopped first
         train(load_recipe(folder / "recipe.yaml"), run)
     except Interrupted as error:
         return error.exit_code
@@ -57,7 +57,7 @@ def main(folder: Path, run: Path, parent: int) -> int:
 
 
 def peak_memory_mb() -> float:
-    """The most memory this process ever had, in 10^6 bytes."""
+    """The peak memory of this process, in 10^6 bytes."""
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
@@ -70,7 +70,7 @@ def _previous(folder: Path) -> dict[str, Any]:
 
 
 def _stop_with(parent: int) -> None:
-    """Ask this process to stop, politely, as soon as its parent is gone."""
+    """Have this process receive SIGTERM as soon as its parent is gone."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)

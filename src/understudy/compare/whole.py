@@ -30,7 +30,7 @@ def compare(comparison: Comparison, folder: Path | str) -> tuple[dict[str, Any],
     of the first arm that failed.
 
     Raises:
-        RecipeError: an arm that cannot be (nothing was trained then), or a folder that holds another comparison.
+        RecipeError: an impossible arm (nothing was trained then), or a folder that holds another comparison.
         Interrupted: after a signal, with everything done so far committed.
     """
     folder = Path(folder)
@@ -59,7 +59,7 @@ def write_comparison(folder: Path) -> Path:
 
 
 def check_comparison(comparison: Comparison) -> list[Finding]:
-    """What each arm will spend, or why it cannot be; nothing is trained."""
+    """What each arm will spend, or why it is impossible; nothing is trained."""
     plan = make_plan(comparison)
     found = [Finding("ok", "budget", f"each arm may spend {_amount(plan, comparison)}.")]
     for arm in plan.arms:

@@ -83,7 +83,7 @@ def runs_of(plan: Plan, seeds: int, folder: Path) -> list[ArmRun]:
 
 
 def work(runs: Sequence[ArmRun], stop: StopSignals) -> float:
-    """Do what nobody else does until all runs are finished or failed; returns when this began (see `ArmRun.failed`).
+    """Do unclaimed runs until all are finished or failed; returns when this began (see `ArmRun.failed`).
 
     Raises:
         Interrupted: after a signal, with the run under way committed.
@@ -91,12 +91,12 @@ def work(runs: Sequence[ArmRun], stop: StopSignals) -> float:
     since = time.time()
     while left := [run for run in runs if not run.finished and not run.failed(since)]:
         if not any(_attempt(run, since, stop, done=len(runs) - len(left), total=len(runs)) for run in left):
-            _pause(stop)  # all of them are in the hands of others
+            _pause(stop)  # other processes hold all of them
     return since
 
 
 def _attempt(run: ArmRun, since: float, stop: StopSignals, *, done: int, total: int) -> bool:
-    """Do a run unless somebody else is at it; False then."""
+    """Do a run unless another process is working on it; False then."""
     try:
         with lock(run.claim):
             if not run.finished and not run.failed(since):
@@ -126,14 +126,14 @@ def _train(run: ArmRun, stop: StopSignals) -> None:
     elif code == 0 and run.finished:
         say(f"{run.name} took {duration(time.time() - began)}.")
     else:
-        if not run.failed(began):  # it could not say so itself
+        if not run.failed(began):  # it was killed before it could write its outcome
             outcome = {"code": code if code > 0 else 6 if code < 0 else 1, "reason": _why(code), "ended": time.time()}
             disk.write_json(run.claim / OUTCOME, {**run.outcome, **outcome})
         say(f"{run.name} failed: {run.outcome['reason']} The others go on.")
 
 
 def _why(code: int) -> str:
-    """How a process ended that left no reason; `code` as in subprocess, negative for signals."""
+    """How a process ended that wrote no reason; `code` as in subprocess, negative for signals."""
     if code >= 0:
         return f"It ended with exit code {code} and without a result."
     memory = ", as happens when memory runs out" if code == -signal.SIGKILL else ""

@@ -8,14 +8,6 @@ from dataclasses import asdict, astuple, dataclass, field
 
 from understudy.kinds import Kind, Label, kind
 
-LOWER_IS_BETTER = frozenset({"mse", "mae", "loss", "perplexity"})
-"""Metrics of which less is better; of all others more."""
-
-
-def sign_of(metric: str) -> float:
-    """1 for a metric of which more is better, -1 for one of which less is: times this, the larger value is the better."""
-    return -1.0 if metric in LOWER_IS_BETTER else 1.0
-
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -51,7 +43,7 @@ class Task:
 
 @dataclass
 class Splits:
-    """What a source found, before anybody decides what is selected on.
+    """What a source found, before it is decided what is selected on.
 
     `dev` and `tests` are labelled. With `report_dev` the dev part is what results are reported on (the test labels are
     hidden, as in GLUE), so that selection has to come from train.

@@ -16,11 +16,12 @@ import numpy as np
 
 from understudy.base.errors import DataError
 from understudy.base.seeds import numpy_rng
-from understudy.data.types import LOWER_IS_BETTER, Task, sign_of
+from understudy.data.types import Task
 from understudy.evaluate.metrics import statistics
 from understudy.evaluate.predictions import Predictions
+from understudy.kinds import lower_is_better, sign_of
 
-LEVEL = 95  # per cent; the one level used everywhere, so that no two numbers of a report mean different things
+LEVEL = 95  # per cent; the one level used everywhere, so that all intervals of a report mean the same
 _CELLS_AT_ONCE = 1 << 22  # weights held in memory at a time: 32 MB
 
 
@@ -112,7 +113,7 @@ def gap_recovered(student: Resampled, baseline: Resampled, teacher: Resampled, *
     """How much of the distance from plain fine-tuning to the teacher distillation covered: (s - b) / (t - b).
 
     Returns {"value", "low", "high", "reason"}. The value is None, and `reason` says why, when the teacher is not better
-    than the baseline by more than the standard error of that difference: dividing by noise gives any number one likes.
+    than the baseline by more than the standard error of that difference: dividing by noise can give any number.
     When the teacher's lead is more than its standard error but could still be nothing (more than 2.5 % of the resamples
     have none), the ratio has no bounded 95 % interval (Fieller 1954): the value stands alone, and `reason` says so.
     """
@@ -138,7 +139,7 @@ def retained(student: Resampled, teacher: Resampled, *, metric: str) -> dict[str
     None with a reason for metrics where lower is better, and for a teacher at or below zero: no share exists there.
     """
     reason = None
-    if metric in LOWER_IS_BETTER:
+    if lower_is_better(metric):
         reason = "lower is better, so there is no share to keep"
     elif teacher.value <= 0:
         reason = "the teacher's own score is not above zero"

@@ -1,4 +1,4 @@
-"""Where the models agree, differ and fail, row by row: the part of the report that numbers cannot give.
+"""Where the models agree, differ and fail, row by row: the part of the report that scores cannot show.
 
 Everything returned is plain data (lists, dictionaries, strings, numbers), ready for JSON and for the page.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from understudy.data.types import Example, Task
 from understudy.evaluate.predictions import Predictions, predicted
 
-MAX_POINTS = 400  # in a scatter plot; more only make it darker
+MAX_POINTS = 400  # in a scatter plot: more points only overlap
 
 
 def details(

@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 
 from understudy.base.seeds import numpy_rng
-from understudy.data.types import LOWER_IS_BETTER, Task
+from understudy.data.types import Task
 from understudy.evaluate.compare import LEVEL, Resampled, ends, over_seeds, resample
 from understudy.evaluate.predictions import Predictions
+from understudy.kinds import lower_is_better
 
 RESAMPLES = 5000
 """Enough that the smallest p-value survives Holm's correction for a hundred comparisons."""
@@ -82,7 +83,7 @@ def scores(
         predictions: arm -> seed -> what it predicted, all on the same rows in the same order.
 
     Raises:
-        DataError: somebody saw other rows.
+        DataError: the arms did not all see the same rows.
     """
     flat = {f"{arm}/{number}": made for arm, by_seed in predictions.items() for number, made in by_seed.items()}
     found = resample(task, flat, resamples=resamples, seed=seed)
@@ -99,8 +100,8 @@ def summary(score: Score, *, seed: int = 0, limits: tuple[float, float] = (-np.i
     """{"n", "mean", "deviation", "low", "high"}: over seeds, with the interval over rows and seeds.
 
     Args:
-        limits: the least and the greatest value there is; t with few seeds knows of none, and where the interval ends
-            beyond them it loses only what cannot be.
+        limits: the least and the greatest value there is; the t-interval over few seeds ignores them, and clipping
+            removes only values that cannot occur.
     """
     return over_seeds(score.values.tolist()) | ends(score.draws(seed, "one").clip(*limits))
 
@@ -123,7 +124,7 @@ def compared(by_arm: Mapping[str, Score], metric: str, *, seed: int = 0) -> list
         rows.append({"one": one, "other": other, "difference": mean, **ends(draws), "p": p_value(draws)})
     corrected = holm([row["p"] for row in rows])
     for row, p in zip(rows, corrected, strict=True):
-        better = (row["difference"] > 0) != (metric in LOWER_IS_BETTER)
+        better = (row["difference"] > 0) != (lower_is_better(metric))
         verdict = "tie" if p > 1 - LEVEL / 100 or row["difference"] == 0 else "better" if better else "worse"
         row |= {"p_holm": p, "verdict": verdict}
     return rows

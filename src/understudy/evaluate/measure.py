@@ -3,7 +3,7 @@
 Latency by protocol (the one in every report): the models of one run take turns, round by round, so that a machine that
 grows warm or busy does so for all of them; rounds before the first counted one warm up; the device is synchronised
 before each look at the clock; the thread count is fixed for the measurement and put back afterwards; the median and the
-interquartile range are kept, because the mean of latencies is the mean of somebody else's interruptions.
+interquartile range are kept, because a mean latency is dominated by interruptions from other processes.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def inputs_for(net: torch.nn.Module, *, batch_size: int, length: int) -> dict[st
         )
     last = net.get_input_embeddings().num_embeddings - 1  # type: ignore[operator]
     ids = torch.arange(batch_size * length).reshape(batch_size, length) % last
-    # Any ids do, except padding: RoBERTa counts positions around it, and a model may skip it.
+    # Any ids will do except padding: RoBERTa derives positions from it, and a model may skip it.
     if (padding := getattr(config, "pad_token_id", None)) is not None:
         ids[ids == padding] = last if padding != last else 0
     device = next(net.parameters()).device
@@ -170,7 +170,7 @@ def latency(
     try:
         torch.set_num_threads(threads)
         for turn in range(WARM_UP + repeats):
-            # Rotating who goes first: nobody always runs in the wake of the same neighbour.
+            # The order rotates, so that no model always runs after the same neighbour.
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
                 wait()
                 start = clock()
@@ -231,7 +231,7 @@ def _spread(seconds: list[float]) -> dict[str, float]:
 
 
 def _synchroniser(device: str) -> Callable[[], None]:
-    """Wait until the device has done what it was asked: its work is queued, and the clock would stop early."""
+    """Wait until the device has finished: its work is queued, and the clock would stop too early."""
     import torch
 
     kind = torch.device(device).type

@@ -12,8 +12,9 @@ import numpy as np
 
 from understudy.base.errors import RecipeError
 from understudy.base.suggest import did_you_mean
-from understudy.data.types import LOWER_IS_BETTER, Task
-from understudy.evaluate.predictions import Predictions, check
+from understudy.data.types import Task
+from understudy.evaluate.predictions import Predictions, require_scorable
+from understudy.kinds import lower_is_better
 from understudy.kinds.arithmetic import Statistic
 
 DISPLAY = {
@@ -32,7 +33,7 @@ def limits(metric: str) -> tuple[float, float]:
     """
     if metric in ("mcc", "pearson", "spearman"):
         return -1.0, 1.0
-    return (float(metric == "perplexity"), float("inf")) if metric in LOWER_IS_BETTER else (0.0, 1.0)
+    return (float(metric == "perplexity"), float("inf")) if lower_is_better(metric) else (0.0, 1.0)
 
 
 def compute(task: Task, predictions: Predictions) -> dict[str, float]:
@@ -50,7 +51,7 @@ def statistics(task: Task, predictions: Predictions, metrics: Sequence[str]) -> 
         DataError: no rows, or arrays of different lengths.
         DivergedError: predictions that are not finite numbers.
     """
-    check(task, predictions)
+    require_scorable(task, predictions)
     available = task.kind.statistics(task.labels, predictions.scores, predictions.gold)
     for name in metrics:
         if name not in available:

@@ -44,7 +44,7 @@ def one_answer(task: Task, predictions: Predictions) -> bool:
     return task.kind.one_answer(predicted(task, predictions))
 
 
-def check(task: Task, predictions: Predictions) -> None:
+def require_scorable(task: Task, predictions: Predictions) -> None:
     """Refuse what cannot be scored.
 
     Raises:

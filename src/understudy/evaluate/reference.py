@@ -16,10 +16,11 @@ import torch
 
 from understudy.data.batches import evaluation_batches
 from understudy.data.encode import collate, encode
-from understudy.data.types import Example, Task, sign_of
+from understudy.data.types import Example, Task
 from understudy.evaluate.metrics import compute
 from understudy.evaluate.predict import gold_labels
 from understudy.evaluate.predictions import Predictions
+from understudy.kinds import sign_of
 from understudy.models.model import Model
 from understudy.models.needs import Needs
 from understudy.models.signals import forward

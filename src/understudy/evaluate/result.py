@@ -1,6 +1,6 @@
 """`result.json`: what a run showed, for machines. docs/result.md explains every key to people.
 
-`assemble` computes everything that follows from predictions and costs; `check` refuses a file that does not hold to the
+`assemble` computes everything that follows from predictions and costs; `validated` refuses a file that does not hold to the
 schema, with the place and the reason. A result is a plain dictionary, so that reading one needs no import of ours.
 """
 
@@ -127,8 +127,8 @@ class Result(_Part):
     machine: dict[str, Any]
 
 
-def check(result: Any) -> dict[str, Any]:
-    """The result itself when it holds to the schema.
+def validated(result: Any) -> dict[str, Any]:
+    """The result itself when it follows the schema.
 
     Raises:
         DataError: naming the first key that is wrong, and why.
@@ -211,7 +211,7 @@ def assemble(
     result["teacher_forwards"] = teacher_forwards
     result["versions"] = dict(versions)
     result["machine"] = dict(machine)
-    return check(result)
+    return validated(result)
 
 
 def _each(scores: Mapping[str, Mapping[str, Mapping[str, Resampled]]], models: tuple[str, ...], relate: Any) -> dict:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from understudy.data.types import LOWER_IS_BETTER, sign_of
 from understudy.evaluate.metrics import DISPLAY
 from understudy.figures.words import percent, score
-from understudy.kinds import kind
+from understudy.kinds import kind, lower_is_better, sign_of
 
 _POINTS = frozenset({"accuracy", "f1", "micro_f1", "macro_f1", "precision", "recall", "mcc", "pearson", "spearman",
                      "entity_f1", "entity_precision", "entity_recall"})  # fmt: skip
@@ -162,7 +161,7 @@ def _kept(result: Mapping[str, Any], test: str, metric: str) -> str:
     student = result["student"]["metrics"][test][metric]["value"]
     teacher = result["teacher"]["metrics"].get(test, {}).get(metric) if result.get("teacher") else None
     beside = f" (teacher {score(teacher['value'])})" if teacher else ""
-    reached = f"a {name} of {score(student)}" if metric in LOWER_IS_BETTER else f"{score(student)} {name}"
+    reached = f"a {name} of {score(student)}" if lower_is_better(metric) else f"{score(student)} {name}"
     return f"reaches {reached}{beside}"
 
 
@@ -197,7 +196,7 @@ def _added(result: Mapping[str, Any], test: str, metric: str) -> str:
     if low <= 0 <= high:
         change = f"{amount(value, metric, sign=True)}, {interval}"
         return f"; between distillation and plain fine-tuning it is a tie on these rows ({change})"
-    if metric in LOWER_IS_BETTER:
+    if lower_is_better(metric):
         did = f"{'lowered' if value < 0 else 'raised'} the {DISPLAY[metric]} by {plain(abs(value), metric)} against"
     else:
         did = f"added {amount(value, metric)} over" if value > 0 else f"cost {amount(-value, metric)} against"

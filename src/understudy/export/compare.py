@@ -134,7 +134,7 @@ def require_equal(model: Model, student: Call, exported: Call, rows: Rows, *, fo
         distances.append(_distance(wanted, given))
         sizes.append(float(np.abs(wanted).max()))
         number += len(inputs["input_ids"])
-    worst, largest = float(np.max(distances)), float(np.max(sizes))  # unlike max, these pass on what is no number
+    worst, largest = float(np.max(distances)), float(np.max(sizes))  # unlike max(), np.max propagates NaN
     if not worst <= TOLERANCE * max(1.0, largest):
         raise VerifyError(
             f"The {form} export differs from the student by {worst:.3g} on {rows.what} (largest output {largest:.3g}, "

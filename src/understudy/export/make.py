@@ -1,4 +1,4 @@
-"""A student in the form somebody needs: written aside, compared with the student on real rows, and only then named.
+"""A student in another form: written to a temporary folder, compared with the student on real rows, and only then put in place.
 
     hf      stock transformers model, where its configuration can say exactly what the student is
     padded  stock transformers model with zeros where parts were cut: equal, loads anywhere, only partly smaller

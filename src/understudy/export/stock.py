@@ -80,7 +80,7 @@ def to_padded(model: Model) -> Model:
     config = stock_config(narrow)
     width = "hidden_dim" if hasattr(config, "hidden_dim") else "intermediate_size"  # DistilBERT's name and all others'
     setattr(config, width, max(1, *num_units(narrow)[1]))
-    with seeds.torch_seed(0, "padded"), torch.no_grad():  # building initialises, and must disturb nobody's generator
+    with seeds.torch_seed(0, "padded"), torch.no_grad():  # drawing initial weights must not move the caller's generator
         wide = stock_class_of(type(narrow))(config).eval().to(narrow.dtype)
         state = narrow.state_dict()
         for name, tensor in wide.state_dict().items():

@@ -81,7 +81,7 @@ class Stored:
 def teacher_for(
     student: Any, teacher: Any, objective: Objective, *, kind: Kind, tokenizer: Any, device: torch.device
 ) -> Live | Stored | None:
-    """Who answers for the teacher during training; None for an objective that asks nobody.
+    """Who answers for the teacher during training; None for an objective that needs no teacher.
 
     Args:
         teacher: a `Model`, a network of transformers, anything with `signals(rows)`, or None.
@@ -137,7 +137,7 @@ def _check_depth(net: Any, needs: Needs) -> None:
 
 
 def _check_outputs(student: Any, net: Any, kind: Kind) -> None:
-    """The teacher's outputs must stand in the student's order; names nobody chose are taken by position."""
+    """The teacher's outputs must stand in the student's order; generic names (`LABEL_0`, …) are taken by position."""
     if kind.on_vocabulary:
         ours, theirs = student.config.vocab_size, net.config.vocab_size
     else:

@@ -48,7 +48,7 @@ class DistilTrainer(Trainer):
 
     Raises:
         RecipeError: parts that do not go together. DataError: labels that do not match. DivergedError: while training, a
-            loss that is no number; the weights are those before that step.
+            loss that is NaN or infinite; the weights are those before that step.
     """
 
     loss_is_scaled_for_ga = True  # by counts of the whole step

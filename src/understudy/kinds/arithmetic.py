@@ -60,7 +60,7 @@ def correlation(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray
     dx = x - (weights * x).sum(axis=1, keepdims=True) / total
     dy = y - (weights * y).sum(axis=1, keepdims=True) / total
     var_x, var_y = ((weights * d * d).sum(axis=1) for d in (dx, dy))
-    # A constant leaves only rounding noise, about 1e-16 of its size per row: that is no variance.
+    # A constant leaves only rounding noise, about 1e-16 of its size per row: that is not variance.
     floor_x, floor_y = (1e-24 * (weights * v * v).sum(axis=1) for v in (x, y))
     alive = (var_x > floor_x) & (var_y > floor_y)
     value = ratio((weights * dx * dy).sum(axis=1), np.where(alive, np.sqrt(var_x) * np.sqrt(var_y), 0))

@@ -92,7 +92,7 @@ class Classification(Kind):
             return value
 
         def macro_f1(weights: np.ndarray) -> np.ndarray:
-            # As scikit-learn: the mean over classes that occur in truth or predictions; an absent class is no failure.
+            # As scikit-learn: the mean over classes that occur in truth or predictions; an absent class is not a failure.
             hit, said_n, gold_n = counts(weights)
             return ratio(f1(hit, said_n, gold_n).sum(axis=1), ((said_n + gold_n) > 0).sum(axis=1))
 

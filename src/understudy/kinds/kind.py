@@ -213,6 +213,8 @@ class Kind(str):
 
     metrics: tuple[str, ...] = ()
     """The metrics that can be asked for."""
+    errors: frozenset[str] = frozenset({"loss"})
+    """Those of which less is better."""
 
     def default_metrics(self, labels: Sequence[str]) -> tuple[str, ...]:
         """The metrics of a task that names none; the first one selects."""
@@ -275,11 +277,22 @@ def kind(name: str) -> Kind:
     return name if isinstance(name, Kind) else _named(name)
 
 
-def every() -> list[Kind]:
+@cache
+def every() -> tuple[Kind, ...]:
     """All kinds: ours in their order, then those that other packages bring."""
-    return [kind(name) for name in (*KINDS, *sorted(entry_points(group=GROUP).names))]
+    return tuple(kind(name) for name in (*KINDS, *sorted(entry_points(group=GROUP).names)))
 
 
 def of_checkpoint(config: Any) -> Kind:
     """The kind of task a checkpoint was trained for, as far as its configuration tells; text for a bare encoder."""
     return next((one for one in every() if one.trained(config)), kind("text"))
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less of a metric is better; of all others more."""
+    return any(metric in one.errors for one in every())
+
+
+def sign_of(metric: str) -> float:
+    """1 for a metric of which more is better, -1 for one of which less is: times this, the larger value is the better."""
+    return -1.0 if lower_is_better(metric) else 1.0

@@ -23,6 +23,7 @@ class Regression(Kind):
     distribution = None
     no_confidence = "a number is neither right nor wrong, and a regression head has no confidence"
     metrics = ("pearson", "spearman", "mse", "mae")
+    errors = frozenset({"mse", "mae"})
     numeric = True
     onnx_answer = "print(outputs[:, 0])"
 

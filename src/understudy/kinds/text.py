@@ -26,6 +26,7 @@ class Text(Kind):
     on_vocabulary = True
     no_confidence = "plain text has no labels to be right about"
     metrics = ("loss", "perplexity")
+    errors = frozenset({"loss", "perplexity"})
     onnx_rows = '["My printer is on [MASK].", "Thanks!"]'
     onnx_answer = "print([tokenizer.decode(row) for row in outputs.argmax(-1)])"
 

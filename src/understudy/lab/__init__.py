@@ -1,4 +1,4 @@
-"""The lab: what methods work with. They call it as if nothing could go wrong, and a killed run continues where it was.
+"""The lab: what methods work with. They are written as if nothing could go wrong, and a killed run continues where it stopped.
 
     lab.py         Lab: the models a method starts from, and what finished ones predict
     bench.py       Bench, below it: rows, the teacher's signals, fits and choices as durable steps

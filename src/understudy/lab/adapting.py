@@ -31,7 +31,7 @@ def with_given(model: Model, folder: str, *, headless: bool = False) -> Model:
     """A copy of a model with the adapter in a folder, and the head that came with it.
 
     Args:
-        headless: it will be trained, so a head that nobody trained is welcome.
+        headless: it will be trained, so an untrained head will do.
 
     Raises:
         RecipeError: it does not fit, or there is no head, neither with it nor in the model.

@@ -43,7 +43,7 @@ from understudy.train.loop import Fit, fit
 from understudy.train.views import Views
 
 KEEP_VERSION = 1
-"""Raised by hand when what is kept would come out otherwise than before."""
+"""Raised by hand whenever what is kept would come out differently."""
 
 
 class Bench:
@@ -139,7 +139,7 @@ class Bench:
         in another run, find it.
         """
         known = (teacher.digest, needs, id(encoded))
-        if known not in self._teachers:  # the encoding is kept beside it, so that its id is not given to another
+        if known not in self._teachers:  # the encoding is kept beside it, so that its id() is not used again
             self._teachers[known] = encoded, self._signals(teacher, needs, encoded)
         return self._teachers[known][1]
 
@@ -188,7 +188,7 @@ class Bench:
     # -- durable steps -------------------------------------------------------------------------------------------------
 
     def _step(self, name: str, about: dict[str, Any], *, shared: bool = False) -> Step:
-        """Open a step, unless somebody wants the process to end before another one begins."""
+        """Open a step, unless the process was asked to stop."""
         if any_process(self.stop.received is not None):
             raise self.stop.interruption("all finished steps are saved.")
         if self._replay is not None:

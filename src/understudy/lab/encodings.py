@@ -56,7 +56,7 @@ class Encodings:
             made = [whole]
             if not rows.task.kind.labelled:
                 made = [self._masked(whole, model, variant) for variant in range(variants)]
-            self._known[key] = (examples, made)  # the examples too: their id must not be given to others
+            self._known[key] = (examples, made)  # the examples too, so that their id() is not used again
         return self._known[key][1]
 
     def _masked(self, whole: Encoded, model: Model, variant: int) -> Encoded:
@@ -98,7 +98,7 @@ def tokenizer_digest(tokenizer: Any) -> str:
     number, digest = _DIGESTS.get(tokenizer, (0, ""))
     if number != len(tokenizer):
         parts = json.loads(tokenizer.backend_tokenizer.to_str())
-        # What the last call asked for is kept in there too, and is no property of the tokenizer.
+        # The tokenizer also remembers the last call's truncation and padding, which are not part of it.
         parts["truncation"] = parts["padding"] = None
         digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
         _DIGESTS[tokenizer] = len(tokenizer), digest
@@ -106,7 +106,7 @@ def tokenizer_digest(tokenizer: Any) -> str:
 
 
 def same_task(one: Task, other: Task) -> bool:
-    """Whether two tasks ask the same of a model, whatever it is chosen by."""
+    """Whether two tasks ask the same of a model, whatever metric selects."""
     return (one.name, one.kind, one.labels) == (other.name, other.kind, other.labels)
 
 

@@ -31,7 +31,7 @@ from understudy.train.learner import count_step
 from understudy.train.views import Views
 
 VERSION = 2
-"""Raised by hand when a fit would give other results than before."""
+"""Raised by hand whenever a fit would give other results."""
 
 NOT_RESULT = {"checkpoint_seconds", "checkpoint_steps", "max_tokens"}
 """Training settings that never change the result: they are not part of a step's key."""

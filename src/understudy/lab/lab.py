@@ -29,7 +29,7 @@ from understudy.students.share import share, shares
 from understudy.train.devices import accelerator
 
 PREDICT_VERSION = 1
-"""Raised by hand when predictions would come out otherwise than before."""
+"""Raised by hand whenever predictions would come out differently."""
 
 
 class Lab(Bench):
@@ -67,7 +67,7 @@ class Lab(Bench):
         if settings.finetune is None:
             if given := self.recipe.how.teacher_adapter(self.recipe.method):
                 return Source.of(with_given(start.model, given))
-            if start.model.fresh_head and not start.model.bare:  # plain text: hidden states are there to be learnt
+            if start.model.fresh_head and not start.model.bare:  # plain text: hidden states can still be learnt
                 raise RecipeError(
                     f"teacher.model: {settings.model} has no trained head for {self.data.task.name}. Give a checkpoint "
                     "that was fine-tuned for it, or add `teacher: {finetune: {epochs: 3}}` to fine-tune it here first."

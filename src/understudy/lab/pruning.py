@@ -23,7 +23,7 @@ from understudy.students.importance import importance
 from understudy.students.sparsify import parameters_of, sparsify
 
 EXACT, MEASURED = 14, 7
-"""Halvings of the interval of sparsities: for costs that are counted on a network made for it, and for noisy times."""
+"""Steps of the bisection over sparsities: where costs are counted exactly, and where times are noisy."""
 
 
 def pruned(lab: Bench, model: Model, *, name: str = "importance") -> Model:
@@ -133,7 +133,7 @@ def scores_of(lab: Bench, model: Model, name: str) -> Scores:
 
 
 def describe(net: Net, kept: Allocation) -> str:
-    """What is kept of a model, in numbers of the encoder and of the whole, so that nobody takes one for the other."""
+    """What is kept of a model, in numbers of the encoder and of the whole, so that the two are not confused."""
     all_heads, all_neurons = (tuple(tuple(range(number)) for number in each) for each in num_units(net))
     whole = Allocation(0.0, all_heads, all_neurons)
     heads, neurons = (
@@ -151,7 +151,7 @@ def describe(net: Net, kept: Allocation) -> str:
 
 
 def _measured(lab: Bench, model: Model, at: Callable[[float], Allocation]) -> float:
-    """The least sparsity within a budget of operations or time; decided once, since a clock does not say the same twice."""
+    """The least sparsity within a budget of operations or time; decided once, since timings vary."""
     budget = lab.recipe.student.prune.budget
     assert budget is not None
     run = lab.recipe.evaluate.latency

@@ -1,4 +1,4 @@
-"""Arrays on disk; among them predictions, what a finished model said about a test set. The truth stays in the data."""
+"""Arrays on disk; among them predictions, what a finished model said about a test set. The labels stay in the data."""
 
 from __future__ import annotations
 

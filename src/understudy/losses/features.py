@@ -1,4 +1,4 @@
-"""One vector of the student should be one vector of the teacher."""
+"""One vector of the student should equal one vector of the teacher."""
 
 from __future__ import annotations
 

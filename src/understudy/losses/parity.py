@@ -1,4 +1,4 @@
-"""Two faults of AutoMM on regression tasks, kept to reproduce its numbers and for nothing else.
+"""Two errors of AutoMM on regression tasks, kept only to reproduce its numbers.
 
 Both compare every row with every other where row should meet row: their minimum is not the teacher.
 """

@@ -132,7 +132,7 @@ def soft_mse(
 def _check(
     student: Tensor, teacher: Tensor, temperature: float, scale_by_t2: bool, *, what: str, several: bool
 ) -> float:
-    """Shapes and temperature are good; the factor in front of the loss."""
+    """Check shapes and temperature; returns the factor in front of the loss."""
     same_shape(student, teacher, what=what)
     if student.ndim != 2 or (several and student.shape[1] < 2):
         raise ValueError(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from understudy.base.errors import RecipeError
 
 # torch types every attribute of a module as `Tensor | Module`; a row reads attributes of many stock classes by name,
-# so the modules are `Any` here and the tests hold the rows to the truth.
+# so the modules are `Any` here and the tests check the rows against real models.
 Net = Any
 Layer = Any
 
@@ -126,11 +126,11 @@ class Anatomy:
         return len(self.layers(net))
 
     def num_heads(self, net: Net) -> int:
-        """Heads of a layer nobody has pruned."""
+        """Heads of an unpruned layer."""
         return net.config.num_attention_heads
 
     def num_neurons(self, net: Net) -> int:
-        """FFN width of a layer nobody has pruned."""
+        """FFN width of an unpruned layer."""
         return getattr(net.config, "hidden_dim" if self.family == "distilbert" else "intermediate_size")
 
     def head_dim(self, net: Net) -> int:

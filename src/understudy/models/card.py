@@ -165,7 +165,7 @@ def _interval(metric: Mapping[str, Any]) -> str:
 
 
 def _dataset(task: str, test: str) -> tuple[str, str] | None:
-    """The Hub's name and configuration of a public data set; None for anybody's own."""
+    """The Hub's name and configuration of a public data set; None for private data."""
     family, _, name = task.partition("/")
     if family not in DATASETS:
         return None

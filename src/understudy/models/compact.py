@@ -83,7 +83,7 @@ def follow(net: Net, structure: Structure) -> None:
 
 
 def _introduce(model_class: Any, net: Net) -> None:
-    """transformers notes what a class can record when it is first built; this one was not built, but became."""
+    """transformers notes what a class can record when an instance is built; this instance changed its class instead."""
     from transformers.utils import output_capturing
 
     output_capturing._CAN_RECORD_REGISTRY[net] = model_class._can_record_outputs  # pyright: ignore[reportPrivateUsage]

@@ -67,7 +67,7 @@ def names_of(config: Any) -> list[str]:
 def align(net: Any, labels: Sequence[str], *, source: str, key: str = "model") -> list[str]:
     """Put a head's outputs into the order of the task's labels, in place.
 
-    The names must be the same set; capitals, spaces, hyphens and underscores are forgiven. Names nobody chose
+    The names must be the same set; capitals, spaces, hyphens and underscores are forgiven. Generic names
     (`LABEL_0`, …) are taken by position. Returns what was done, one sentence each. Raises DataError, naming both sets,
     when they do not match.
 

@@ -18,7 +18,7 @@ from understudy.models.anatomy import anatomy_of
 from understudy.models.compact import register
 from understudy.models.heads import TaskLabels, set_outputs, settle
 from understudy.models.model import Model
-from understudy.models.source import Source, resolve
+from understudy.models.source import CheckedFolder, resolve
 from understudy.models.structure_file import check_file
 
 if TYPE_CHECKING:
@@ -108,18 +108,18 @@ def load_model(
     return Model(net.eval(), tokenizer, labels, kind, ref, source.revision, (*notes, *decided), fresh_head=not own_head)
 
 
-def _read_config(source: Source, *, trust_remote_code: bool) -> Any:
+def _read_config(source: CheckedFolder, *, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
     register()
     try:
         with quiet():
             return AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code, local_files_only=True)
-    except Exception as error:  # each configuration class has its own way of refusing
+    except Exception as error:  # each configuration class raises errors of its own
         raise DataError(f"'{source.ref}': config.json is not usable: {_first_line(error)}.") from None
 
 
-def _read_weights(source: Source) -> dict[str, Tensor]:
+def _read_weights(source: CheckedFolder) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -140,7 +140,7 @@ def _class_for(config: Any, kind: Kind, *, own_head: bool) -> Any:
     return auto._model_mapping[type(config)]
 
 
-def _from_custom_code(source: Source, config: Any, kind: Kind, weights: dict[str, Tensor], dtype: Any) -> Any:
+def _from_custom_code(source: CheckedFolder, config: Any, kind: Kind, weights: dict[str, Tensor], dtype: Any) -> Any:
     """Only when asked for: the classes the model brings along, looked up by transformers in the folder."""
     import transformers as hf
 
@@ -155,7 +155,7 @@ def _from_custom_code(source: Source, config: Any, kind: Kind, weights: dict[str
     return model_class.from_pretrained(None, config=config, state_dict=weights, dtype=dtype, output_loading_info=True)
 
 
-def _judge(report: dict[str, Any], net: Any, source: Source, key: str, *, own_head: bool, kind: Kind) -> list[str]:
+def _judge(report: dict[str, Any], net: Any, source: CheckedFolder, key: str, *, own_head: bool, kind: Kind) -> list[str]:
     """Notes about weights that were missing or left over; DataError where the encoder itself is incomplete."""
     prefix = f"{net.base_model_prefix}."
     missing = sorted(report["missing_keys"])
@@ -188,7 +188,7 @@ def _judge(report: dict[str, Any], net: Any, source: Source, key: str, *, own_he
     return notes
 
 
-def _open_tokenizer(source: Source, *, key: str, words: bool, trust_remote_code: bool) -> Any:
+def _open_tokenizer(source: CheckedFolder, *, key: str, words: bool, trust_remote_code: bool) -> Any:
     """The tokenizer of a model, always the fast one, because offsets and word numbers are needed.
 
     Args:
@@ -235,7 +235,7 @@ def _space_before_words(tokenizer: Any) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """transformers reports on loading with bars and tables; what matters of it is in our notes."""
+    """transformers reports on loading with bars and tables; what matters is in our notes."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -40,7 +40,7 @@ class Model:
     source: str
     revision: str | None
     notes: tuple[str, ...] = ()
-    fresh_head: bool = False  # the head was not in the checkpoint: random, and worth nothing before training
+    fresh_head: bool = False  # the head was not in the checkpoint: its weights are random until it is trained
 
     def __post_init__(self) -> None:
         self.kind = kind(self.kind)  # a name is enough

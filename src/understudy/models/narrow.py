@@ -72,7 +72,7 @@ def _cut_neurons(row: Anatomy, layer: Layer, kept: list[int]) -> None:
 
 
 def keep_rows(linear: nn.Linear, rows: Tensor) -> None:
-    """Keep these outputs of a Linear, in place: whoever shares the module sees it."""
+    """Keep these outputs of a Linear, in place, so that every user of a shared module sees it."""
     linear.weight = nn.Parameter(linear.weight[rows].clone(), requires_grad=linear.weight.requires_grad)
     if linear.bias is not None:
         linear.bias = nn.Parameter(linear.bias[rows].clone(), requires_grad=linear.bias.requires_grad)

@@ -47,7 +47,7 @@ def _save_net(model: Model, folder: Path) -> None:
         config.label2id = {name: i for i, name in config.id2label.items()}
     config.problem_type = model.kind.problem_type
     try:
-        # One file whatever the size: a shard index is one more thing that can be wrong.
+        # One file whatever the size: a shard index is one more file that could be wrong.
         model.net.save_pretrained(folder, max_shard_size="1TB")
     finally:
         config.id2label, config.label2id, config.problem_type = before

@@ -1,4 +1,4 @@
-"""One forward for every family: what a model says about a batch, without computing what nobody asked for.
+"""One forward for every family: what a model says about a batch, without computing what was not asked for.
 
 It is the stock model's own. Batches come packed, sequences one behind the other in a single row, and attention keeps them apart
 (attention.py); what does not take transformers' attention interface (DeBERTa) is padded inside and packed again. Hidden states
@@ -85,7 +85,7 @@ def forward(net: Net, batch: Batch, needs: Needs, *, kind: Kind | str) -> Signal
 
 
 class _Enough(Exception):
-    """Ends a stock forward before a layer that nobody asked for."""
+    """Ends a stock forward before a layer that was not asked for."""
 
 
 def _run(

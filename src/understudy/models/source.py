@@ -19,7 +19,7 @@ from typing import Any
 from understudy.base.errors import DataError, RecipeError, SafetyError
 from understudy.models.hub import fetch, hub_reachable
 
-__all__ = ["Source", "hub_reachable", "read_json", "resolve"]
+__all__ = ["CheckedFolder", "hub_reachable", "read_json", "resolve"]
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
@@ -28,7 +28,7 @@ _ATTENTION = {None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "
 
 
 @dataclass(frozen=True)
-class Source:
+class CheckedFolder:
     """A checked folder. `weights` are its safetensors files; `revision` is a commit or a digest of those files."""
 
     ref: str
@@ -40,7 +40,7 @@ class Source:
 
 def resolve(
     ref: str, *, key: str = "model", revision: str | None = None, trust_remote_code: bool = False, weights: bool = True
-) -> Source:
+) -> CheckedFolder:
     """Find and check the folder behind a reference.
 
     Args:
@@ -67,7 +67,7 @@ def resolve(
         )
     config = _check_configuration(folder, ref, trust_remote_code=trust_remote_code)
     files = _weight_files(folder, ref) if weights else ()
-    return Source(ref, folder, config, files, commit or _digest_files(files))
+    return CheckedFolder(ref, folder, config, files, commit or _digest_files(files))
 
 
 def _find(ref: str, *, key: str, revision: str | None) -> Path | None:
@@ -204,7 +204,7 @@ def _check_links(folder: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file nobody has to trust: bounded in size and depth."""
+    """A JSON object from an untrusted file: bounded in size and depth."""
     if path.stat().st_size > _MAX_JSON:
         raise DataError(f"{path} is larger than {_MAX_JSON // 1_000_000} MB; that is not a configuration.")
     try:

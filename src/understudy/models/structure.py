@@ -32,7 +32,7 @@ __all__ = [
 def restructure(net: Net, structure: Structure) -> None:
     """Turn a stock network into a structure, in place: kept units keep their weights, later uses share those of the first.
 
-    Raises RecipeError where the network is no stock one, or the structure does not fit it.
+    Raises RecipeError where the network is not a stock one, or the structure does not fit it.
     """
     if structure_of(net) is not None:
         raise RecipeError("This network has a structure already; cut it further, or start from a stock network.")

@@ -41,7 +41,7 @@ def content_of(net: Net) -> dict[str, Any] | None:
 
 
 def check_file(folder: Path, config: Any, ref: str) -> None:
-    """Raise DataError where structure.json of a folder says something else than its configuration."""
+    """Raise DataError where a folder's structure.json disagrees with its configuration."""
     path = folder / FILE
     if not path.is_file():
         return

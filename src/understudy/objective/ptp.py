@@ -48,7 +48,7 @@ def refuse(kind: str) -> None:
 
 
 def unknown_past(teacher: str) -> RecipeError:
-    """Nobody can fine-tune a teacher again that comes fine-tuned."""
+    """The error for a teacher that comes fine-tuned: it cannot be fine-tuned again on folds."""
     return RecipeError(
         f"method.ptp.folds: {teacher} is used as it is, so no teacher can be made that has not seen a row. Give a checkpoint "
         "to fine-tune here (teacher.finetune), or leave folds out."

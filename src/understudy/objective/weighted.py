@@ -243,7 +243,7 @@ def _diagnosis(values: Mapping[str, Tensor], seen: Seen) -> str:
     ]
     where = f" Non-finite numbers come out of the {' and the '.join(sources)} already." if sources else ""
     return (
-        f"The loss is no longer a number at {seen.progress:.1%} of training: "
+        f"The loss is NaN or infinite at {seen.progress:.1%} of training: "
         f"{', '.join(broken) or 'the sum of the terms overflows'}.{where} Try a lower "
         "train.lr, or train.precision fp32."
     )

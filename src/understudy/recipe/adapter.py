@@ -1,4 +1,4 @@
-"""The settings of an adapter: a small module beside frozen weights. `train: {only: adapter, adapter: pfeiffer}`.
+"""The settings of an adapter, a small module beside frozen weights. `train: {only: adapter, adapter: pfeiffer}`.
 
 Names and defaults of the bottleneck are AdapterHub's, so that its `adapter_config.json` can be read and written as it is;
 the strings of its command lines (`pfeiffer[reduction_factor=8]`, `lora[r=8]`) are accepted.
@@ -27,7 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "houlsby": _HOULSBY, "double_seq_bn": _HOULSBY,
     "parallel": _PARALLEL, "par_bn": _PARALLEL, "scaled_parallel": _PARALLEL,
 }  # fmt: skip
-"""Names of well-known bottlenecks (Pfeiffer et al. 2021, Houlsby et al. 2019, He et al. 2022), old and new."""
+"""Well-known bottlenecks (Pfeiffer et al. 2021, Houlsby et al. 2019, He et al. 2022), old and new."""
 
 
 class BottleneckAdapter(Settings):
@@ -53,10 +53,10 @@ class BottleneckAdapter(Settings):
     ln_before: Flag = Field(default=False, description="a LayerNorm of its own at its input")
     ln_after: Flag = Field(default=False, description="a LayerNorm of its own at its output")
     residual_before_ln: Flag = Field(
-        default=True, description="the way round it starts before the original LayerNorm, not behind it"
+        default=True, description="its residual connection starts before the original LayerNorm instead of after it"
     )
     adapter_residual_before_ln: Flag = Field(
-        default=False, description="the way round it ends before its own last LayerNorm, not behind it"
+        default=False, description="its residual connection ends before its own last LayerNorm instead of after it"
     )
     is_parallel: Flag = Field(default=False, description="it reads what the block reads, instead of what it writes")
     scaling: Positive = Field(default=1.0, description="factor on what it adds")
@@ -109,7 +109,7 @@ class Ia3Adapter(Settings):
 
 
 AdapterSettings = BottleneckAdapter | LoraAdapter | Ia3Adapter
-KINDS: dict[str, type[AdapterSettings]] = {"bottleneck": BottleneckAdapter, "lora": LoraAdapter, "ia3": Ia3Adapter}
+ADAPTERS: dict[str, type[AdapterSettings]] = {"bottleneck": BottleneckAdapter, "lora": LoraAdapter, "ia3": Ia3Adapter}
 
 
 def written_out(value: Any) -> Any:
@@ -124,14 +124,14 @@ def written_out(value: Any) -> Any:
         kind = value.get("kind", "bottleneck")
         if kind in PRESETS:
             value = {**PRESETS[kind], **value, "kind": "bottleneck"}
-        elif kind not in KINDS:
+        elif kind not in ADAPTERS:
             from understudy.base.suggest import did_you_mean
 
-            known = [*PRESETS, *KINDS]
+            known = [*PRESETS, *ADAPTERS]
             raise ValueError(f"there is no adapter '{kind}'.{did_you_mean(str(kind), known)} There are {', '.join(known)}.")
         else:
             value = {"kind": kind, **value}
-        unknown = sorted(set(value) - set(KINDS[value["kind"]].model_fields))
+        unknown = sorted(set(value) - set(ADAPTERS[value["kind"]].model_fields))
         if unknown:
             hint = " The width is set by reduction_factor." if unknown == ["r"] else ""
             raise ValueError(f"{kind} has no setting {', '.join(unknown)}.{hint}")

@@ -33,7 +33,7 @@ def _several(value: Any) -> Any:
 
 
 class CompareSettings(Settings):
-    """Who is compared, how often, and what counts as the same budget."""
+    """Which methods are compared, how often, and what counts as the same budget."""
 
     methods: Annotated[tuple[str, ...], BeforeValidator(_several)] = Field(
         default=(), description="methods, each with the student that suits it; finetune, without a teacher, always is one. "
@@ -63,7 +63,7 @@ class CompareSettings(Settings):
 class Comparison(Recipe):
     """A recipe with what is compared."""
 
-    compare: CompareSettings = Field(default=CompareSettings(), description="who is compared, and on what budget")
+    compare: CompareSettings = Field(default=CompareSettings(), description="which methods are compared, and on what budget")
     arms: dict[Name, dict[str, Any]] = Field(default={}, description="further arms by name: changes to the recipe")
 
     @model_validator(mode="after")
@@ -75,7 +75,7 @@ class Comparison(Recipe):
                 raise ValueError(f"arm '{name}': that is the name of another arm; give it one of its own.")
         if self.student.searched:
             raise ValueError(
-                f"the recipe of a comparison says who learns, and {self.method.name} finds its student: give `student` and "
+                f"the recipe of a comparison has a student, and {self.method.name} finds its student: give `student` and "
                 f"another `method`, and name {self.method.name} among `compare.methods`."
             )
         return self

@@ -1,4 +1,4 @@
-"""The flag names of the original scripts, read as keys of a recipe: each method knows those of its own (`Method.flags`).
+"""The flags of the original scripts, read as keys of a recipe: each method knows its own (`Method.flags`).
 
 People come with commands such as `--glue_task mrpc --max_epochs 12 --hard_label_weight 0.5`; they should not have to
 translate them. A few flags have no key here, and the error says what does their work.

@@ -1,6 +1,6 @@
-"""What a distillation method is to the rest of the house, and where methods are found.
+"""What the rest of the package knows of a distillation method, and where methods are found.
 
-A method is a package with an object `METHOD` in it: `understudy.methods.<name>` here, or somebody else's, named in the
+A method is a package with an object `METHOD` in it: `understudy.methods.<name>` here, or another package's, named in the
 entry-point group `understudy.methods` of its distribution. Commands, checks, comparisons and reports ask that object;
 none of them knows a method by name. The object and its settings import neither torch nor transformers, so that
 `understudy --help` and `understudy init` answer at once; what is heavy is imported by the functions that need it.
@@ -22,7 +22,7 @@ from understudy.base.errors import RecipeError
 from understudy.recipe.types import Settings
 
 GROUP = "understudy.methods"
-"""The package of our own methods, and the entry-point group of everybody else's."""
+"""The package of our own methods, and the entry-point group of other packages."""
 
 
 class MethodSettings(Settings):
@@ -46,7 +46,7 @@ class Flags:
         return value
 
     def meaning(self, flag: str, value: Any, source: str) -> tuple[str, Any] | None:
-        """Key and value of the recipe; None for anything that is no flag of these scripts."""
+        """Key and value of the recipe; None for anything that is not a flag of these scripts."""
         return (self.keys[flag], self.value(flag, value, source)) if flag in self.keys else None
 
 
@@ -68,7 +68,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Stage:
-    """Something that a method trains on the student's side.
+    """One training on the student's side.
 
     name     of it, and (up to what follows a dash) of its step in the run
     setting  the key that says for how many epochs
@@ -132,13 +132,13 @@ class Method:
         """The recipe that this one stands for, and why, in sentences; most stand for themselves.
 
         Args:
-            folder: of the run. What was decided there is not decided again, as a clock does not say the same twice.
+            folder: of the run. What was decided there is not decided again, since timings vary.
             look: write nothing.
         """
         return recipe, []
 
     def check(self, recipe: Any, data: Any, teacher: Any, student: Any) -> str | None:
-        """Raise RecipeError for what could only fail after the teacher was trained. What there is to say, in a sentence.
+        """Raise RecipeError for what could only fail after the teacher was trained. Returns what there is to say, in a sentence.
 
         Args:
             student: None where it is still to be found.
@@ -245,7 +245,7 @@ def methods() -> dict[str, Method]:
     for point in metadata.entry_points(group=GROUP):
         try:
             method = point.load()
-        except Exception as error:  # somebody else's code: anything can happen
+        except Exception as error:  # other people's code may raise anything
             raise RecipeError(f"method '{point.name}' of {point.value} cannot be imported: {error}") from error
         if found.setdefault(method.name, method) is not method:
             raise RecipeError(f"method '{method.name}' of {point.value}: there is a method of that name already.")

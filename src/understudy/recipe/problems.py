@@ -25,7 +25,7 @@ _SYNONYMS = {
     "bf16": "precision", "layers": "num_layers", "student_layers": "num_layers", "fine_tune": "finetune",
     "tau": "temperature", "directory": "path", "folder": "path", "data": "path", "wandb": "track", "report_to": "track",
 }  # fmt: skip
-_KINDS = {
+_TYPES = {
     "int_type": "a whole number", "int_parsing": "a whole number", "float_type": "a number",
     "float_parsing": "a number", "finite_number": "a finite number", "bool_type": "true or false",
     "string_type": "text", "tuple_type": "a list", "dict_type": "a section", "model_type": "a section",
@@ -84,11 +84,11 @@ def explain(error: ValidationError, data: dict[str, Any], origin: Origin, root: 
     found: dict[Path, list[Any]] = {}
     for problem in error.errors(include_url=False):
         found.setdefault(_path(problem, data), []).append(problem)
-    # A value with problems inside was meant to be a section or list: that it is not a number is beside the point.
+    # A value with problems inside was meant to be a section or list: so its own type error would only distract.
     inside = {path[:depth] for path in found for depth in range(1, len(path))}
     lines = []
     for path, problems in found.items():
-        if path in inside and all(problem["type"] in (*_KINDS, *_BOUNDS, "literal_error") for problem in problems):
+        if path in inside and all(problem["type"] in (*_TYPES, *_BOUNDS, "literal_error") for problem in problems):
             continue
         # teacher.finetune takes what it leaves out from train, where the same problem is reported already.
         if path[:2] == ("teacher", "finetune") and len(path) == 3 and origin.lines and ("train", path[2]) in found:
@@ -145,8 +145,8 @@ def _sentence(path: Path, problems: list[Any], sections: _Sections) -> str:
 
 def _expectation(problem: Any) -> str:
     kind, context = problem["type"], problem.get("ctx", {})
-    if kind in _KINDS:
-        return _KINDS[kind]
+    if kind in _TYPES:
+        return _TYPES[kind]
     if kind in _BOUNDS:
         words, name = _BOUNDS[kind]
         return f"{words} {context[name]:g}"

@@ -36,7 +36,7 @@ class PruneSettings(Settings):
     )
     granularity: Literal["example", "batch"] | None = Field(
         default=None,
-        description="example = add up what every row says by itself; batch = as released, what batches of 32 say on average; "
+        description="example = sum the importance of each row by itself; batch = as released, of batches of 32; "
         "null = example, batch under parity",
     )
     count: Literal["encoder", "total"] = Field(

@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from understudy.base.errors import RecipeError
 from understudy.base.suggest import did_you_mean
-from understudy.recipe.adapter import KINDS
+from understudy.recipe.adapter import ADAPTERS
 from understudy.recipe.method import Method, methods
 from understudy.recipe.settings import (
     BudgetSettings,
@@ -78,7 +78,7 @@ def reference() -> str:
         ("teacher", TeacherSettings), ("student", StudentSettings), ("student.config", StudentConfig),
         ("student.prune", PruneSettings), ("student.prune.budget", BudgetSettings),
         *(section for name, one in methods().items() for section in _method_sections(name, one.Settings)),
-        ("train", TrainSettings), *((f"train.adapter (kind: {name})", model) for name, model in KINDS.items()),
+        ("train", TrainSettings), *((f"train.adapter (kind: {name})", model) for name, model in ADAPTERS.items()),
         ("evaluate", EvaluateSettings), ("evaluate.latency", LatencySettings),
         ("cache", CacheSettings), ("schedules", Schedule),
     ]  # fmt: skip

@@ -177,10 +177,10 @@ class TrainSettings(Settings):
         default=1.0, description="learning rate of each layer relative to the one above it; 1 = all equal"
     )
     max_grad_norm: Positive | None = Field(
-        default=1.0, description="gradients longer than this are shortened; null = never"
+        default=1.0, description="gradients with a larger norm are scaled down to it; null = never"
     )
     clip: Literal["global", "tensor"] = Field(
-        default="global", description="what `max_grad_norm` is the length of: all gradients together, or each tensor's"
+        default="global", description="what `max_grad_norm` is the norm of: all gradients together, or each tensor's"
     )
     optimizer: Literal["adamw", "bertadam"] = Field(
         default="adamw", description="bertadam = the Adam of 2018, for comparisons: without bias correction, eps 1e-6"
@@ -331,7 +331,7 @@ class StudentSettings(Settings):
         self._check_pruning()
         if not given and not self.prunes:
             raise ValueError(
-                "say who learns: `model: NAME`, `num_layers: 3`, `keep: [0, 2, 4]`, `sparsity: 0.9` or `config: {…}`."
+                "name the student: `model: NAME`, `num_layers: 3`, `keep: [0, 2, 4]`, `sparsity: 0.9` or `config: {…}`."
             )
         if isinstance(self.keep, str):
             if keeps and self.num_layers is None and not self.prunes:
@@ -438,7 +438,7 @@ class Recipe(Settings):
             raise ValueError(
                 f"method {self.method.name} finds the student by itself; remove `student` (`student.max_length` may stay)."
                 if not self.student.searched
-                else "`student.searched` is for methods kdnas and auto; say who learns, as in `student: {num_layers: 3}`."
+                else "`student.searched` is for methods kdnas and auto; name the student, as in `student: {num_layers: 3}`."
             )
         if self.student.own_norms and self.share == "none":
             raise ValueError("`student.own_norms` is for layers that are used again; add `student: {share: sps}`, or drop it.")

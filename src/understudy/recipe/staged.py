@@ -36,7 +36,7 @@ class Stage:
                 return cls(layers=int(number))
             if kind == "S" and 0 < float(number) < 100:
                 return cls(sparsity=round(float(number) / 100, 10))
-        raise ValueError(f"'{text}' is no stage: write 6L for six layers, 80S for a sparsity of 80 %.")
+        raise ValueError(f"'{text}' is not a stage: write 6L for six layers, 80S for a sparsity of 80 %.")
 
     @property
     def label(self) -> str:
@@ -86,7 +86,7 @@ class Staged(MethodSettings):
         description="sparse = hidden states and soft labels; kd = soft and hard labels; pkd = kd and the direction of the last "
         "first token; ft = hard labels alone. All parts of one weigh the same",
     )  # fmt: skip
-    temperature: Positive = Field(default=1.0, description="softens both logits (T); the term is multiplied by T squared")
+    temperature: Positive = Field(default=1.0, description="temperature T of both logits; the term is multiplied by T squared")
     hidden_weight: NonNegative | None = Field(
         default=None, description="another weight of the hidden states; null = the objective's (sparse: 1/2)"
     )
@@ -104,7 +104,7 @@ class Staged(MethodSettings):
 
 
 def target_of(student: Any) -> Stage | None:
-    """The recipe's student as a stage; None where it is no part of the teacher, or cut in both ways."""
+    """The recipe's student as a stage; None where it is not a part of the teacher, or is cut in both ways."""
     layers = len(student.keep) if not isinstance(student.keep, str) else student.num_layers
     if student.model is not None or student.config is not None or (student.prunes and (layers or not student.sparsity)):
         return None

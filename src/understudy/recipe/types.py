@@ -31,7 +31,7 @@ def _as_list(value: Any) -> Any:
 
 
 def _as_text(value: Any) -> Any:
-    """Label names and column names are text; YAML reads `0` as a number, which nobody means here."""
+    """Label names and column names are text; YAML reads `0` as a number, which is never meant here."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

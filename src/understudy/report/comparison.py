@@ -1,4 +1,4 @@
-"""The page of a comparison: everything in comparison.json, for somebody who has to choose.
+"""The page of a comparison: everything in comparison.json, for a reader who has to choose.
 
 A function of that file alone, in the look of a run's report. Names of arms come from a user's file and are escaped like
 everything else.
@@ -12,13 +12,13 @@ from typing import Any
 from markupsafe import Markup
 
 from understudy.base import yaml
-from understudy.data.types import LOWER_IS_BETTER, sign_of
 from understudy.evaluate.many import pair
 from understudy.evaluate.metrics import DISPLAY
 from understudy.evaluate.verdict import in_points, plain
 from understudy.figures import charts, panel
 from understudy.figures.svg import shorten
 from understudy.figures.words import duration, megabytes, milliseconds, percent, score, short
+from understudy.kinds import lower_is_better, sign_of
 from understudy.report.page import fill, resource
 from understudy.report.sections import forest
 
@@ -41,7 +41,7 @@ def render_comparison(made: Mapping[str, Any], *, recipe: str = "") -> str:
         title=f"{made['task']['name']} · {len(made['arms'])} arms",
         made=made,
         metric=DISPLAY.get(metric, metric),
-        lower=metric in LOWER_IS_BETTER,
+        lower=lower_is_better(metric),
         rows=[_row(made, name, classes[name]) for name in classes],
         teacher=_teacher(made) if teacher else None,
         teacher_seconds=duration(teacher["seconds"]) if teacher and teacher["seconds"] else None,
@@ -119,7 +119,7 @@ def _teacher(made: Mapping[str, Any]) -> dict[str, Any]:
 def _plots(made: Mapping[str, Any], classes: Mapping[str, str], names: Sequence[str]) -> list[Any]:
     """Quality against latency, against size, and over what was spent."""
     metric = made["headline"]["metric"]
-    better = "down" if metric in LOWER_IS_BETTER else "up"
+    better = "down" if lower_is_better(metric) else "up"
     note = f"{better} and left is better; the line joins the arms that no other beats in both"
     found = [
         panel(f"Quality against {cost}", _front(made, names, classes, cost=cost, x_name=x_name), note)

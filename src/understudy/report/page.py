@@ -1,4 +1,4 @@
-"""The report: one page that shows what a run is worth, to somebody who was not there.
+"""The report: one page that shows what a run is worth, to a reader who was not there.
 
 `render` turns plain data into one HTML text with everything inside: styles, a few lines of script, charts as SVG. It
 loads nothing, from nowhere. Texts from data sets, labels and names are hostile until escaped: the template escapes

@@ -8,13 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from understudy.data.types import LOWER_IS_BETTER
 from understudy.evaluate.metrics import DISPLAY
 from understudy.evaluate.result import MODELS
 from understudy.evaluate.verdict import headline, in_points, metric_name, plain
 from understudy.figures import charts, panel, parts, table
 from understudy.figures.words import duration, megabytes, milliseconds, percent, score, short
-from understudy.kinds import kind
+from understudy.kinds import kind, lower_is_better
 
 MAX_MATRIX = 25  # labels; a larger confusion matrix is unreadable, the list of its largest entries is not
 
@@ -46,7 +45,7 @@ def cards(result: Mapping[str, Any]) -> list[dict[str, str]]:
         found.append({"figure": figure, "title": "Size", "note": note, "tone": "plain"})
     gain = _get(result["gain"], test, metric)
     if gain:
-        unit = "" if abs(gain["value"]) < 0.00005 or metric in LOWER_IS_BETTER else " pts"
+        unit = "" if abs(gain["value"]) < 0.00005 or lower_is_better(metric) else " pts"
         note = {"better": "over plain fine-tuning", "worse": "against plain fine-tuning"}.get(
             _kind(gain, metric), "over plain fine-tuning: a tie on these rows"
         )
@@ -70,7 +69,7 @@ def scores(result: Mapping[str, Any]) -> list[Any]:
                     mark = {**one, "class": model, "tip": f"{model}: {score(one['value'])}{interval}"}
                     rows.append({"name": model, "shown": score(one["value"]), "marks": [mark]})
             if rows:
-                name, lower = metric_name(result, metric), ", lower is better" if metric in LOWER_IS_BETTER else ""
+                name, lower = metric_name(result, metric), ", lower is better" if lower_is_better(metric) else ""
                 values = charts.values_of(rows)
                 # Scores up to 1 share one scale, so that bars can be compared from chart to chart.
                 ends = (min(0.0, *values), 1.0 if max(values) <= 1 else max(values) * 1.05)
@@ -86,7 +85,7 @@ def _gains(result: Mapping[str, Any]) -> Any:
     for metric in _metrics(result):
         for test in result["gain"]:
             gain = _get(result["gain"], test, metric)
-            if gain is None or metric in LOWER_IS_BETTER:
+            if gain is None or lower_is_better(metric):
                 continue
             shown = plain(gain["value"], metric, sign=True)
             interval = f", 95 % interval {_interval(gain, metric, plain)}" if gain["low"] is not None else ""
@@ -121,7 +120,7 @@ def _tradeoff(result: Mapping[str, Any]) -> Any:
         return None
     label = "Score against latency. " + "; ".join(point["tip"] for point in points)
     name = f"{DISPLAY.get(metric, metric)} · {test}"
-    note = f"{'down' if metric in LOWER_IS_BETTER else 'up'} and left is better; the area of a dot is the size on disk"
+    note = f"{'down' if lower_is_better(metric) else 'up'} and left is better; the area of a dot is the size on disk"
     return panel("Quality against time", charts.scatter(points, x_name="milliseconds per batch", y_name=name, label=label), note)
 
 
@@ -228,7 +227,7 @@ def training(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     panels = [_curves("Loss", "the weighted sum", {"loss": whole.get("loss", [])}, {"loss": "s7"})]
     for metric, values in select.items():
         shown = DISPLAY.get(metric, metric)
-        best = (min if metric in LOWER_IS_BETTER else max)(values, key=lambda point: point[1])
+        best = (min if lower_is_better(metric) else max)(values, key=lambda point: point[1])
         note = f"best {score(best[1])} at step {best[0]:g}"
         panels.append(_curves(f"Validation: {shown}", note, {shown: values}, {shown: "student"}, dots=True))
     for metric, series in views.items():
@@ -383,4 +382,4 @@ def _kind(gain: Mapping[str, Any], metric: str) -> str:
     """Whether a difference is better, worse or a tie, by its interval."""
     if gain["low"] is None or gain["low"] <= 0 <= gain["high"]:
         return "tie"
-    return "better" if (gain["value"] > 0) != (metric in LOWER_IS_BETTER) else "worse"
+    return "better" if (gain["value"] > 0) != (lower_is_better(metric)) else "worse"

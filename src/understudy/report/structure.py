@@ -92,7 +92,7 @@ def _order(found: Mapping[str, Any]) -> Any:
 
 
 def _sentences(found: Mapping[str, Any]) -> list[str]:
-    """Parameters twice, of the layers and of everything, so that nobody takes one for the other."""
+    """Parameters twice, of the layers and of everything, so that the two are not confused."""
     if "heads" not in found["structure"] and "neurons" not in found["structure"]:
         return []
     names = {"encoder": "of the layers", "total": "of everything, with embeddings and head, which are not cut"}

@@ -34,11 +34,11 @@ class Scores:
 
     @classmethod
     def alike(cls, num_heads: Sequence[int], num_neurons: Sequence[int]) -> Scores:
-        """All heads and all neurons matter the same: what is left of a network whose importance is not known yet."""
+        """All heads and all neurons matter the same: for networks whose importance is not known yet."""
         return cls(tuple(map(np.ones, num_heads)), tuple(map(np.ones, num_neurons)))
 
     def normalised(self, epsilon: float = 1e-17) -> Scores:
-        """Every layer divided by its Euclidean norm, so that layers with large gradients do not take everything."""
+        """Every layer divided by its Euclidean norm, so that layers with large gradients do not dominate."""
 
         def each(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
             return tuple(array / (np.linalg.norm(array) + epsilon) for array in map(_exact, arrays))
@@ -85,7 +85,7 @@ def allocate(
     multiple: int = 8,
     parity: bool = False,
 ) -> Allocation:
-    """What a student keeps that has lost the share `sparsity` of all heads and of all neurons, embeddings aside.
+    """What a student keeps after losing the share `sparsity` of all heads and of all neurons (embeddings are not counted).
 
     Numbers are rounded half to even; of equal scores those of lower layers go first, and within a layer later units.
 
@@ -103,7 +103,7 @@ def allocate(
         RecipeError: a sparsity out of range, or more units to keep than there are.
     """
     # Deviates: as released the numbers are rounded layer by layer, which neither hits the target nor is defined for
-    # heads whose size is no multiple of 8. Blocks of neurons are nested, whole heads are whole, and the total is right.
+    # heads whose size is not a multiple of 8. Blocks of neurons are nested, whole heads are whole, and the total is right.
     if not 0 <= sparsity < 1:
         raise RecipeError(f"student.sparsity is {sparsity:g}; it is the share that goes, at least 0 and below 1.")
     for name, floor, layers in (("heads", min_heads, scores.heads), ("neurons", min_neurons, scores.neurons)):
@@ -132,7 +132,7 @@ def fit_budget(
         at: sparsity -> allocation.
         cost: parameters, operations, or a measured time; it must not grow with the sparsity, noise aside.
         what: the recipe key and unit of the limit, for the message.
-        steps: halvings of the interval; a cost that is measured deserves few.
+        steps: halvings of the interval; use few where the cost is measured.
 
     Raises:
         RecipeError: even without all heads and neurons that may go the cost is above the limit.

@@ -80,7 +80,7 @@ def resized(teacher: Model, sizes: Mapping[str, Any]) -> Any:
 
 
 def _check(config: Any, position_start: int, family: str) -> None:
-    """The rules that torch would report as a shape somewhere inside, or not at all."""
+    """The rules whose violation torch would report as a shape error deep inside, or not at all."""
     width, heads = config.hidden_size, config.num_attention_heads
     if width % heads:
         nearest = min((n for n in range(1, width + 1) if width % n == 0), key=lambda n: (abs(n - heads), n))
@@ -103,6 +103,6 @@ def _follow(config: Any, sizes: Mapping[str, Any]) -> None:
     """Settings that repeat a size follow it."""
     if hasattr(config, "pooler_hidden_size"):  # DeBERTa
         config.pooler_hidden_size = config.hidden_size
-    if getattr(config, "layer_types", None):  # ModernBERT: the teacher's rhythm of local and global layers goes on
+    if getattr(config, "layer_types", None):  # ModernBERT: the teacher's pattern of local and global layers continues
         rhythm = config.layer_types
         config.layer_types = [rhythm[i % len(rhythm)] for i in range(config.num_hidden_layers)]

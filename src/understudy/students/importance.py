@@ -62,7 +62,7 @@ def importance(
     structure = structure_of(model.net)
     if structure is not None and (structure.heads is not None or structure.neurons is not None):
         raise RecipeError(
-            f"'{model.source}' was pruned already. What is to go next was decided with what went first: take the scores of "
+            f"'{model.source}' was pruned already. What goes next was decided when the first units went: take the scores of "
             "the model it was pruned from, and a higher student.sparsity."
         )
     if data.labels is None:

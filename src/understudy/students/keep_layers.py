@@ -102,7 +102,7 @@ def keep_layers(model: Model, keep: str | Sequence[int] = "uniform", *, num_laye
     config.num_hidden_layers = len(layers)
     if getattr(config, "layer_types", None):  # ModernBERT: each layer keeps its own reach, local or global
         config.layer_types = [config.layer_types[i] for i in layers]
-    with seeds.torch_seed(0, "keep_layers"):  # building initialises, and must not disturb anybody's generator
+    with seeds.torch_seed(0, "keep_layers"):  # drawing initial weights must not move the caller's generator
         net = type(model.net)(config)
     net.to(dtype=model.net.dtype)
     lost = _copy_weights(model.net, net, layers)

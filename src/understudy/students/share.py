@@ -39,7 +39,7 @@ from understudy.models.structure import (
 from understudy.models.virtual import Exchanged, stack_of
 
 PLAIN = "_no_shuffle"
-KINDS = tuple(kind + end for kind in ("sps", "cyclic", "top", "mirrored") for end in ("", PLAIN))
+SCHEDULES = tuple(kind + end for kind in ("sps", "cyclic", "top", "mirrored") for end in ("", PLAIN))
 PUBLISHED_TOP = 6
 """The number of layers for which the released code repeats the upper half only."""
 
@@ -60,8 +60,8 @@ def schedule_for(kind: str | Sequence[tuple[int, bool]], uses: Sequence[int]) ->
     """
     if not isinstance(kind, str):
         return tuple((int(layer), bool(exchanged)) for layer, exchanged in kind)
-    if kind not in KINDS:
-        raise RecipeError(f"student.share: '{kind}' is not one of {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}")
+    if kind not in SCHEDULES:
+        raise RecipeError(f"student.share: '{kind}' is not one of {', '.join(SCHEDULES)}.{did_you_mean(kind, SCHEDULES)}")
     rule = kind.removesuffix(PLAIN)
     first = list(uses)
     if rule == "top" or (rule == "sps" and len(first) == PUBLISHED_TOP):
@@ -78,7 +78,7 @@ def share(model: Model, kind: str | Sequence[tuple[int, bool]], *, own_norms: bo
     used again, a copy of the embeddings' norm stands before it, which that layer needs in any place but the first.
 
     Args:
-        kind: a name of `KINDS`, or a list of (layer, exchanged); "none" gives a copy.
+        kind: a name of `SCHEDULES`, or a list of (layer, exchanged); "none" gives a copy.
         own_norms: later uses get norms of their own, copies of the first's to begin with: 4 · width parameters each.
 
     Raises:
@@ -133,7 +133,7 @@ def unroll(model: Model) -> Model:
     structure = structure_of(model.net)
     if structure is None or structure.schedule is None:
         return model
-    with seeds.torch_seed(0, "unroll"):  # building initialises, and must not disturb anybody's generator
+    with seeds.torch_seed(0, "unroll"):  # drawing initial weights must not move the caller's generator
         net = stock_class_of(type(model.net))(stock_config(model.net))
     heads, neurons = (
         None if units is None else tuple(units[layer] for layer, _ in structure.schedule)

@@ -75,7 +75,7 @@ class Prefixes(Generic[Key]):
             for name, kept in (("heads", allocation.heads), ("neurons", allocation.neurons)):
                 present: Units = getattr(structure, name, None) or ()
                 if len(present) != len(kept) or any(all_[: len(some)] != some for all_, some in zip(present, kept, strict=True)):
-                    raise ValueError(f"The {name} of {key!r} are no prefix of the network's; reorder it by the same scores.")
+                    raise ValueError(f"The {name} of {key!r} are not a prefix of the network's; reorder it by the same scores.")
 
     @contextmanager
     def use(self, key: Key) -> Iterator[None]:

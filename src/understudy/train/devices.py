@@ -1,4 +1,4 @@
-"""Devices, ranks and arithmetic, through accelerate: one process on a laptop and `torchrun` look the same to the loop."""
+"""Devices, ranks and precision, through accelerate: one process on a laptop and `torchrun` look the same to the loop."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @cache
 def accelerator() -> Accelerator:
-    """The process's one Accelerator. It places models and knows the ranks; the loop keeps the arithmetic to itself."""
+    """The process's one Accelerator. It places models and knows the ranks; precision is the loop's own business."""
     from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     # A student may own parameters no term reaches (a pooler under hidden-state matching), so unused ones are allowed.
     # The others wait while the first computes what only one may write, such as a large teacher's outputs: not 30 minutes.
     return Accelerator(
-        cpu=not torch.accelerator.is_available(),  # said aloud, or several processes on CPUs would not join
+        cpu=not torch.accelerator.is_available(),  # explicit, or several processes on CPUs would not join
         mixed_precision="no",
         kwargs_handlers=[
             DistributedDataParallelKwargs(find_unused_parameters=True),
@@ -34,7 +34,7 @@ def accelerator() -> Accelerator:
 
 
 def leave_group() -> None:
-    """End the group of processes, if there is one: its threads may abort an interpreter that ends before them."""
+    """End the group of processes, if there is one: its threads may abort an interpreter that exits before them."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
@@ -54,7 +54,7 @@ def main_says(mine: bool) -> bool:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """`auto` in words: bf16 where the hardware multiplies it, fp32 elsewhere.
+    """What `auto` stands for: bf16 where the hardware multiplies it, fp32 elsewhere.
 
     Raises:
         RecipeError: fp16 on a CPU.
@@ -76,7 +76,7 @@ def set_determinism(mode: str) -> None:
     if exact:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(exact)
-    # A debugging aid of exact mode that costs a pass over every new tensor; torch does not declare its type.
+    # A debugging aid of exact mode that costs a pass over every new tensor; torch gives it no type.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.backends.cudnn.benchmark = not exact
     torch.backends.cudnn.allow_tf32 = not exact
@@ -84,7 +84,7 @@ def set_determinism(mode: str) -> None:
 
 
 def start_trackers(names: tuple[str, ...], project: str, folder: str) -> list:
-    """Trackers of the recipe, through accelerate. One that cannot start is named and left out: it may not cost a run."""
+    """Trackers of the recipe, through accelerate. One that cannot start is named and left out; the run goes on."""
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
     trackers = []
@@ -95,6 +95,6 @@ def start_trackers(names: tuple[str, ...], project: str, folder: str) -> list:
             if hasattr(tracker, "start"):
                 tracker.start()
             trackers.append(tracker)
-        except Exception as error:  # a tracker is somebody else's program
+        except Exception as error:  # a tracker is other people's code may raise anything
             say(f"The tracker {name} could not start ({error}); the run goes on, metrics.jsonl has everything.")
     return trackers

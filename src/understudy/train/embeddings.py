@@ -1,6 +1,6 @@
 """Gradients of large embeddings on a CPU: only the rows of a step's own words are written and cleared.
 
-torch makes a new gradient for a table of 30,522 words in each step, all zeros but for some hundred rows. Getting and
+torch allocates a new gradient for a table of 30,522 words in each step, zero but for a few hundred rows. Allocating and
 clearing that memory was a tenth of a step of a small student. Here one gradient is kept, and whatever reads it (norm,
 optimiser) sees the same dense tensor as always.
 """

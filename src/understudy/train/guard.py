@@ -1,4 +1,4 @@
-"""What may interrupt training: a signal, a full memory, a number that is none. Each ends in a sentence, not in a loss."""
+"""What may interrupt training: a signal, exhausted memory, NaN or infinity. Each ends with a message, and no work is lost."""
 
 from __future__ import annotations
 

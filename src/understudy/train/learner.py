@@ -29,7 +29,7 @@ class Learner(nn.Module):
         super().__init__()
         self.net, self.objective, self.kind = net, objective, kind
         self.diverged: str | None = None
-        """What the objective said when it met a number that is none."""
+        """The objective's message when it met NaN or infinity."""
 
     def forward(
         self, batch: Any, teacher: Signals | None, progress_made: float, counts: Counts, idle: bool = False
@@ -50,7 +50,7 @@ class Learner(nn.Module):
 
 
 def _no_rows(signals: Signals) -> Signals:
-    """Signals of the same kinds about nothing at all, still part of the graph."""
+    """The same signals for zero rows, still part of the graph."""
     return dataclasses.replace(signals.map(lambda tensor: tensor[:0]), sizes=[])
 
 

@@ -39,7 +39,7 @@ __all__ = ["Fit", "FitResult", "fit"]
 
 
 def fit(task: Fit, stop: StopSignals, *, until_step: int | None = None, start: Path | None = None) -> FitResult:
-    """Train until the planned steps are done, patience or time is over, or a signal arrives.
+    """Train until the planned steps are done, patience or time runs out, or a signal arrives.
 
     Args:
         stop: the process's signal handler; when it has received one, a checkpoint is committed and Interrupted raised.
@@ -69,7 +69,7 @@ class _Loop:
             set_dropout(net, self.settings.dropout)
         quicken(net)
         self.net = net
-        # Data parallelism adds dense gradients only, and a compiled network has its own way with embeddings.
+        # Data parallelism adds dense gradients only, and a compiled network handles embeddings itself.
         alone = self.device.type == "cpu" and self.acc.num_processes == 1 and not self.settings.compile
         self.embeddings = RowGradients(net if alone else nn.Module())
         self.optimizer = make_optimizer(net, task.objective, self.settings)
@@ -254,14 +254,14 @@ class _Loop:
         values = torch.stack([total, norm.to(total.device), *sums.values()]).tolist()
         loss_value, norm_value = values[0], values[1]
         if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
-            self.scaler.update()  # how fp16 finds its scale: the next step uses a smaller one
+            self.scaler.update()  # expected while fp16 looks for its scale: the next step uses a smaller one
             what, self.module.diverged = self.module.diverged, None
             if not math.isfinite(loss_value):
-                self._not_finite(what or "The loss is no longer a number.", data, rows)
+                self._not_finite(what or "The loss is NaN or infinite.", data, rows)
             elif self.scaler.is_enabled():
                 state.skipped_steps += 1
             else:
-                self._not_finite(f"The gradient is no longer a number (norm {norm_value}).", data, rows)
+                self._not_finite(f"The gradient is NaN or infinite (norm {norm_value}).", data, rows)
             return None
         set_learning_rate(self.optimizer, learning_rate(state.step, self.course, self.settings))
         self.scaler.step(self.optimizer)

@@ -1,5 +1,5 @@
 """The optimiser and its learning rate: AdamW, groups by role and depth, a schedule that is a function of the step; and
-how long a gradient may be."""
+how large a gradient may be."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
 
 
 def _bert_adam_factor(done: float, settings: TrainSettings) -> float:
-    """As released with BertAdam: by the share of the steps done, so that the very first step has a rate of 0."""
+    """As released with BertAdam: a function of the share of steps done, so the very first step has a learning rate of 0."""
     if done < settings.warmup:
         return done / settings.warmup
     if settings.schedule == "constant":
@@ -104,7 +104,7 @@ def clip_gradients(parameters: list[nn.Parameter], settings: TrainSettings) -> T
 
 
 def _clip(parameters: list[nn.Parameter], limit: float) -> Tensor:
-    """nn.utils.clip_grad_norm_, but that gradients that are short enough are not multiplied by 1."""
+    """nn.utils.clip_grad_norm_, except that small gradients are not multiplied by 1."""
     length = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
     if bool(length + 1e-6 > limit):  # torch: the factor is below 1
         nn.utils.clip_grads_with_norm_(parameters, limit, length)

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line for each logged step and each evaluation. The truth that trackers and reports are fed from.
+"""metrics.jsonl: one line for each logged step and each evaluation. Trackers and reports are fed from it.
 
 No line holds a time, so that two identical runs write identical files; a continued fit cuts the file back to what its
 checkpoint knew, so that no line is doubled.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from understudy.data.types import sign_of
+from understudy.kinds import sign_of
 from understudy.train.best import PROJECTIONS, Best
 from understudy.train.devices import accelerator
 from understudy.train.record import Record, digest

@@ -88,11 +88,11 @@ def test_hostile_names_stay_text(made, poison):
 def test_arms_without_a_score_are_still_named(made):
     broken = json.loads(json.dumps(made))
     nothing = {"metrics": {}, "spent": None, "seeds": [], "latency_ms": None, "curve": []}
-    failed = [{"seed": 0, "reason": "The loss is no longer a number."}]
+    failed = [{"seed": 0, "reason": "The loss is NaN or infinite."}]
     broken["arms"]["peakd"] = {**broken["arms"]["kdnas"], **nothing, "failed": failed}
     page = Page(render_comparison(broken))
     assert_inert(page)
-    assert "peakd" in page.text and "The loss is no longer a number." in page.text
+    assert "peakd" in page.text and "The loss is NaN or infinite." in page.text
 
 
 def test_one_arm_alone_makes_a_page():

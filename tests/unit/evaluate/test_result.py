@@ -15,7 +15,7 @@ from understudy.data.types import Example, Task
 from understudy.evaluate import result as schema
 from understudy.evaluate.details import details
 from understudy.evaluate.predictions import Predictions
-from understudy.evaluate.result import assemble, check
+from understudy.evaluate.result import assemble, validated
 from understudy.evaluate.verdict import verdict
 
 TASK = Task("toy", "classification", ("no", "yes"), ("accuracy", "f1"), "f1")
@@ -49,7 +49,7 @@ def build(
 def test_result_survives_json_and_check():
     result = build({"teacher": 0.9, "baseline": 0.8, "student": 0.86})
     again = json.loads(json.dumps(result, allow_nan=False))
-    assert check(again) == result
+    assert validated(again) == result
     assert result["task"]["tests"] == {"dev": 400}
     assert result["speedup"] == 2.0
     student = result["student"]["metrics"]["dev"]["f1"]["value"]
@@ -80,7 +80,7 @@ def test_a_broken_result_is_refused_with_its_place(change, place):
     result = copy.deepcopy(build({"teacher": 0.9, "student": 0.86}))
     change(result)
     with pytest.raises(DataError, match=rf"at {place}:"):
-        check(result)
+        validated(result)
 
 
 def test_every_key_is_described_in_the_docs():

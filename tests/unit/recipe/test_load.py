@@ -164,7 +164,7 @@ def test_original_flags_without_a_key_say_what_does_their_work(tmp_path, key):
         (BASE.replace("[0, 2, 4]", "[2, 0]"), 3, "rising order"),
         (BASE.replace("[0, 2, 4]", "[0, 2], num_layers: 3"), 3, "drop one"),
         (BASE.replace("[0, 2, 4]", "[0, 2], model: x"), 3, "`model` and `keep` exclude each other"),
-        (BASE.replace("keep: [0, 2, 4]", ""), 3, "say who learns"),
+        (BASE.replace("keep: [0, 2, 4]", ""), 3, "name the student"),
         (BASE.replace("name: automm", "name: automm\n  temperature: 0"), 6, "temperature: should be greater than 0"),
         (BASE.replace("name: automm", "name: automm\n  matches: [1]"), 4, "by the original but never used"),
     ],

@@ -45,7 +45,7 @@ def test_paths(given, path):
 
 @pytest.mark.parametrize("text", ["6", "100S", "0S", "0L", "2.5L", "six", "-4L"])
 def test_what_is_no_stage_is_refused(text):
-    with pytest.raises(RecipeError, match="is no stage"):
+    with pytest.raises(RecipeError, match="is not a stage"):
         recipe({"name": "maxidisc", "path": [text]}, student={"sparsity": 0.9})
 
 
@@ -86,7 +86,7 @@ def test_flags(flag, value, meant):
     ("flag", "value", "remedy"),
     [
         ("log_interval", 10, "evaluations_per_epoch"), ("output_dir", "out", "--out"), ("do_infer", "", "predict"),
-        ("selection_metric", "acc_and_f1", "accuracy or f1"), ("layer_or_sparsity", "most", "is no stage"),
+        ("selection_metric", "acc_and_f1", "accuracy or f1"), ("layer_or_sparsity", "most", "is not a stage"),
         ("use_cpu", "", "CUDA_VISIBLE_DEVICES"), ("num_relation_heads", 32, "did nothing"),
     ],
 )  # fmt: skip

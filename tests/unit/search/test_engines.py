@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from understudy.methods.kdnas.controller import BATCH, Regression, Seen
+from understudy.methods.kdnas.controller import BATCH, Regression, Tried
 from understudy.methods.kdnas.engines import ENGINES, RETRY_OF, Proposal, make_engine, proposals, suggested
 from understudy.methods.kdnas.space import Space
 
@@ -125,7 +125,7 @@ def test_the_controller_replays_all_episodes_each_beside_the_bests_it_brought_ab
     table = worth(space, 5)
     engine = make_engine("lstm", space, seed=0, episodes=4, candidates=3, parity=parity)
     points = [40, 7, 100, 3, 90, 12, 55, 61, 20]
-    taught: list[list[Seen]] = []
+    taught: list[list[Tried]] = []
 
     class Noting(Regression):
         def learn(self, seen, *, epochs, episode):
@@ -136,14 +136,14 @@ def test_the_controller_replays_all_episodes_each_beside_the_bests_it_brought_ab
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("understudy.methods.kdnas.engines.Regression", Noting)
         engine._ranked(3, told(points, table))
-    expected: list[list[Seen]] = []
+    expected: list[list[Tried]] = []
     best, most = (), float("-inf")
     for start in (0, 3, 6):
         top = max(points[start : start + 3], key=lambda point: table[point])
         if table[top] > most:
             best, most = space.codes(top), table[top]
         rows = points[start : start + 3]
-        expected.append([Seen(space.codes(top), best, space.codes(p), float(table[p])) for p in rows])
+        expected.append([Tried(space.codes(top), best, space.codes(p), float(table[p])) for p in rows])
     assert taught == (expected if parity else [[one for rows in expected[: episode + 1] for one in rows] for episode in range(3)])
 
 

@@ -22,7 +22,7 @@ from understudy.models.signals import forward
 from understudy.models.structure import cut, physical_layers, schedule_of, structure_of
 from understudy.recipe.types import ShareKind
 from understudy.students import fresh, keep_layers, share, unroll
-from understudy.students.share import KINDS, schedule_for
+from understudy.students.share import SCHEDULES, schedule_for
 
 
 def teacher(family: str = "bert", *, layers: int = 2, **changes: Any) -> Model:
@@ -56,7 +56,7 @@ def test_schedules(kind: str, layers: int, shown: str):
 
 
 def test_kinds_are_those_of_the_recipe():
-    assert sorted(KINDS) == sorted(get_args(ShareKind))
+    assert sorted(SCHEDULES) == sorted(get_args(ShareKind))
     with pytest.raises(RecipeError, match="'spss' is not one of.*Did you mean"):
         schedule_for("spss", range(3))
 

@@ -61,13 +61,13 @@ class Sums:
     def correlation(self) -> np.ndarray:
         """(S, T) float64; rows and columns of constant dimensions are 0.
 
-        Raises DataError where an activation was not a number.
+        Raises DataError where an activation was NaN or infinite.
         """
         if self.n == 0:
             raise DataError("No token was seen, so nothing can be correlated; give more rows.")
         covariance = self._yx - torch.outer(self._y, self._x) / self.n
         if not bool(torch.isfinite(covariance).all()):
-            raise DataError("An activation of one of the models is not a number; it cannot be aligned with another.")
+            raise DataError("An activation of one of the models is NaN or infinite, so its dimensions cannot be aligned.")
         spread_y = (self._yy - self._y**2 / self.n).clamp(min=0).sqrt()
         spread_x = (self._xx - self._x**2 / self.n).clamp(min=0).sqrt()
         scale = torch.outer(spread_y, spread_x)

@@ -110,7 +110,7 @@ def plan(teacher: Any, student: Any, module: AdapterSettings, settings: Transfer
         teacher, student: Hugging Face configurations.
 
     Raises:
-        RecipeError: depths that are no multiple of each other, layers that do not exist, a student wider than its teacher,
+        RecipeError: depths that are not multiples of each other, layers that do not exist, a student wider than its teacher,
             a module that does not stand in every layer.
     """
     settings = settings or TransferSettings()

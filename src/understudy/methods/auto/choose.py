@@ -1,6 +1,6 @@
 """`method: auto`: from what a student may cost to a complete recipe, by what the comparisons have shown.
 
-    KINDS      the kinds of students, the one that learns best at equal cost first   (docs/auto.md)
+    FORMS      the kinds of students, the one that learns best at equal cost first   (docs/auto.md)
     OBJECTIVE  what it learns, and on which schedule
 
 Of the first kind that has a student within all limits, the largest is taken. The choice is made once and kept in `auto.json`
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FILE = "auto.json"
 OBJECTIVE: dict[str, Any] = {"name": "automm"}
-KINDS = ("pruned", "layers")
+FORMS = ("pruned", "layers")
 DEFAULT_SHARE = 0.51
 """Of the teacher's operations, where a recipe names no limit: half, and a little for what lies outside the layers."""
 RESERVE = 0.9
@@ -154,7 +154,7 @@ def choose(recipe: Recipe, method: Auto, teacher: Model) -> Choice:
         return Choice(limits, found, f"auto: {tried} architectures are tried by kdnas.", tuple(looked))
     aims = {cost: RESERVE * limit if cost == "latency_ms" else limit for cost, limit in limits.items()}
     smallest = []
-    for kind in KINDS:
+    for kind in FORMS:
         options = [cache(lambda student=student, make=make: look(student, make())) for student, make in STUDENTS[kind](teacher)]
         if (found := _largest(options, aims)) is not None:
             length = {"max_length": recipe.student.max_length}

@@ -21,8 +21,9 @@ from understudy.base import disk, seeds
 from understudy.base.errors import RecipeError, ResourceError, UnderstudyError
 from understudy.base.progress import say
 from understudy.data.split import subset
-from understudy.data.types import LOWER_IS_BETTER, TaskData
+from understudy.data.types import TaskData
 from understudy.evaluate import measure
+from understudy.kinds import lower_is_better
 from understudy.lab.lab import Lab
 from understudy.methods.kdnas.costs import space_below
 from understudy.methods.kdnas.reward import FLOOR, over_budget, ranked, reward
@@ -225,7 +226,7 @@ class Candidates:
     def quality_of(self, scores: Mapping[str, float]) -> float:
         """More is better: the selection metric of a fit, or 1 - its loss."""
         metric = self.lab.data.task.select if self.kind.labelled else "loss"
-        return 1 - scores[metric] if metric in LOWER_IS_BETTER else scores[metric]
+        return 1 - scores[metric] if lower_is_better(metric) else scores[metric]
 
     def _held_out(self, lab: Lab, model: Model, objective: Objective) -> float:
         select = lab.encoded(model, self.rows.select, rows=self.rows, max_length=lab.recipe.student.max_length)[0]

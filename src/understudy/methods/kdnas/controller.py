@@ -49,7 +49,7 @@ class Controller(nn.Module):
 
 
 @dataclass(frozen=True)
-class Seen:
+class Tried:
     """A candidate that was tried: what it was judged beside, itself, and what it was worth."""
 
     previous_best: Codes
@@ -70,7 +70,7 @@ class Regression:
         self.optimizer = torch.optim.RMSprop(self.controller.parameters(), lr=lr)
         self.seed, self.batch = seed, batch
 
-    def learn(self, seen: Sequence[Seen], *, epochs: int, episode: int) -> float:
+    def learn(self, seen: Sequence[Tried], *, epochs: int, episode: int) -> float:
         """Passes over `seen` in an order of its own for each; returns the mean squared error of the last pass."""
         sequences = torch.tensor([one.sequence for one in seen])
         rewards = torch.tensor([one.reward for one in seen])

@@ -6,7 +6,7 @@ proposes what the uninterrupted one would have. What an engine of Optuna suggest
 before Optuna records it.
 
 Reading `study.get_trials()` as an engine does: a trial with a value is worth that; one that was stopped early is worth
-its last report; one that failed is not learned from; a retry of a killed worker's trial is no new proposal.
+its last report; one that failed is not learned from; the retry of a killed worker's trial is not a new proposal.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from understudy.base.seeds import derive, numpy_rng
-from understudy.methods.kdnas.controller import Codes, Regression, Seen, random_slots
+from understudy.methods.kdnas.controller import Codes, Regression, Tried, random_slots
 from understudy.methods.kdnas.space import DIMENSIONS, Architecture, Space
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Engine(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        raise ValueError(f"{param_name} is no dimension of this search")
+        raise ValueError(f"{param_name} is not a dimension of this search")
 
 
 class RandomEngine(Engine):
@@ -195,7 +195,7 @@ class LSTMEngine(Engine):
             candidates, episodes, start=settings.epsilon_start, least=settings.epsilon_min,
             decay=None if settings.epsilon_decay == "auto" else settings.epsilon_decay, parity=parity,
         )  # fmt: skip
-        self._trained: tuple[list[list[Seen]], Regression] | None = None
+        self._trained: tuple[list[list[Tried]], Regression] | None = None
         self.losses: list[float] = []
         """The controller's error after each episode it learned from."""
 
@@ -226,7 +226,7 @@ class LSTMEngine(Engine):
         free = [point for point in range(len(self.space)) if point not in taken] or list(range(len(self.space)))
         return draw.permutation(free)[: self.settings.pool].tolist()
 
-    def _episodes(self, known: list[list[Proposal]]) -> tuple[list[list[Seen]], Codes, Codes]:
+    def _episodes(self, known: list[list[Proposal]]) -> tuple[list[list[Tried]], Codes, Codes]:
         """What was tried in each episode with the bests it is learned beside, and the bests to judge the next one by."""
         start = self.space.codes(self.space.draw(self.seed, "first best"))
         previous_best, best, most = start, start, float("-inf")
@@ -241,10 +241,10 @@ class LSTMEngine(Engine):
             if top[0] > most:
                 most, best = top
             # The bests that the episode itself has brought about, as in the original.
-            history.append([Seen(previous_best, best, codes, value) for value, codes in worth])
+            history.append([Tried(previous_best, best, codes, value) for value, codes in worth])
         return history, previous_best, best
 
-    def _regression(self, history: list[list[Seen]]) -> Regression:
+    def _regression(self, history: list[list[Tried]]) -> Regression:
         """The controller after these episodes, continued from the one in memory where that has seen the first of them."""
         learned, regression = self._trained or ([], None)
         if regression is None or learned != history[: len(learned)]:

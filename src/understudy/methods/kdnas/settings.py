@@ -181,7 +181,7 @@ class KDNAS(MethodSettings):
     def _database(self) -> Self:
         if self.storage is not None:
             if "://" not in self.storage:
-                raise ValueError(f"`storage: {self.storage}` is no database address such as postgresql://host/name.")
+                raise ValueError(f"`storage: {self.storage}` is not a database address such as postgresql://host/name.")
             user = self.storage.split("://", 1)[1].split("/", 1)[0].rpartition("@")[0]
             if ":" in user:
                 raise ValueError("a password in `storage` would be written into the run; put it into PGPASSWORD or ~/.pgpass.")

@@ -1,4 +1,4 @@
-"""The search space: every legal architecture, listed once, so that nobody ever proposes one that cannot be built.
+"""The search space: every legal architecture, listed once, so that none is ever proposed that cannot be built.
 
 An architecture is legal when its heads divide its width and nothing in it exceeds the teacher. By default the choices are
 ratios of the teacher's configuration, snapped to multiples of the width of its heads: bert-base gives widths 384, 576 and

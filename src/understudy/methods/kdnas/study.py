@@ -4,7 +4,7 @@ Optuna's database keeps trials, values and signs of life, and `optuna-dashboard`
 
 * **Claims.** Before a point is trained its number is inserted into a table of ours whose primary key is the point: of
   several workers one succeeds, on SQLite and PostgreSQL alike. The others answer from the record, or propose again.
-* **Rescue.** A trial whose worker is gone (its lock on this machine is nobody's, or two heartbeats were missed) is failed
+* **Rescue.** A trial whose worker is gone (nobody holds its lock on this machine, or two heartbeats were missed) is failed
   and queued again with the same point. A kill between two such writes leaves something the next rescue finishes. A worker
   that was only asleep, as on a closed laptop, finds its trial taken away and goes on with the next.
 * **Failures are rows.** A candidate that raises or takes too long is recorded with its error; the study goes on.
@@ -225,7 +225,7 @@ class Study:
         return owner
 
     def _answer(self, trial: Trial, owner: int) -> float:
-        """A point somebody else has: its recorded value, or no value where there is none (yet)."""
+        """A point that another worker has claimed: its recorded value, or none yet."""
         trial.set_user_attr(DUPLICATE_OF, owner)
         before = self._frozen(owner)
         if before is not None and before.state == TrialState.COMPLETE and before.value is not None:
@@ -244,7 +244,7 @@ class Study:
             if trial.state == TrialState.RUNNING and self._is_gone(trial):
                 try:
                     self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-                except (RuntimeError, optuna.exceptions.OptunaError):  # it ended, or somebody else was faster
+                except (RuntimeError, optuna.exceptions.OptunaError):  # it ended, or another worker was faster
                     continue
         if any(trial.state == TrialState.RUNNING for trial in trials):
             with warnings.catch_warnings():
@@ -433,7 +433,7 @@ class _Claims:
             return self.owner(point)
 
     def take_over(self, point: int, before: int, trial: int) -> bool:
-        """Claim a point whose trial was lost; False where somebody else was faster."""
+        """Claim a point whose trial was lost; False if another worker was faster."""
         with self.engine.begin() as connection:
             changed = connection.execute(
                 self.table.update().where(self._here(point) & (self.table.c.trial == before)).values(trial=trial)
@@ -445,13 +445,13 @@ class _Claims:
             connection.execute(self.table.delete().where(self._here(point) & (self.table.c.trial == trial)))
 
     def owner(self, point: int) -> int:
-        """The trial a point belongs to; -1 where it is nobody's."""
+        """The trial a point belongs to; -1 if it is unclaimed."""
         with self.engine.connect() as connection:
             found = connection.execute(self.sql.select(self.table.c.trial).where(self._here(point))).scalar()
             return -1 if found is None else int(found)
 
     def count(self) -> int:
-        """How many points belong to somebody."""
+        """How many points are claimed."""
         return self._count(self.table.c.study == self.study)
 
     def earlier(self, trial: int) -> int:

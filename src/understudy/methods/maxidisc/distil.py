@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from understudy.base.progress import say
-from understudy.data.types import sign_of
+from understudy.kinds import sign_of
 from understudy.lab import Lab, Source
 from understudy.lab.stages import about, costs, objective_for, outcome, student_of, together, units
 from understudy.methods.maxidisc.plan import Way, name_of, step_name, ways
@@ -80,7 +80,7 @@ def _trial(cfg: MaxiDisc, lab: Lab, way: Way, seed: int, depth: int) -> dict[str
     teachers = [1.0, *(scale_of(stage, depth) for stage in way)]
     planned = [
         (name, teacher, [scale_of(stage, depth)])
-        for name, teacher, stage in zip(names, teachers, way, strict=False)  # the last stage teaches nobody
+        for name, teacher, stage in zip(names, teachers, way, strict=False)  # the last stage does not teach
     ]
     lines = costs(lab, planned)
     done = outcome(lab, names[-1])

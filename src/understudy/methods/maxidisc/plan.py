@@ -12,7 +12,7 @@ from understudy.recipe.method import Stage as Training
 from understudy.recipe.settings import Recipe
 from understudy.recipe.staged import GRID, Stage, scale_of, target_of
 
-Way = tuple[Stage | None, ...]  # None: a student that is no part of the teacher
+Way = tuple[Stage | None, ...]  # None: a student that is not a part of the teacher
 
 
 def ways(cfg: MaxiDisc, target: Stage | None, depth: int) -> list[Way]:
@@ -22,7 +22,7 @@ def ways(cfg: MaxiDisc, target: Stage | None, depth: int) -> list[Way]:
         depth: layers of the teacher.
 
     Raises:
-        RecipeError: an assistant that is no larger than what it is to teach, or none at all.
+        RecipeError: an assistant that is not larger than what it is to teach, or no assistant at all.
     """
     if cfg.path is not None:
         stages = [Stage.parse(text) for text in cfg.path]
@@ -31,7 +31,7 @@ def ways(cfg: MaxiDisc, target: Stage | None, depth: int) -> list[Way]:
     if cfg.assistants != "auto":
         return [*direct, *(_checked([Stage.parse(text), target], depth) for text in cfg.assistants)]
     if target is None:
-        raise RecipeError("This student is no part of its teacher, so its assistants must be named: give method.assistants.")
+        raise RecipeError("This student is not a part of its teacher, so its assistants must be named: give method.assistants.")
     if target.sparsity is not None:
         sparsity = target.sparsity
         among = [Stage(sparsity=s) for s in GRID if 0.5 <= s < sparsity]

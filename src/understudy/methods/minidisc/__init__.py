@@ -19,10 +19,10 @@ class _MiniDisc(StagedMethod):
 
     def check(self, recipe: Any, data: Any, teacher: Any, student: Any) -> None:
         from understudy.lab.stages import check_loss
-        from understudy.methods.minidisc.plan import check
+        from understudy.methods.minidisc.plan import require
 
         if data is not None:
-            check(recipe.method, recipe.student, data.task.select)
+            require(recipe.method, recipe.student, data.task.select)
             check_loss(recipe, data, teacher, student)
 
     def stages(self, recipe: Any, facts: Facts) -> list[Stage]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from understudy.base.errors import RecipeError
-from understudy.data.types import LOWER_IS_BETTER
+from understudy.kinds import lower_is_better
 from understudy.methods.minidisc.settings import MiniDisc
 from understudy.recipe.method import Facts, Stage, student_stage
 from understudy.recipe.settings import Recipe, StudentSettings
@@ -15,11 +15,11 @@ CAPACITY_GAP = 2.5
 """How many times larger than its student a teacher should be (Zhang et al., ACL 2025, arXiv 2311.07052)."""
 
 
-def check(cfg: MiniDisc, student: StudentSettings, metric: str) -> float | None:
+def require(cfg: MiniDisc, student: StudentSettings, metric: str) -> float | None:
     """The student's sparsity, if the method can work with these settings; None where a budget decides on it.
 
     Raises:
-        RecipeError: no pruned student, no candidate larger than it, or a metric that is no score.
+        RecipeError: no pruned student, no candidate larger than it, or a metric where less is better.
     """
     if not student.prunes or student.num_layers is not None or not isinstance(student.keep, str):
         raise RecipeError(
@@ -31,7 +31,7 @@ def check(cfg: MiniDisc, student: StudentSettings, metric: str) -> float | None:
     target = student.sparsity
     if cfg.selector != "tradeoff" or cfg.iterations == 1 or target is None:
         return target
-    if metric in LOWER_IS_BETTER:
+    if lower_is_better(metric):
         raise RecipeError(
             f"method.selector: tradeoff adds the selecting metric to the sparsity, and '{metric}' is better when it is lower; "
             "set method.selector to capacity-gap or, where the task has one, task.select to a score."
@@ -79,7 +79,7 @@ def scales(cfg: MiniDisc, among: Sequence[float]) -> list[float]:
 
 
 def stages(recipe: Recipe, cfg: MiniDisc, facts: Facts) -> list[Stage]:
-    """Candidates that are trained together in each step, then the student. Which one is chosen nobody knows before: where
+    """Candidates that are trained together in each step, then the student. Which one is chosen is not known beforehand: where
     there are several iterations, the middle one."""
     student = student_stage(recipe, facts)
     target = recipe.student.sparsity
