@@ -143,8 +143,17 @@ def finish(result: dict[str, Any], folder: Path, as_json: bool) -> None:
     for name, model in models.items():
         show(f"{name} ({model['num_parameters']:,} parameters)")
         show(score_lines(model["metrics"], indent="  "))
-    show(result["verdict"])
-    show(f"report   {folder / 'report.html'}\nstudent  {folder / 'student'}\nresult   {folder / 'result.json'}")
+    show("\n".join([result["verdict"], *result.get("advice", [])]))
+    student = folder / "student"
+    show(f"report   {folder / 'report.html'}\nstudent  {student}  ({_loads(student)})\nresult   {folder / 'result.json'}")
+
+
+def _loads(student: Path) -> str:
+    """What the student's folder needs, in words: a pruned or shared network is no stock class of transformers."""
+    names = json.loads((student / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
+    if names[0].startswith("Understudy"):
+        return f"for transformers after understudy.register(); `understudy export {student.parent} --to hf` needs nothing of ours"
+    return "loads with transformers alone"
 
 
 def score_lines(metrics: dict[str, dict[str, Any]], *, indent: str = "") -> str:

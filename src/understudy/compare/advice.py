@@ -134,7 +134,22 @@ def _mean(made: Mapping[str, Any], name: str) -> float:
 
 
 def _latency(made: Mapping[str, Any], name: str) -> float:
-    return made["arms"][name]["latency_ms"]["median"]
+    return latencies(made)[name]
+
+
+def latencies(made: Mapping[str, Any]) -> dict[str, float]:
+    """Milliseconds of each arm, the same for arms that the clock cannot tell apart: those of equal operations, and those whose
+    medians differ by less than half an interquartile range. Each has the least of its group, so that no arm is recommended
+    for what a busy moment did to another."""
+    times = {name: arm["latency_ms"] for name, arm in made["arms"].items() if arm["latency_ms"]}
+    flops = {name: made["arms"][name]["flops"] for name in times}
+    found: dict[str, float] = {}
+    for name in sorted(times, key=lambda name: (times[name]["median"], name)):
+        noise = times[name]["iqr"] / 2
+        like = [one for one in found if flops[one] == flops[name]]
+        near = [one for one in found if times[name]["median"] - found[one] <= max(noise, times[one]["iqr"] / 2)]
+        found[name] = found[(like or near)[0]] if like or near else times[name]["median"]
+    return found
 
 
 def _amount(made: Mapping[str, Any], name: str) -> float:

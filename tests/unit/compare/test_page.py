@@ -10,7 +10,7 @@ import comparisons
 import pytest
 from pages import HOSTILE, Page, assert_inert
 
-from understudy.compare.advice import fronts, ranked, round_up
+from understudy.compare.advice import fronts, latencies, ranked, recommendations, round_up
 from understudy.evaluate.many import pair
 from understudy.report.comparison import render_comparison
 
@@ -105,3 +105,17 @@ def test_what_an_arm_changes_stands_as_a_recipe_holds_it(made):
     changes = {"student.share": "sps", "method": {"name": "automm", "assistants": ["30S"]}}
     made = {**made, "arms": {**made["arms"], "automm": {**made["arms"]["automm"], "changes": changes}}}
     assert "{student.share: sps, method: {name: automm, assistants: [30S]}}" in render_comparison(made)
+
+
+def test_what_the_clock_cannot_tell_apart_is_equally_fast(made):
+    arms = json.loads(json.dumps(made["arms"]))
+    assert latencies(made)["automm"] == 8.1 and latencies(made)["finetune"] == 8.0
+    arms["automm"]["flops"] = arms["finetune"]["flops"]  # the same operations: 8.0 and 8.1 ms are noise
+    assert latencies({**made, "arms": arms})["automm"] == 8.0
+    arms["minidisc"]["latency_ms"]["iqr"] = 3.0  # 9.4 ms, but the machine was busy
+    equal = {**made, "arms": arms}
+    assert latencies(equal)["minidisc"] == 8.0 and latencies(equal)["kdnas"] == 3.2
+    within = [one for one in recommendations(equal) if one["limit_ms"] == 10.0]
+    assert not within or {within[0]["arm"], *within[0]["ties"]} >= {"automm", "minidisc"}
+    best = next(one for one in recommendations(equal) if one["arm"] in ("automm", "minidisc"))
+    assert {best["arm"], *best["ties"]} >= {"automm", "minidisc"}, "neither is left out for being a tenth slower"
