@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from record import RESULTS, ROOT, Record, spread, table
 from systems import SYSTEMS
-from throughput import EPOCHS, RESULT, ROOT, read_scores
-
-from understudy.base import disk
+from throughput import EPOCHS, RESULT, read_scores
 
 PAGE = ROOT / "docs" / "performance.md"
-PARTS = ROOT / "results" / "parts.json"
-MEMORY = ROOT / "results" / "memory.json"
+PARTS, MEMORY = RESULTS / "parts.json", RESULTS / "memory.json"
 AGAINST = ("trainer_128", "trainer_dynamic")
 
 
@@ -21,24 +19,28 @@ def write_page() -> Path:
     """Write the page. Without results there is nothing to say: measure first."""
     if not RESULT.exists():
         raise SystemExit(f"{RESULT} is missing: run `python benchmarks/throughput.py measure` first.")
-    measured = disk.read_json(RESULT)
-    parts = [_opening(measured), _speed(measured), _scores(measured)]
+    measured = json.loads(RESULT.read_text())
+    parts = [_opening(measured), "\n".join(_speed(measured)), _scores(measured)]
     if MEMORY.exists():
-        parts.append(_memory(disk.read_json(MEMORY)))
+        parts.append(_memory(json.loads(MEMORY.read_text())))
     if PARTS.exists():
-        shown = disk.read_json(PARTS)
+        shown = json.loads(PARTS.read_text())
         parts += [_tricks(shown), _peak(shown), _rest(shown)]
-    parts.append(_again())
-    disk.write_text(PAGE, "\n\n".join(part for part in parts if part) + "\n")
+    PAGE.write_text("\n\n".join(part for part in [*parts, AGAIN] if part) + "\n", encoding="utf-8")
     return PAGE
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def right(head: list[str], rows: list[list[str]]) -> list[str]:
+    """A table whose columns of numbers are aligned at the right."""
+    first, _, *others = table(head, rows)
+    return [first, f"| {' | '.join(['---', *['--:'] * (len(head) - 1)])} |", *others]
 
 
-def _opening(measured: dict[str, Any]) -> str:
+def as_text(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(right(head, rows))
+
+
+def _opening(measured: Record) -> str:
     about, machine, versions = measured["about"], measured["machine"], measured["versions"]
     names = ("torch", "transformers", "textbrewer", "python")
     return f"""# Performance
@@ -53,48 +55,43 @@ optimiser and schedule. Each has a process of its own; they take turns of {about
 {about['rounds']} rounds. This page is written by `python benchmarks/throughput.py page`."""
 
 
-def _speed(measured: dict[str, Any]) -> str:
+def _speed(measured: Record) -> list[str]:
     systems = measured["systems"]
-    rates = {name: np.array(system["examples_per_second"]["rounds"]) for name, system in systems.items()}
-    head = ["system", "examples/s (quartiles)", "peak memory", *(f"{epochs} epochs" for epochs in EPOCHS)]
     rows = []
     for system in systems.values():
-        rate = system["examples_per_second"]
-        rows.append(
-            [
-                system["title"],
-                f"{rate['median']:.1f} ({rate['low']:.1f}–{rate['high']:.1f})",
-                f"{system['peak_mb']:.0f} MB",
-                *(f"{system['seconds'][str(epochs)]:.0f} s" for epochs in EPOCHS),
-            ]
-        )
-    text = "## Speed and memory\n\n" + _table(head, rows)
-    once = ", ".join(f"{s['title']} {s['once_seconds']:.1f} s" for s in systems.values() if s["once_seconds"])
-    if once:
-        text += f"\n\nTimes of whole trainings follow from the median speed and include what comes once, running the \
-teacher over all rows: {once}. Evaluation and checkpoints are left out everywhere."
+        rate, peak = system["examples_per_second"], f"{system['peak_mb']:.0f} MB"
+        quartiles = f"{rate['median']:.1f} ({rate['low']:.1f}–{rate['high']:.1f})"
+        rows.append([system["title"], quartiles, peak, *(f"{system['seconds'][str(epochs)]:.0f} s" for epochs in EPOCHS)])
+    head = ["system", "examples/s (quartiles)", "peak memory", *(f"{epochs} epochs" for epochs in EPOCHS)]
+    lines = ["## Speed and memory", "", *right(head, rows)]
+    if once := ", ".join(f"{s['title']} {s['once_seconds']:.1f} s" for s in systems.values() if s["once_seconds"]):
+        lines += ["", f"""Times of whole trainings follow from the median speed and include what comes once, running the \
+teacher over all rows: {once}. Evaluation and checkpoints are left out everywhere."""]
     sentences = []
-    for mine in ("ours", "ours_fp32"):
-        for other in AGAINST:
-            if mine in systems and other in systems:
-                low, ratio, high = np.percentile(rates[mine] / rates[other], [25, 50, 75])
-                whole = " and ".join(
-                    f"{systems[other]['seconds'][str(e)] / systems[mine]['seconds'][str(e)]:.1f} over {e} epochs"
-                    for e in EPOCHS
-                )
-                sentences.append(
-                    f"* {systems[mine]['title']} against {systems[other]['title']}: **{ratio:.1f} times** the examples "
-                    f"per second (paired by round; quartiles {low:.1f}–{high:.1f}); with the teacher's pass {whole}."
-                )
-    return text + ("\n\n" + "\n".join(sentences) if sentences else "")
+    for mine, other in ((mine, other) for mine in ("ours", "ours_fp32") for other in AGAINST):
+        if mine in systems and other in systems:
+            low, ratio, high = _ratios(systems[mine], systems[other])
+            seconds = {str(e): (systems[other]["seconds"][str(e)], systems[mine]["seconds"][str(e)]) for e in EPOCHS}
+            whole = " and ".join(f"{theirs / own:.1f} over {epochs} epochs" for epochs, (theirs, own) in seconds.items())
+            sentences.append(
+                f"* {systems[mine]['title']} against {systems[other]['title']}: **{ratio:.1f} times** the examples "
+                f"per second (paired by round; quartiles {low:.1f}–{high:.1f}); with the teacher's pass {whole}."
+            )
+    return [*lines, *([""] if sentences else []), *sentences]
 
 
-def _memory(measured: dict[str, Any]) -> str:
+def _ratios(one: Record, other: Record) -> tuple[float, float, float]:
+    """Quartiles of how many times the examples per second of another, paired by round."""
+    rates = [np.array(system["examples_per_second"]["rounds"]) for system in (one, other)]
+    low, median, high = np.percentile(rates[0] / rates[1], [25, 50, 75])
+    return float(low), float(median), float(high)
+
+
+def _memory(measured: Record) -> str:
     """The command against a call from python, measured by itself."""
     systems, machine, about = measured["systems"], measured["machine"], measured["about"]
     kept, given_back = (systems[name] for name in ("ours", "ours_giving_back"))
-    rates = [np.array(system["examples_per_second"]["rounds"]) for system in (kept, given_back)]
-    low, ratio, high = np.percentile(rates[0] / rates[1], [25, 50, 75])
+    low, ratio, high = _ratios(kept, given_back)
     return f"""## Memory that is kept
 
 The `understudy` command tells glibc to keep the memory of large tensors and use it again. In a process of yours, \
@@ -108,7 +105,7 @@ of ten steps by turns on a busy machine: 1.07 times the speed of giving back, ag
 1.06–1.11 and 1.04–1.12. Page faults in ten steps: 240,400 when giving back, 7,600 by calls, 360 with the tunables.)"""
 
 
-def _scores(measured: dict[str, Any]) -> str:
+def _scores(measured: Record) -> str:
     found = list(read_scores().values())
     if not found:
         return ""
@@ -121,23 +118,18 @@ def _scores(measured: dict[str, Any]) -> str:
     for name, system in SYSTEMS.items():
         mine = [row for row in found if row["system"] == name]
         if mine:
-            spread = {metric: _mean([row[metric] for row in mine]) for metric in ("f1", "accuracy")}
-            rows.append([system.title, str(len(mine)), spread["f1"], spread["accuracy"]])
+            means = [spread([row[metric] for row in mine], ".4f") for metric in ("f1", "accuracy")]
+            rows.append([system.title, str(len(mine)), *means])
     epochs = ", ".join(str(n) for n in sorted({row["epochs"] for row in found}))
     return f"""## Is the score the same?
 
 MRPC dev ({measured['about']['dev_rows']} rows) after {epochs} epochs, last weights, scored in fp32 by the same code: mean ± \
 deviation over seeds.{whose}
 
-""" + _table(["system", "seeds", "F1", "accuracy"], rows)
+""" + as_text(["system", "seeds", "F1", "accuracy"], rows)
 
 
-def _mean(values: list[float]) -> str:
-    """Mean, and the deviation between seeds where there are several."""
-    return f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else "")
-
-
-def _tricks(parts: dict[str, Any]) -> str:
+def _tricks(parts: Record) -> str:
     variants = parts["variants"]
     rows = []
     for name, title in parts["tricks"].items():
@@ -158,10 +150,10 @@ Each alone added to a plain loop with dynamic padding, and what the whole gains 
 the two sections below on {threads} thread{'s' if threads > 1 else ''}. \
 Grouping changes which rows share a batch, bf16 changes the numbers; the others are exact.
 
-""" + _table(["part", "alone", "within the whole"], rows)
+""" + as_text(["part", "alone", "within the whole"], rows)
 
 
-def _peak(parts: dict[str, Any]) -> str:
+def _peak(parts: Record) -> str:
     peaks, variants = parts["peak_flops"], parts["variants"]
     rows = []
     for name, title in (("plain", "plain loop"), ("whole - bf16", "whole, fp32"), ("whole", "whole, bf16")):
@@ -176,10 +168,10 @@ def _peak(parts: dict[str, Any]) -> str:
 Operations of matrix products that the real tokens need, per second, as a share of what one large product reaches in \
 the same run: {best}.
 
-""" + _table(["loop", "GFLOP/s on real tokens", "of the peak"], rows)
+""" + as_text(["loop", "GFLOP/s on real tokens", "of the peak"], rows)
 
 
-def _rest(parts: dict[str, Any]) -> str:
+def _rest(parts: Record) -> str:
     profiles = parts["profile"]
     names = list(next(iter(profiles.values()))["shares"])
     rows = [[name, *(f"{profile['shares'][name]:.0%}" for profile in profiles.values())] for name in names]
@@ -188,14 +180,16 @@ def _rest(parts: dict[str, Any]) -> str:
 
 The product's own loop under torch's profiler (which slows it a little): shares of the wall time.
 
-""" + _table(["", *profiles], rows)
+""" + as_text(["", *profiles], rows)
 
 
-def _again() -> str:
-    commands = [
-        "python benchmarks/throughput.py measure",
-        "python benchmarks/throughput.py scores --seeds 3",
-        "python benchmarks/parts.py",
-        "python benchmarks/throughput.py page",
-    ]
-    return "## Measure it yourself\n\n```\n" + "\n".join(commands) + "\n```\n\nSee `benchmarks/README.md`."
+AGAIN = """## Measure it yourself
+
+```
+python benchmarks/throughput.py measure
+python benchmarks/throughput.py scores --seeds 3
+python benchmarks/parts.py
+python benchmarks/throughput.py page
+```
+
+See `benchmarks/README.md`."""

@@ -14,7 +14,6 @@ import argparse
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,90 +25,70 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 import work as setting  # noqa: E402
+from record import RESULTS, here, write  # noqa: E402
 from systems import ours  # noqa: E402
 from throughput import say  # noqa: E402
 from work import BATCH, LEARNING_RATE, MAX_GRAD_NORM, TEMPERATURE, Work, load_work  # noqa: E402
 
-from understudy.base import disk  # noqa: E402
 from understudy.cache import autocast  # noqa: E402
 from understudy.data.batches import training_batches  # noqa: E402
 from understudy.data.encode import collate  # noqa: E402
-from understudy.models.anatomy import anatomy  # noqa: E402
-from understudy.models.attention import pad, pad_index  # noqa: E402
 from understudy.models.needs import Needs  # noqa: E402
 from understudy.models.signals import forward  # noqa: E402
 
 CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Tricks:
-    """Which of them are on."""
-
-    grouped: bool = False
-    cached: bool = False
-    packed: bool = False
-    first_only: bool = False
-    fused: bool = False
-    bf16: bool = False
-
-
-NAMES = {
+TRICKS = {
     "grouped": "rows of like length in a batch",
     "cached": "teacher's answers from disk",
-    "packed": "no padding",
-    "first_only": "last layer for first tokens only",
+    "packed": "no padding, last layer for first tokens only",
     "fused": "fused AdamW",
     "bf16": "bf16 arithmetic",
 }
-PLAIN = Tricks()
-EXACT = Tricks(cached=True, packed=True, first_only=True, fused=True)
-WHOLE = replace(EXACT, bf16=True)
-VARIANTS: dict[str, Tricks] = {
-    "plain": PLAIN,
-    **{f"plain + {name}": replace(PLAIN, **{name: True}) for name in NAMES},
+EXACT = frozenset({"cached", "packed", "fused"})
+WHOLE = EXACT | {"bf16"}
+VARIANTS: dict[str, frozenset[str]] = {
+    "plain": frozenset(),
+    **{f"plain + {name}": frozenset({name}) for name in TRICKS},
     "exact": EXACT,
     "whole": WHOLE,
-    **{f"whole - {name}": replace(WHOLE, **{name: False}) for name in NAMES if getattr(WHOLE, name)},
-    "whole + grouped": replace(WHOLE, grouped=True),
+    **{f"whole - {name}": WHOLE - {name} for name in TRICKS if name in WHOLE},
+    "whole + grouped": WHOLE | {"grouped"},
 }
 
 
 class Loop:
     """One variant: its own student and optimiser, and a step that does what its tricks say."""
 
-    def __init__(self, work: Work, tricks: Tricks, answers: torch.Tensor) -> None:
-        self.work, self.tricks, self.answers = work, tricks, answers
+    def __init__(self, work: Work, tricks: frozenset[str], answers: torch.Tensor) -> None:
+        self.work, self.tricks, self.answers, self.taken = work, tricks, answers, 0
         self.net = work.student().net.train()
-        self.optimizer = torch.optim.AdamW(
-            self.net.parameters(), lr=LEARNING_RATE, fused=tricks.fused, foreach=False
-        )
-        grouping = "length" if tricks.grouped else "none"
+        fused = "fused" in tricks
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=LEARNING_RATE, fused=fused, foreach=False)
+        grouping = "length" if "grouped" in tricks else "none"
+        lengths = work.train.lengths
         self.batches = [
             batch
             for epoch in range(2)
-            for batch in training_batches(work.train.lengths, batch_size=BATCH, seed=0, epoch=epoch, grouping=grouping)
+            for batch in training_batches(lengths, batch_size=BATCH, seed=0, epoch=epoch, grouping=grouping)
         ]
-        self.taken = 0
 
     def logits(self, net: Any, batch: Any) -> torch.Tensor:
-        """(B, C), by the way the tricks choose."""
-        last = net.config.num_hidden_layers
-        if self.tricks.packed:
-            needs = Needs(logits=True) if self.tricks.first_only else Needs(logits=True, hidden=(last,))
-            logits = forward(net, batch, needs, kind="classification").logits
-            assert logits is not None
-            return logits
-        inputs = padded(batch)
-        return padded_first_only(net, inputs) if self.tricks.first_only else net(**inputs).logits
+        """(B, C), packed by the product's own forward pass, or by the stock one on padded rows."""
+        if "packed" in self.tricks:
+            found = forward(net, batch, Needs(logits=True), kind=self.work.task.kind).logits
+            assert found is not None
+            return found
+        parts = (batch.input_ids, batch.token_type_ids, torch.ones_like(batch.input_ids))  # the padding token here is 0
+        padded = [torch.nn.utils.rnn.pad_sequence(list(part.split(batch.sizes)), batch_first=True) for part in parts]
+        return net(**dict(zip(("input_ids", "token_type_ids", "attention_mask"), padded, strict=True))).logits
 
     def step(self) -> tuple[int, float]:
         """One optimiser step; returns its rows and the floating-point operations its real tokens need."""
         rows = self.batches[self.taken % len(self.batches)]
         self.taken += 1
         batch = collate(self.work.train, rows)
-        with autocast(CPU, "bf16" if self.tricks.bf16 else "fp32"):
-            if self.tricks.cached:
+        with autocast(CPU, "bf16" if "bf16" in self.tricks else "fp32"):
+            if "cached" in self.tricks:
                 said = self.answers[torch.from_numpy(rows)]
             else:
                 with torch.no_grad():
@@ -121,41 +100,10 @@ class Loop:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), MAX_GRAD_NORM)
         self.optimizer.step()
-        needed = 3 * flops(self.net, batch.sizes, first_only=self.tricks.first_only)
-        if not self.tricks.cached:
-            needed += flops(self.work.teacher.net, batch.sizes, first_only=self.tricks.first_only)
+        needed = 3 * flops(self.net, batch.sizes, first_only="packed" in self.tricks)
+        if "cached" not in self.tricks:
+            needed += flops(self.work.teacher.net, batch.sizes, first_only="packed" in self.tricks)
         return len(rows), needed
-
-
-def padded(batch: Any) -> dict[str, torch.Tensor]:
-    """The same batch as stock models take it: (B, longest)."""
-    rows, num, longest = pad_index(batch.sizes, CPU), len(batch.sizes), max(batch.sizes)
-    mask = pad(torch.ones_like(batch.input_ids), rows, num, longest)
-    ids = pad(batch.input_ids, rows, num, longest)  # the padding token of this vocabulary is 0
-    return {"input_ids": ids, "token_type_ids": pad(batch.token_type_ids, rows, num, longest), "attention_mask": mask}
-
-
-def padded_first_only(net: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The stock layers on padded rows, the last one for first tokens alone."""
-    row = anatomy(net)
-    mask = inputs["attention_mask"]
-    positions = torch.arange(mask.shape[1])[None]
-    state = net.bert.embeddings(
-        input_ids=inputs["input_ids"], position_ids=positions, token_type_ids=inputs["token_type_ids"]
-    )
-    layers, head_dim = row.layers(net), row.head_dim(net)
-    for index, layer in enumerate(layers, start=1):
-        queries = state[:, :1] if index == len(layers) else state
-        q, k, v = (
-            project(rows).unflatten(-1, (-1, head_dim)).transpose(1, 2)
-            for project, rows in zip(row.qkv(layer), (queries, state, state), strict=True)
-        )
-        context = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask.bool()[:, None, None], dropout_p=row.dropout(layer)
-        )
-        assert row.finish is not None
-        state = row.finish(layer, context.transpose(1, 2).flatten(2), queries)
-    return row.final_linear(net)(row.pool(net, state))
 
 
 def flops(net: Any, sizes: list[int], *, first_only: bool) -> float:
@@ -165,9 +113,6 @@ def flops(net: Any, sizes: list[int], *, first_only: bool) -> float:
     one = 2 * tokens * (4 * width * width + 2 * width * inner) + 4 * squares * width
     short = 2 * tokens * 2 * width * width + 2 * rows * (2 * width * width + 2 * width * inner) + 4 * tokens * width
     return (layers - 1) * one + (short if first_only else one)
-
-
-# -- what the processor can do -----------------------------------------------------------------------------------------
 
 
 def product_rate(dtype: torch.dtype, shape: tuple[int, int, int], repeats: int = 3) -> float:
@@ -200,9 +145,8 @@ def profile_loop(work: Work, *, precision: str, warm_up: int, steps: int) -> dic
     """Shares of the wall time of the product's own loop. `python` is the time in which no operation of torch ran."""
     from torch.profiler import ProfilerActivity, profile
 
-    seen: dict[str, Any] = {}
     profiler = profile(activities=[ProfilerActivity.CPU])
-    state = {"step": 0, "began": 0.0}
+    state: dict[str, float] = {"step": 0}
 
     class Enough(BaseException):
         """Leaves the loop from inside a tracker: those may fail, but not end."""
@@ -213,7 +157,7 @@ def profile_loop(work: Work, *, precision: str, warm_up: int, steps: int) -> dic
             profiler.start()
             state["began"] = perf_counter()
         elif state["step"] == warm_up + steps:
-            seen["wall"] = perf_counter() - state["began"]
+            state["wall"] = perf_counter() - state["began"]
             profiler.stop()
             raise Enough
 
@@ -222,46 +166,33 @@ def profile_loop(work: Work, *, precision: str, warm_up: int, steps: int) -> dic
     torch.use_deterministic_algorithms(False)
     seconds = dict.fromkeys([*CATEGORIES, "other operations"], 0.0)
     for event in profiler.key_averages():
-        seconds[_category(event.key)] += event.self_cpu_time_total / 1e6
-    seconds["python"] = max(0.0, seen["wall"] - sum(seconds.values()))
+        name = event.key.lower()
+        fits = (category for category, parts in CATEGORIES.items() if any(part in name for part in parts))
+        seconds[next(fits, "other operations")] += event.self_cpu_time_total / 1e6
+    seconds["python"] = max(0.0, state["wall"] - sum(seconds.values()))
     total = sum(seconds.values())
-    return {"seconds_per_step": seen["wall"] / steps, "shares": {name: part / total for name, part in seconds.items()}}
-
-
-def _category(name: str) -> str:
-    lowered = name.lower()
-    for category, parts in CATEGORIES.items():
-        if any(part in lowered for part in parts):
-            return category
-    return "other operations"
+    return {"seconds_per_step": state["wall"] / steps, "shares": {name: part / total for name, part in seconds.items()}}
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
 
 
-def teacher_answers(work: Work) -> torch.Tensor:
-    """(N, C) logits of the teacher on all rows: what the cache holds."""
+def run(args: argparse.Namespace) -> dict[str, Any]:
     from understudy.evaluate.predict import predict
 
-    return torch.from_numpy(np.asarray(predict(work.teacher, work.examples, work.train, precision="bf16").scores))
-
-
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    from understudy.evaluate import measure
-
     work = load_work(args.data, args.teacher, rows=args.rows)
-    answers = teacher_answers(work).float()
+    scores = predict(work.teacher, work.examples, work.train, precision="bf16").scores
+    answers = torch.from_numpy(np.asarray(scores)).float()
     chosen = {name: tricks for name, tricks in VARIANTS.items() if args.variants is None or name in args.variants}
     loops = {name: Loop(work, tricks, answers) for name, tricks in chosen.items()}
     for loop in loops.values():
         for _ in range(args.warm_up):
             loop.step()
     rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
-    tokens = int(np.mean(work.train.lengths) * BATCH)
-    width, inner = work.teacher.net.config.hidden_size, work.teacher.net.config.intermediate_size
-    shapes = {"square": (2048, 2048, 2048), "feed-forward": (tokens, width, inner)}
+    config, tokens = work.teacher.net.config, int(np.mean(work.train.lengths) * BATCH)
+    shapes = {"square": (2048, 2048, 2048), "feed-forward": (tokens, config.hidden_size, config.intermediate_size)}
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    peaks: dict[str, dict[str, list[float]]] = {d: {s: [] for s in shapes} for d in dtypes}
+    peaks: dict[str, dict[str, list[float]]] = {dtype: {shape: [] for shape in shapes} for dtype in dtypes}
     for turn in range(args.rounds):
         for dtype, of in peaks.items():
             for shape, rates in of.items():
@@ -274,37 +205,32 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             rounds[name].append((sum(rows for rows, _ in done) / seconds, sum(ops for _, ops in done) / seconds))
         say(f"round {turn + 1}/{args.rounds}: " + ", ".join(f"{name} {rows[-1][0]:.0f}" for name, rows in rounds.items()))
     best = {dtype: {shape: float(np.median(rates)) for shape, rates in of.items()} for dtype, of in peaks.items()}
+    profiled = {"warm_up": args.warm_up, "steps": args.profile_steps}
     return {
         "version": 1,
         "about": {**work.about(), "steps_per_round": args.steps, "rounds": args.rounds},
-        "tricks": NAMES,
+        "tricks": TRICKS,
         "peak_flops": best,
-        "variants": {name: _summary(name, rounds, VARIANTS[name], best) for name in loops},
-        "profile": {
-            precision: profile_loop(work, precision=precision, warm_up=args.warm_up, steps=args.profile_steps)
-            for precision in ("fp32", "bf16")
-        },
-        "versions": measure.versions(),
-        "machine": measure.machine(),
+        "variants": {name: _summary(name, rounds, chosen[name], best) for name in loops},
+        "profile": {precision: profile_loop(work, precision=precision, **profiled) for precision in dtypes},
+        **here(),
     }
 
 
-def _summary(name: str, rounds: dict[str, list[tuple[float, float]]], tricks: Tricks, best: Any) -> dict[str, Any]:
+def _summary(name: str, rounds: dict[str, list[tuple[float, float]]], tricks: frozenset[str], best: Any) -> dict[str, Any]:
     """Examples per second, and against which variant it is to be read: paired, round by round."""
-    rates = np.array([rate for rate, _ in rounds[name]])
-    against = "whole" if name.startswith("whole ") else "plain"
+    rates = {one: np.array([rate for rate, _ in found]) for one, found in rounds.items()}
+    against, quartiles = "whole" if name.startswith("whole ") else "plain", ("low", "median", "high")
     ratio = None
     if against in rounds and against != name:
-        ratios = rates / np.array([rate for rate, _ in rounds[against]])
-        low, median, high = np.percentile(ratios, [25, 50, 75])
-        ratio = {"against": against, "median": median, "low": low, "high": high}
-    low, median, high = np.percentile(rates, [25, 50, 75])
+        found = np.percentile(rates[name] / rates[against], [25, 50, 75])
+        ratio = {"against": against, **dict(zip(quartiles, found, strict=True))}
     achieved = float(np.median([rate for _, rate in rounds[name]]))
     return {
-        "examples_per_second": {"median": median, "low": low, "high": high},
+        "examples_per_second": dict(zip(quartiles, np.percentile(rates[name], [25, 50, 75]), strict=True)),
         "ratio": ratio,
         "flops": achieved,
-        "of_peak": achieved / best["bf16" if tricks.bf16 else "fp32"]["square"],
+        "of_peak": achieved / best["bf16" if "bf16" in tricks else "fp32"]["square"],
     }
 
 
@@ -312,26 +238,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=setting.DATA, help="folder with MRPC's train.tsv and dev.tsv")
     parser.add_argument("--teacher", type=Path, default=setting.TEACHER, help="fine-tuned model; made once if left out")
-    parser.add_argument("--variants", type=_names, default=None, help="comma-separated; default: all")
-    parser.add_argument("--rows", type=int, default=None, help="only so many training rows: for trying this out")
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=4, help="optimiser steps of a variant's turn")
-    parser.add_argument("--warm-up", type=int, default=2)
-    parser.add_argument("--profile-steps", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=setting.RESULTS / "parts.json")
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), metavar="VARIANT", help="some of them; default: all")
+    parser.add_argument("--rows", type=int, help="only so many training rows: for trying this out")
+    for option, default in (("rounds", 12), ("steps", 4), ("warm-up", 2), ("profile-steps", 20)):
+        parser.add_argument(f"--{option}", type=int, default=default)
+    parser.add_argument("--out", type=Path, default=RESULTS / "parts.json")
     args = parser.parse_args()
     if args.teacher == setting.TEACHER:
         setting.make_teacher(args.data)
-    disk.make_dir(args.out.parent)
-    disk.write_json(args.out, run(args))
+    write(args.out, run(args))
     say(f"{args.out} written.")
-
-
-def _names(text: str) -> list[str]:
-    names = text.split(",")
-    if unknown := set(names) - set(VARIANTS):
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: choose from {', '.join(VARIANTS)}")
-    return names
 
 
 if __name__ == "__main__":

