@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -96,6 +96,10 @@ def look(recipe: Recipe, *, out: Path | None = None, data: TaskData | None = Non
         with found.catching("method"):
             said = recipe.how.check(recipe, data, teacher, student)
             found.ok("method", said or f"{recipe.method.name} fits teacher and student.")
+    learner = student or (teacher if recipe.student.searched else None)  # a search finds none that is larger
+    if learner is not None and data is not None and recipe.objective.terms():
+        with found.catching("objective"):
+            _objective(recipe, data, teacher, learner, found)
     with found.catching("out"):
         _room(recipe, found, out, teacher, student)
     return Inspection(found.list, data, teacher, student)
@@ -302,6 +306,33 @@ def _teaches_as_it_is(settings: TeacherSettings, source: CheckedFolder, recipe: 
         from understudy.models.load import load_model
 
         load_model(settings.model, task=data.task, key="teacher.model", trust_remote_code=settings.trust_remote_code)
+
+
+def _objective(recipe: Recipe, data: TaskData, teacher: Sizes | None, student: Sizes, found: _Findings) -> None:
+    """Build the objective for these sizes: layer maps, projections and terms without a meaning are judged there."""
+    import torch
+
+    from understudy.objective.pair import Pair, side_of
+    from understudy.objective.vocabulary import build
+
+    text, outputs = data.task.kind.on_vocabulary, max(1, len(data.task.labels))
+    pair = Pair(
+        kind=data.task.kind,
+        student=side_of(student.net, outputs=not text or student.on_vocabulary, head=False),
+        teacher=None,
+        num_labels=outputs,
+        seed=recipe.seed,
+        same_tokens=recipe.student.model is None,
+        variances=lambda layers: dict.fromkeys(layers, torch.ones(teacher.width if teacher else 0)),
+    )
+    if teacher is not None and recipe.how.needs_teacher:
+        head = (torch.zeros(outputs, teacher.width), torch.zeros(outputs))
+        side = side_of(teacher.net, outputs=not text or teacher.on_vocabulary, head=False)
+        pair = replace(pair, teacher=replace(side, head=head))
+    _, notes = build(recipe.objective.terms(), pair)
+    for note in notes:
+        found.note("objective", note)
+    found.ok("objective", "; ".join(recipe.objective.lines()))
 
 
 def _room(recipe: Recipe, found: _Findings, out: Path | None, teacher: Sizes | None, student: Sizes | None) -> None:

@@ -69,7 +69,7 @@ def test_the_three_published_settings_are_there():
         assert recipe.student.searched and recipe.teacher is not None
         assert recipe.method.name == "kdnas" and recipe.method.space.preset == "kdnas-paper"
         branch = "refactor" if "bert" in path.stem and "ro" not in path.stem and "al" not in path.stem else "main"
-        assert recipe.method.parity == branch and recipe.method.mapping == "uniform_first"
+        assert recipe.method.parity == branch and recipe.objective.terms()["two_layers"].model_dump()["mapping"] == "group_first"
         assert (recipe.train.lr, recipe.train.batch_size) == (5e-5, 32 if branch == "refactor" else 8)
 
 

@@ -108,8 +108,9 @@ def test_the_settings_are_the_published_ones(path):
     recipe = load_recipe(path)
     method, fit = recipe.method, recipe.train
     assert isinstance(method, AutoMM) and method.parity and recipe.seed == 123
-    assert (method.temperature, method.hard_label_weight, method.soft_label_weight) == (5.0, 0.1, 1.0)
-    assert (method.output_feature_loss_weight, method.softmax_regression_weight) == (0.01, 0.1)
+    terms = recipe.objective.terms()
+    weights = {"hard": 0.1, "soft": 1.0, "output_feature": 0.01, "softmax_regression": 0.1}
+    assert {name: terms[name].weight for name in weights} == weights and terms["soft"].model_dump()["temperature"] == 5.0
     assert (fit.batch_size, fit.schedule, fit.warmup, fit.layer_lr_decay, fit.patience) == (128, "cosine", 0.1, 0.9, 10)
     assert recipe.teacher is not None and recipe.teacher.finetune is not None
     teacher = recipe.teacher.finetune
@@ -118,7 +119,7 @@ def test_the_settings_are_the_published_ones(path):
         assert (fit.lr, fit.weight_decay, fit.epochs, recipe.task.name) == (1e-4, 1e-3, 12, "glue/qnli")
     else:
         assert (fit.lr, fit.weight_decay, fit.epochs, fit.precision) == (2e-4, 2e-3, 10, "bf16")
-        assert (method.rkd_distance_loss_weight, method.rkd_angle_loss_weight) == (0.1, 0.2)
+        assert (terms["rkd_distance"].weight, terms["rkd_angle"].weight) == (0.1, 0.2)
         assert recipe.task.languages == LANGUAGES
 
 

@@ -14,9 +14,9 @@ import toys
 
 from understudy.base.errors import RecipeError
 from understudy.check import check, exit_code
+from understudy.methods.peakd.ptp import PUBLISHED
 from understudy.methods.peakd.settings import PeaKD
 from understudy.models.load import load_model
-from understudy.objective.ptp import PUBLISHED
 from understudy.recipe.load import load_recipe, recipe_from
 from understudy.run import train
 
@@ -64,7 +64,7 @@ def test_the_settings_are_the_published_ones(path):
     recipe = load_recipe(path)
     method, fit = recipe.method, recipe.train
     assert isinstance(method, PeaKD) and method.parity and method.ptp is not None
-    assert (method.alpha, method.temperature, method.beta, method.normalize) == (0.7, 10.0, 100.0, True)
+    assert recipe.objective.lines() == ["hard 0.3", "logit_kl 0.7 (temperature 10, over mean)", "patient 100 (over mean)"]
     assert (fit.epochs, fit.batch_size, fit.lr, fit.weight_decay, fit.warmup) == (6, 64, 2e-5, 0.01, 0.1)
     assert (fit.optimizer, fit.clip, fit.shuffle, fit.max_grad_norm) == ("bertadam", "tensor", False, 1.0)
     assert (method.ptp.epochs, recipe.task.max_length, recipe.task.name) == (2, 128, f"glue/{name_of(path)}")

@@ -9,16 +9,15 @@ import warnings
 
 import pytest
 import torch
+from objectives import objective_of, settings_of
 from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
 
 from understudy import losses
 from understudy.base.errors import DataError, RecipeError
-from understudy.methods.automm.settings import AutoMM
 from understudy.models.needs import Signals
 from understudy.objective import Counts, FrozenHead
-from understudy.objective.automm import automm_objective
 
 N, C, D_S, D_T = 6, 3, 4, 5
 ALL_SIX = {
@@ -106,10 +105,10 @@ class World:
         self.head = nn.Linear(D_T, c).double()
 
     def objective(self, **settings):
-        objective = automm_objective(
-            AutoMM(**settings), task_kind=self.kind, num_labels=self.c, student_width=self.f_s.shape[1],
-            teacher_width=D_T, student_layers=2, teacher_layers=4, teacher_head=(self.head.weight, self.head.bias),
-            seed=7,
+        objective = objective_of(
+            {"name": "automm", "hidden_weight": 0.0, **settings}, kind=self.kind, num_labels=self.c,
+            student_width=self.f_s.shape[1], teacher_width=D_T, student_layers=2, teacher_layers=4,
+            teacher_head=(self.head.weight, self.head.bias), seed=7,
         )  # fmt: skip
         return objective.double()
 
@@ -187,10 +186,13 @@ def world_adapted(world):
     return world.objective().projections["adaptor"](world.f_s)
 
 
-@pytest.mark.parametrize("key", ["soft_label_loss_type", "softmax_regression_loss_type", "logit_kl_weight"])
-def test_class_losses_on_regression_are_refused(key):
+@pytest.mark.parametrize(
+    ("key", "term"),
+    [("soft_label_loss_type", "soft"), ("softmax_regression_loss_type", "softmax_regression"), ("logit_kl_weight", "logit_kl")],
+)
+def test_class_losses_on_regression_are_refused(key, term):
     value = 1.0 if key.endswith("weight") else "cross_entropy"
-    with pytest.raises(RecipeError, match=key):
+    with pytest.raises(RecipeError, match=f"objective.{term}: .*compares class probabilities"):
         World("regression").objective(softmax_regression_weight=0.1, **{key: value})
 
 
@@ -286,7 +288,7 @@ def test_a_weight_of_zero_skips_the_work(off, monkeypatch):
 )
 def test_unknown_options_are_refused_by_the_recipe(bad):
     with pytest.raises(ValidationError):
-        AutoMM(**bad)
+        settings_of({"name": "automm", **bad})
 
 
 def test_adaptor_scope():
@@ -297,19 +299,19 @@ def test_adaptor_scope():
     assert {n for n in separate.state_dict() if "weight" in n} == {
         "projections.adaptor_softmax_regression.weight", "projections.adaptor_output_feature.weight",
     }  # fmt: skip
-    with pytest.raises(RecipeError, match="adaptor_scope"):
-        world.objective(parity=True, adaptor_scope="separate")
+    with pytest.raises(RecipeError, match="shares one that is"):
+        objective_of(
+            {"name": "automm"}, {"output_feature": {"adaptor": "mlp"}, "softmax_regression": 0.1}, num_labels=C,
+            student_width=D_S, teacher_width=D_T, student_layers=2, teacher_layers=4,
+            teacher_head=(world.head.weight, world.head.bias),
+        )  # fmt: skip
 
 
-def test_the_head_follows_the_students_label_order_and_scale():
-    weight, bias = randn(1, C, D_T), randn(2, C)
-    order = torch.tensor([2, 0, 1])
-    feature = randn(3, 4, D_T)
-    plain, ordered = FrozenHead(weight, bias), FrozenHead(weight, bias, order=order)
-    assert torch.equal(ordered(feature), plain(feature)[:, order])
-    scaled = FrozenHead(weight, bias, scale=2.0, shift=-1.0)
-    assert torch.allclose(scaled(feature), 2 * plain(feature) - 1)
-    assert not list(scaled.parameters()) and not scaled.state_dict()
+def test_the_frozen_head_is_neither_trained_nor_saved():
+    weight, bias, feature = randn(1, C, D_T), randn(2, C), randn(3, 4, D_T)
+    head = FrozenHead(weight, bias)
+    assert torch.allclose(head(feature), feature @ weight.T + bias)
+    assert not list(head.parameters()) and not head.state_dict()
 
 
 def test_the_teacher_is_left_alone():

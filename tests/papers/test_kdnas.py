@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from objectives import objective_of, settings_of
 from torch import nn
 
 from understudy.base.errors import RecipeError
@@ -11,7 +12,6 @@ from understudy.methods.kdnas.controller import Controller, Regression, Tried, r
 from understudy.methods.kdnas.settings import KDNAS
 from understudy.models.needs import Signals
 from understudy.objective import Counts
-from understudy.objective.kdnas import kdnas_objective, last_layers, uniform_layers
 
 MAPS = {
     (6, 3): ([0, 2, 4], [1, 3, 5], [3, 4, 5]),
@@ -25,20 +25,19 @@ MAPS = {
 @pytest.mark.parametrize(("depths", "maps"), MAPS.items())
 def test_layer_maps(depths, maps):
     teacher, student = depths
-    assert [*uniform_layers("uniform_first", student, teacher)] == maps[0]
-    assert [*uniform_layers("uniform_last", student, teacher)] == maps[1]
-    assert [*last_layers(student, teacher)] == maps[2]
+    for mapping, uniform in (("uniform_first", maps[0]), ("uniform_last", maps[1])):
+        found = settings_of({"name": "kdnas", "mapping": mapping}).two_layers.layers(student, teacher)
+        assert [[layer - 1 for layer in layers] for layers in found] == [uniform, maps[2]]
 
 
 def test_a_student_deeper_than_its_teacher_is_an_error():
     for mapping in ("uniform_first", "uniform_last"):
         with pytest.raises(RecipeError, match="deeper than its teacher"):
-            uniform_layers(mapping, 6, 4)
-    with pytest.raises(RecipeError, match="deeper"):
-        last_layers(12, 4)
+            settings_of({"name": "kdnas", "mapping": mapping}).two_layers.layers(6, 4)
 
 
 SIZES = [3, 5]
+DEPTHS = {"student_layers": 2, "teacher_layers": 4, "student_width": 3, "teacher_width": 6}
 
 
 def signals(width: int, layers: int, seed: int) -> Signals:
@@ -53,11 +52,7 @@ def padded(packed: torch.Tensor, length: int) -> torch.Tensor:
 
 def build(**changes):
     variances = {i: torch.rand(6, generator=torch.Generator().manual_seed(i)) + 0.5 for i in range(1, 5)}
-    settings = KDNAS(**changes)
-    objective = kdnas_objective(
-        settings, task_kind="text", student_layers=2, teacher_layers=4, student_width=3, teacher_width=6,
-        variances=variances, seed=0,
-    )  # fmt: skip
+    objective = objective_of({"name": "kdnas", **changes}, kind="text", **DEPTHS, variances=lambda layers: variances)
     return objective, variances
 
 
@@ -92,10 +87,8 @@ def test_predicting_the_mean_costs_one():
     """With variance normalisation a projection that always says the teacher's mean has the loss 1."""
     teacher = Signals(sizes=[4000], hidden={i: torch.randn(4000, 6) * i + i for i in range(1, 5)})
     variances = {i: teacher.hidden[i].var(dim=0) for i in range(1, 5)}
-    objective = kdnas_objective(
-        KDNAS(projection="per_layer"), task_kind="text", student_layers=2, teacher_layers=4, student_width=3, teacher_width=6,
-        variances=variances, seed=0,
-    )  # fmt: skip
+    method = {"name": "kdnas", "projection": "per_layer"}
+    objective = objective_of(method, kind="text", **DEPTHS, variances=lambda layers: variances)
     with torch.no_grad():
         for layer, pair in enumerate([(2, 3), (4, 4)]):
             w = objective.projections[f"kdnas_{layer}"]
@@ -118,8 +111,10 @@ def test_parity_fills_in_what_each_branch_used_and_leaves_what_is_given():
     main, refactor = KDNAS(parity=True), KDNAS(parity="refactor", candidates=7)
     assert (main.parity, main.trials, main.mini_kd.lr, main.beta) == ("main", 5, 1e-4, 0.6**6)
     assert (refactor.trials, refactor.mini_kd.epochs, refactor.mini_kd.proxy, refactor.alpha) == (105, 4, 0.2, -0.07)
-    assert main.space.preset == "kdnas-paper" and main.mapping == "uniform_first" and main.normalise == "none"
-    assert KDNAS().trials == 120 and KDNAS().mapping == "uniform_last"
+    assert main.space.preset == "kdnas-paper" and KDNAS().trials == 120
+    released, own = (settings_of({"name": "kdnas", **more}).two_layers for more in ({"parity": True}, {}))
+    assert (released.mapping, released.normalise) == ("group_first", "none")
+    assert (own.mapping, own.normalise) == ("group_last", "variance")
     assert KDNAS.model_validate(refactor.model_dump(mode="json")) == refactor
 
 

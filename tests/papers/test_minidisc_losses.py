@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from objectives import objective_of, settings_of
 
 from understudy.base.errors import RecipeError
+from understudy.mapping import layer_pairs
 from understudy.models.needs import Signals
 from understudy.objective import Counts
-from understudy.objective.minidisc import even_pairs, hidden_pairs, minidisc_objective
-from understudy.recipe.staged import Staged
 
 SIZES, WIDTH, LAYERS = [3, 5, 2], 4, 6
 COUNTS = Counts(examples=3, tokens=10, labels=3)
@@ -29,9 +29,9 @@ def signals(seed: int, outputs: int = 3) -> Signals:
 
 
 def build(kind: str = "classification", layers: tuple[int, int] = (LAYERS, LAYERS), **settings: object):
-    return minidisc_objective(
-        Staged(name="any", **settings), task_kind=kind, student_layers=layers[0], teacher_layers=layers[1],
-        student_width=WIDTH, teacher_width=WIDTH, seed=0,
+    return objective_of(
+        {"name": "minidisc", **settings}, kind=kind, student_layers=layers[0], teacher_layers=layers[1], student_width=WIDTH,
+        teacher_width=WIDTH,
     )  # fmt: skip
 
 
@@ -76,20 +76,28 @@ def test_weights_can_be_changed_one_by_one():
 
 @pytest.mark.parametrize("name", ["sparsebert_cls", "sparsebert_ner", "kdbert_cls", "pkdbert_cls", "ftbert_ner"])
 def test_the_original_model_types_name_objectives(name):
-    assert Staged(name="any", objective=name).objective == name.removesuffix("_cls").removesuffix("_ner").removesuffix("bert")
+    plain = name.removesuffix("_cls").removesuffix("_ner").removesuffix("bert")
+    assert settings_of({"name": "minidisc", "objective": name}) == settings_of({"name": "maxidisc", "objective": plain})
+
+
+def test_an_objective_that_does_not_exist_is_named():
+    with pytest.raises(RecipeError, match="not 'sparce'. Did you mean 'sparse'"):
+        settings_of({"name": "minidisc", "objective": "sparce"})
 
 
 @pytest.mark.parametrize("depth", [6, 12, 18, 24])
 @pytest.mark.parametrize("teacher_depth", [6, 12, 18, 24])
 def test_where_the_original_is_defined_the_map_is_the_original(depth, teacher_depth):
-    released = hidden_pairs(Staged(name="any", parity=True), depth, teacher_depth)
-    assert released == [(i * depth // 6, i * teacher_depth // 6) for i in range(7)] == even_pairs(depth, teacher_depth)
+    mapping = settings_of({"name": "minidisc", "parity": True}).hidden.mapping
+    released = layer_pairs(mapping, depth, teacher_depth)
+    assert released == tuple((i * depth // 6, i * teacher_depth // 6) for i in range(7))
+    assert released == layer_pairs("even", depth, teacher_depth)
 
 
 def test_every_pair_of_depths_has_a_map():
     for ours in range(1, 26):
         for theirs in range(1, 26):
-            pairs = even_pairs(ours, theirs)
+            pairs = layer_pairs("even", ours, theirs)
             assert pairs[0] == (0, 0) and pairs[-1] == (ours, theirs) and len(pairs) == 1 + min(6, ours, theirs)
             for side in zip(*pairs, strict=True):
                 assert list(side) == sorted(set(side))
@@ -100,11 +108,12 @@ def test_other_depths_learn_by_default_and_are_refused_under_parity(depths):
     """Acceptance 8: 4L and 8L of a twelve-layer teacher; the original crashes on both."""
     built = build(layers=depths)
     assert max(built.needs_student.hidden) == depths[0] and max(built.needs_teacher.hidden) == depths[1]
-    with pytest.raises(RecipeError, match="parity"):
+    with pytest.raises(RecipeError, match="sixths"):
         build(layers=depths, parity=True)
 
 
 def test_an_explicit_map_is_checked():
-    assert hidden_pairs(Staged(name="any", hidden_map=[(0, 0), (2, 5)]), 2, 6) == [(0, 0), (2, 5)]
-    with pytest.raises(RecipeError, match="layer 3 of the student"):
-        hidden_pairs(Staged(name="any", hidden_map=[(3, 3)]), 2, 6)
+    built = build(layers=(2, 6), hidden_map=[[0, 0], [2, 5]])
+    assert (built.needs_student.hidden, built.needs_teacher.hidden) == ((0, 2), (0, 5))
+    with pytest.raises(RecipeError, match="student layer 3"):
+        build(layers=(2, 6), hidden_map=[[3, 3]])

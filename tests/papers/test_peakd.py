@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from objectives import objective_of, settings_of
 from torch import Tensor
 
 from understudy import losses
 from understudy.base.errors import RecipeError
-from understudy.mapping import inner_pairs
-from understudy.methods.peakd.settings import PeaKD
+from understudy.mapping import layer_pairs
+from understudy.methods.peakd import ptp
 from understudy.models.needs import Signals
-from understudy.objective import Counts, ptp
-from understudy.objective.peakd import peakd_objective, ptp_objective
+from understudy.objective import Counts, Objective
+from understudy.objective.terms import hard_labels
 
 ROWS, CLASSES, WIDTH = 5, 3, 8
 SIZES = {"student_width": WIDTH, "teacher_width": WIDTH, "student_layers": 3, "teacher_layers": 6, "seed": 0}
@@ -30,9 +32,9 @@ def random_signals(seed: int, *, layers: tuple[int, ...], width: int = WIDTH) ->
     return Signals(sizes=[4] * ROWS, logits=numbers(ROWS, CLASSES), cls={i: numbers(ROWS, width) for i in layers})
 
 
-def evaluate(settings: PeaKD, student: Signals, teacher: Signals, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
+def evaluate(settings: dict[str, Any], student: Signals, teacher: Signals, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
     """The total and its gradients in the student's logits and states."""
-    objective = peakd_objective(settings, task_kind="classification", **SIZES).double()
+    objective = objective_of({"name": "peakd", **settings}, **SIZES).double()
     assert student.logits is not None
     leaves = [student.logits, *student.cls.values()]
     total, _ = objective.compute(student, teacher, labels, progress=0.0, counts=Counts(ROWS, 4 * ROWS, ROWS))
@@ -71,7 +73,7 @@ def slow(student: Signals, teacher: Signals, labels: Tensor, *, alpha: float, be
 @pytest.mark.parametrize("parity", [False, True])
 def test_the_whole_loss(parity, batch):
     student, teacher, labels = batch
-    settings = PeaKD(parity=parity, alpha=0.6, beta=40.0, temperature=5.0)
+    settings = {"parity": parity, "alpha": 0.6, "beta": 40.0, "temperature": 5.0}
     total, _ = evaluate(settings, *batch)
     expected = slow(student, teacher, labels, alpha=0.6, beta=40.0, heat=5.0, released=parity)
     assert total.item() == pytest.approx(expected, rel=1e-12)
@@ -80,7 +82,7 @@ def test_the_whole_loss(parity, batch):
 def test_textbook_terms_with_converted_weights_are_the_released_loss(batch):
     """Labels 1 - α, soft α / C, layers β / D: the same value and the same gradients."""
     student, teacher, labels = batch
-    total, gradients = evaluate(PeaKD(parity=True, alpha=0.7, beta=100.0), *batch)
+    total, gradients = evaluate({"parity": True, "alpha": 0.7, "beta": 100.0}, *batch)
     logits, cls = student.logits, student.cls
     assert logits is not None and teacher.logits is not None
     textbook = (
@@ -93,17 +95,11 @@ def test_textbook_terms_with_converted_weights_are_the_released_loss(batch):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("reduction", ["vector", "element"])
-def test_patience_is_the_same_loss_in_two_units(reduction, batch):
-    plain = evaluate(PeaKD(), *batch)[0]
-    assert evaluate(PeaKD(patience_reduction=reduction), *batch)[0].item() == pytest.approx(plain.item(), rel=1e-12)
-
-
 def test_each_reduction_can_be_set_alone(batch):
-    released, textbook = evaluate(PeaKD(parity=True), *batch)[0], evaluate(PeaKD(), *batch)[0]
+    released, textbook = evaluate({"parity": True}, *batch)[0], evaluate({}, *batch)[0]
     assert released != textbook
-    assert evaluate(PeaKD(kd_reduction="mean"), *batch)[0].item() == pytest.approx(released.item(), rel=1e-12)
-    assert evaluate(PeaKD(parity=True, kd_reduction="batchmean"), *batch)[0].item() == pytest.approx(textbook.item(), rel=1e-12)
+    assert evaluate({"kd_reduction": "mean"}, *batch)[0].item() == pytest.approx(released.item(), rel=1e-12)
+    assert evaluate({"parity": True, "kd_reduction": "batchmean"}, *batch)[0].item() == pytest.approx(textbook.item(), rel=1e-12)
 
 
 def test_soft_kl_of_two_rows_by_hand():
@@ -127,13 +123,13 @@ def test_element_mean_times_width_is_the_distance_of_vectors(batch):
 
 def test_train_types_and_ablations():
     def terms(**settings) -> set[str]:
-        return set(peakd_objective(PeaKD(**settings), task_kind="classification", **SIZES).terms)
+        return set(objective_of({"name": "peakd", **settings}, **SIZES).terms)
 
     assert terms(train_type="ft") == {"hard"}
-    assert terms(train_type="kd") == {"hard", "soft"}
-    assert terms() == {"hard", "soft", "patient"}
-    assert terms(beta=0.0) == {"hard", "soft"}
-    assert terms(alpha=1.0, beta=0.0) == {"soft"}
+    assert terms(train_type="kd") == {"hard", "logit_kl"}
+    assert terms() == {"hard", "logit_kl", "patient"}
+    assert terms(beta=0.0) == {"hard", "logit_kl"}
+    assert terms(alpha=1.0, beta=0.0) == {"logit_kl"}
 
 
 # -- layer pairs ---------------------------------------------------------------------------------------------------------
@@ -151,28 +147,33 @@ PAIRS = {  # (virtual layers, teacher's depth) -> (student's, teacher's), counte
 
 @pytest.mark.parametrize(("depths", "pairs"), PAIRS.items())
 def test_skip_gives_the_whole_published_table(depths, pairs):
-    assert inner_pairs("skip", *depths) == pairs
+    assert layer_pairs("multiples", *depths, inner=True) == pairs
 
 
 def test_last_and_explicit_pairs():
-    assert inner_pairs("last", 6, 12) == ((1, 7), (2, 8), (3, 9), (4, 10), (5, 11))
-    assert inner_pairs("last", 3, 12) == ((1, 10), (2, 11)) == inner_pairs([10, 11], 3, 12)
+    assert layer_pairs("last", 6, 12, inner=True) == ((1, 7), (2, 8), (3, 9), (4, 10), (5, 11))
+    assert layer_pairs("last", 3, 12, inner=True) == ((1, 10), (2, 11)) == layer_pairs([10, 11], 3, 12, inner=True)
     with pytest.raises(RecipeError, match="3 entries for 2"):
-        inner_pairs([1, 2, 3], 3, 12)
+        layer_pairs([1, 2, 3], 3, 12, inner=True)
 
 
 @pytest.mark.parametrize("depth", [5, 7])
-def test_skip_without_a_pair_names_uniform(depth):
-    with pytest.raises(RecipeError, match="Use 'uniform'"):
-        inner_pairs("skip", depth, 12)
+def test_skip_without_a_pair_names_another_rule(depth):
+    with pytest.raises(RecipeError, match="Use spread"):
+        layer_pairs("multiples", depth, 12, inner=True)
 
 
 def test_a_student_of_one_layer_learns_no_layers():
-    with pytest.raises(RecipeError, match="train_type: kd"):
-        peakd_objective(PeaKD(), task_kind="classification", **SIZES | {"student_layers": 1})
-    assert "patient" not in peakd_objective(
-        PeaKD(train_type="kd"), task_kind="classification", **SIZES | {"student_layers": 1}
-    ).terms
+    with pytest.raises(RecipeError, match="one layer has none"):
+        objective_of({"name": "peakd"}, **SIZES | {"student_layers": 1})
+    assert "patient" not in objective_of({"name": "peakd", "train_type": "kd"}, **SIZES | {"student_layers": 1}).terms
+
+
+def test_a_number_is_learnt_by_its_square_and_bad_weights_are_refused():
+    assert set(objective_of({"name": "peakd"}, kind="regression", **SIZES).terms) == {"hard", "logit_mse", "patient"}
+    for bad in ({"alpha": 1.5}, {"alpha": "much"}, {"train_type": "pdk"}):
+        with pytest.raises(RecipeError, match=f"method.{next(iter(bad))}: should be"):
+            settings_of({"name": "peakd", **bad})
 
 
 # -- the four classes ------------------------------------------------------------------------------------------------------
@@ -238,7 +239,7 @@ def test_balanced_classes_weigh_alike():
     weights = torch.tensor(ptp.balanced(counts), dtype=torch.float64)
     assert (weights * torch.tensor(counts)).tolist() == pytest.approx([20 / 3, 20 / 3, 20 / 3, 0])
     logits, labels = torch.randn(20, 4, dtype=torch.float64), torch.tensor([0] * 12 + [1] * 6 + [2] * 2)
-    total, _ = ptp_objective(ptp.balanced(counts)).compute(
+    total, _ = Objective(ptp=hard_labels("classification", class_weights=ptp.balanced(counts))).compute(
         Signals(sizes=[3] * 20, logits=logits), None, labels, progress=0.0, counts=Counts(20, 60, 20)
     )
     by_class = torch.stack([torch.nn.functional.cross_entropy(logits[labels == c], labels[labels == c]) for c in range(3)])

@@ -18,10 +18,10 @@ from understudy.data.encode import encode
 from understudy.evaluate.predict import predict
 from understudy.lab import Lab
 from understudy.methods.peakd import distil as peakd
+from understudy.methods.peakd import ptp
 from understudy.methods.peakd.settings import PeaKD
 from understudy.models.anatomy import anatomy
 from understudy.models.needs import Needs
-from understudy.objective import ptp
 from understudy.recipe.load import recipe_from
 from understudy.recipe.settings import TrainSettings
 from understudy.train.guard import StopSignals
@@ -142,10 +142,10 @@ def test_each_stage_is_kept_and_can_be_repeated_by_itself(recipe, understudy_hom
 @pytest.mark.parametrize(
     ("override", "steps", "layers", "terms"),
     [
-        ("method.ptp=off", False, 4, {"hard", "soft", "patient"}),
-        ("student.share=none", True, 2, {"hard", "soft", "patient"}),
-        ("student.share=sps_no_shuffle", True, 4, {"hard", "soft", "patient"}),
-        ("method.beta=0", True, 4, {"hard", "soft"}),
+        ("method.ptp=off", False, 4, {"hard", "logit_kl", "patient"}),
+        ("student.share=none", True, 2, {"hard", "logit_kl", "patient"}),
+        ("student.share=sps_no_shuffle", True, 4, {"hard", "logit_kl", "patient"}),
+        ("method.beta=0", True, 4, {"hard", "logit_kl"}),
         ("method.train_type=ft", True, 4, {"hard"}),
     ],
 )

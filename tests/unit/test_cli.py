@@ -142,7 +142,7 @@ def test_train_understands_the_original_flags(recipe, tmp_path, fake_run):
     ]
     assert run("train", recipe, *flags) == 0
     assert seen["recipe"].train.epochs == 8
-    assert seen["recipe"].method.hard_label_weight == 0.5
+    assert seen["recipe"].objective.terms()["hard"].weight == 0.5
     assert seen["recipe"].evaluate.baseline is False
     assert seen["folder"] == tmp_path / "cache"
 

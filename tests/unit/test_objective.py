@@ -8,14 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from objectives import objective_of
 
 from understudy.base.errors import DataError, DivergedError, RecipeError
 from understudy.base.schedule import Ramp
-from understudy.methods.automm.settings import AutoMM
 from understudy.models.needs import Needs, Signals
 from understudy.objective import Counts, Objective, projection
 from understudy.objective import terms as learn
-from understudy.objective.automm import automm_objective
 from understudy.recipe.settings import PositiveSchedule, Schedule
 
 C, D_S, D_T, LAYERS_S, LAYERS_T = 3, 4, 6, 2, 4
@@ -30,9 +29,9 @@ def randn(seed, *shape):
 
 
 def build(kind="classification", *, seed=0, **method):
-    return automm_objective(
-        AutoMM(**method), task_kind=kind, num_labels=1 if kind == "regression" else C, student_width=D_S,
-        teacher_width=D_T, student_layers=LAYERS_S, teacher_layers=LAYERS_T,
+    return objective_of(
+        {"name": "automm", "hidden_weight": 0.0, **method}, kind=kind, num_labels=1 if kind == "regression" else C,
+        student_width=D_S, teacher_width=D_T, student_layers=LAYERS_S, teacher_layers=LAYERS_T, heads=(2, 3),
         teacher_head=(randn(1, 1 if kind == "regression" else C, D_T), None), seed=seed,
     ).double()  # fmt: skip
 
@@ -312,10 +311,10 @@ def test_two_tokenizers_serve_terms_by_example():
         (
             "classification",
             {"hard_label_weight": 0.0, "soft_label_weight": 0.0, "output_feature_loss_weight": 0.0},
-            "weights of all terms",
+            "nothing to learn",
         ),
-        ("classification", {"relation_weight": 1.0, "relation_layer": 5}, "relation_layer"),
-        ("classification", {"relation_weight": 1.0, "relation_heads": 4}, "relation_heads"),
+        ("classification", {"relation_weight": 1.0, "relation_layer": 5}, "relations: layer is 5"),
+        ("classification", {"relation_weight": 1.0, "relation_heads": 4}, "relations: heads 4"),
         ("classification", {"hidden_weight": 1.0, "hidden_mapping": (1, 9)}, "counted from 1 to 4"),
         ("classification", {"adaptor": "identity"}, "adaptor"),
         ("tokens", {"rkd_angle_loss_weight": 1.0}, "feature"),
@@ -328,11 +327,12 @@ def test_combinations_that_make_no_sense(kind, method, words):
         build(kind, **method)
 
 
-def test_relation_heads_default_to_the_teachers_and_must_divide():
-    objective = build(relation_weight=1.0)
-    student, teacher, labels, counts = world(objective, "classification", [2, 3])  # 3 heads, student width 4
-    with pytest.raises(RecipeError, match="relation_heads"):
-        objective.compute(student, teacher, labels, progress=0.0, counts=counts)
+def test_relation_heads_default_to_as_many_of_the_teachers_as_divide_both_widths():
+    objective, two = build(relation_weight=1.0), build(relation_weight=1.0, relation_heads=2)
+    student, teacher, labels, counts = world(objective, "classification", [2, 3])  # 3 heads, widths 4 and 6
+    _, values = objective.compute(student, teacher, labels, progress=0.0, counts=counts)
+    _, expected = two.compute(student, teacher, labels, progress=0.0, counts=counts)
+    assert values["relations"].item() == expected["relations"].item()
 
 
 def test_terms_are_weighed_by_multiplication():

@@ -15,8 +15,7 @@ import torch
 from torch import distributed
 from understudy.models.needs import Signals
 from understudy.objective import Counts
-from understudy.objective.automm import automm_objective
-from understudy.methods.automm.settings import AutoMM
+from objectives import objective_of
 
 rank, world, store, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 if world > 1:
@@ -24,9 +23,9 @@ if world > 1:
 generator = torch.Generator().manual_seed(0)
 z_s, f_s, z_t, f_t = (torch.randn(7, d, generator=generator, dtype=torch.float64) for d in (3, 4, 3, 5))
 labels = torch.arange(7) % 3
-objective = automm_objective(
-    AutoMM(rkd_distance_loss_weight=1.0, rkd_angle_loss_weight=2.0, parity=True), task_kind="classification",
-    num_labels=3, student_width=4, teacher_width=5, student_layers=2, teacher_layers=2, teacher_head=None, seed=0,
+objective = objective_of(
+    {"name": "automm", "rkd_distance_loss_weight": 1.0, "rkd_angle_loss_weight": 2.0, "parity": True},
+    num_labels=3, student_width=4, teacher_width=5, student_layers=2, teacher_layers=2,
 ).double()
 weight = torch.eye(4, dtype=torch.float64, requires_grad=True)  # stands for the student
 mine = slice(None) if world == 1 else [slice(0, 4), slice(4, 7)][rank]  # uneven on purpose

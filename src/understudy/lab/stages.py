@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from understudy.data.types import TaskData
 from understudy.figures.words import duration
 from understudy.lab.lab import Lab
 from understudy.lab.pruning import allocation
-from understudy.models.anatomy import sides
 from understudy.models.model import Model
-from understudy.objective import Objective
-from understudy.objective.minidisc import minidisc_objective
-from understudy.recipe.settings import Recipe
-from understudy.recipe.staged import Stage, Staged, target_of
+from understudy.recipe.staged import Stage, target_of
 from understudy.steps import read_done, step_folder
 from understudy.students.keep_layers import keep_layers
 from understudy.students.sparsify import sparsify
@@ -36,24 +31,6 @@ def student_of(lab: Lab, stage: Stage | None, model: Model, *, parity: bool = Fa
     if not isinstance(keep, str) and stage == target_of(lab.recipe.student):
         return keep_layers(model, keep)
     return keep_layers(model, keep if isinstance(keep, str) and not parity else "first", num_layers=stage.layers)
-
-
-def objective_for(lab: Lab, settings: Staged, student: Model, teacher: Model) -> Objective:
-    """The loss of a stage for these two models."""
-    models = sides(student.net, teacher.net)
-    return minidisc_objective(settings, task_kind=lab.data.task.kind, **models, seed=lab.recipe.seed)
-
-
-def check_loss(recipe: Recipe, data: TaskData, teacher: Any, student: Any) -> None:
-    """Raise RecipeError where the loss has no meaning for models of these sizes (`check.Sizes`)."""
-    models = sides(student.net, teacher.net)
-    minidisc_objective(recipe.method, task_kind=data.task.kind, **models, seed=recipe.seed)
-
-
-def about(settings: Staged, **more: Any) -> dict[str, Any]:
-    """What of a method's settings decides the result of a stage: its loss. Ways that share a stage share its step."""
-    loss = settings.model_dump(mode="json", include=set(Staged.model_fields) - {"name"})
-    return {"loss": loss, **more}
 
 
 def outcome(lab: Lab, name: str) -> dict[str, Any]:

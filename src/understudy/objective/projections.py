@@ -37,7 +37,7 @@ def projection(name: str, kind: str, *, student_width: int, teacher_width: int, 
         if student_width != teacher_width:
             raise RecipeError(
                 f"An identity adaptor needs equal widths, but the student's is {student_width} and the teacher's "
-                f"{teacher_width}; set method.adaptor to auto, linear, linear_norm or mlp."
+                f"{teacher_width}; set its adaptor to auto, linear, linear_norm or mlp."
             )
         return Projection(name, nn.Identity())
     with torch_seed(seed, "projection", name):
@@ -56,30 +56,18 @@ class FrozenHead(nn.Module):
 
     Args:
         weight: (C, D_t). bias: (C,) or None. Copied, so the teacher is left alone.
-        order: int64 (C,), `order[c]` is the teacher's row for the student's label c; None when the orders agree.
-        scale, shift: for regression, student scale = scale * teacher scale + shift.
     """
 
     weight: Tensor
-    bias: Tensor | None
+    bias: Tensor
 
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        *,
-        order: Tensor | None = None,
-        scale: float = 1.0,
-        shift: float = 0.0,
-    ) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
         weight = weight.detach().clone()
         weight = weight if weight.dtype == torch.float64 else weight.float()
         bias = weight.new_zeros(weight.shape[0]) if bias is None else bias.detach().clone().to(weight)
-        if order is not None:
-            weight, bias = weight[order], bias[order]
-        self.register_buffer("weight", weight * scale, persistent=False)
-        self.register_buffer("bias", bias * scale + shift, persistent=False)
+        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
 
     def forward(self, feature_ND: Tensor) -> Tensor:
         return head_logits(feature_ND, self.weight, self.bias)

@@ -1,4 +1,4 @@
-"""The vocabulary of what can be learned: every loss of `losses/` as a `Term`.
+"""What can be learned: every loss of `losses/` as a `Term`. Recipes name them by `vocabulary.py`.
 
 A term says what it must see of both models, what it is a mean over, and how to compute its sum. `kind` is the task's:
 classification, regression, multilabel, tokens or text. Rows are examples; for tokens and text, labelled tokens.
@@ -7,9 +7,9 @@ classification, regression, multilabel, tokens or text. Rows are examples; for t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from understudy import losses
 from understudy.base.errors import RecipeError
 from understudy.base.schedule import Setting, value_at
+from understudy.kinds import kind as kind_named
 from understudy.losses.rkd import FEWEST_ROWS
 from understudy.losses.rows import FeatureLoss, Reduction
 from understudy.models.needs import Needs, Signals
@@ -27,6 +28,8 @@ LogitLoss = Literal["auto", "mse", "cross_entropy"]
 Pairs = Sequence[tuple[int, int]]  # (student layer, teacher layer), counted from 1
 
 _LOGITS = Needs(logits=True)
+LEAST_VARIANCE = 1e-3
+"""Of the mean variance of a layer: a dimension that hardly moves would otherwise decide the whole loss."""
 
 
 def hard_labels(kind: str, *, class_weights: Sequence[float] | None = None) -> Term:
@@ -34,17 +37,11 @@ def hard_labels(kind: str, *, class_weights: Sequence[float] | None = None) -> T
 
     class_weights: C numbers, for classification: how much a row of each class counts.
     """
-    loss_of = {
-        "classification": losses.cross_entropy,
-        "regression": losses.squared_error,
-        "multilabel": losses.binary_cross_entropy,
-        "tokens": losses.token_cross_entropy,
-        "text": losses.token_cross_entropy,
-    }[kind]
+    task = kind_named(kind)
 
     def loss(seen: Seen) -> Tensor:
         assert seen.labels is not None
-        return loss_of(_wide(_get(seen.student, "logits")), seen.labels, reduction="sum")
+        return task.loss(_wide(_get(seen.student, "logits")), seen.labels, reduction="sum")
 
     def weighted(seen: Seen) -> Tensor:
         assert seen.labels is not None
@@ -52,7 +49,7 @@ def hard_labels(kind: str, *, class_weights: Sequence[float] | None = None) -> T
         weights = logits.new_tensor(class_weights)
         return losses.cross_entropy(logits, seen.labels, weights=weights, reduction="sum")
 
-    return Term(loss if class_weights is None else weighted, _unit(kind), needs_student=_LOGITS, needs_labels=True)
+    return Term(loss if class_weights is None else weighted, task.unit, needs_student=_LOGITS, needs_labels=True)
 
 
 def soft_labels(
@@ -69,21 +66,24 @@ def soft_labels(
     is taken label by label. On regression cross_entropy has no meaning and is refused; with parity it is AutoMM's
     cross-entropy along the batch.
     """
+    task = kind_named(kind)
     if loss_type == "auto":
-        loss_type = "mse" if kind == "regression" else "cross_entropy"
-    if kind == "regression" and loss_type == "cross_entropy":
+        loss_type = "mse" if task.numeric else "cross_entropy"
+    if task.numeric and loss_type == "cross_entropy":
         if not parity:
-            raise _no_classes("soft_label_loss_type")
+            raise _no_classes("loss: cross_entropy")
         warnings.warn("parity: cross_entropy on a regression task compares the rows of a batch.", stacklevel=2)
 
         def mixed(seen: Seen) -> Tensor:
-            student, teacher = _logits(seen, kind)
+            student, teacher = _logits(seen, task.unit)
             return losses.mixed_cross_entropy(student, teacher, temperature=value_at(temperature, seen.progress))
 
         return Term(mixed, "batch", needs_student=_LOGITS, needs_teacher=_LOGITS)
     loss_of = {
         "mse": losses.soft_mse,
-        "cross_entropy": losses.soft_binary_cross_entropy if kind == "multilabel" else losses.soft_cross_entropy,
+        "cross_entropy": losses.soft_binary_cross_entropy
+        if task.distribution == "sigmoid"
+        else losses.soft_cross_entropy,
     }[loss_type]
     return _softened(loss_of, kind, temperature, scale_by_t2)
 
@@ -93,9 +93,10 @@ def logit_kl(kind: str, *, temperature: Setting = 1.0, over: Reduction = "sum") 
 
     over: "mean" divides it by the number of classes, as PKD's code does. Several labels are averaged in any case.
     """
-    if kind == "regression":
-        raise _no_classes("logit_kl_weight")
-    loss_of = losses.soft_binary_kl if kind == "multilabel" else partial(losses.soft_kl, over=over)
+    task = kind_named(kind)
+    if task.numeric:
+        raise _no_classes("it")
+    loss_of = losses.soft_binary_kl if task.distribution == "sigmoid" else partial(losses.soft_kl, over=over)
     return _softened(loss_of, kind, temperature, True)
 
 
@@ -114,23 +115,24 @@ def softmax_regression(
     parity: bool = False,
 ) -> Term:
     """The student's adapted feature, read by the teacher's head, should give the teacher's logits."""
+    task = kind_named(kind)
     if loss_type == "auto":
-        loss_type = "mse" if kind == "regression" else "cross_entropy"
-    if kind == "regression" and loss_type == "cross_entropy":
-        raise _no_classes("softmax_regression_loss_type")
-    if kind == "text" or (kind == "tokens" and feature != "head_input"):
+        loss_type = "mse" if task.numeric else "cross_entropy"
+    if task.numeric and loss_type == "cross_entropy":
+        raise _no_classes("loss: cross_entropy")
+    if task.on_vocabulary or (task.per_token and feature != "head_input"):
         raise RecipeError(
-            "Softmax regression gives the teacher's head what it reads, one vector per labelled token: it needs "
-            "method.feature: head_input, and a head of one Linear (not masked text). Else set its weight to 0."
+            "it gives the teacher's head what that reads, one vector per labelled token: it needs feature: head_input, and a "
+            "head of one Linear (not masked text)."
         )
-    distance = "binary_cross_entropy" if kind == "multilabel" and loss_type == "cross_entropy" else loss_type
-    mixes = kind == "regression" and parity
+    distance = "binary_cross_entropy" if task.distribution == "sigmoid" and loss_type == "cross_entropy" else loss_type
+    mixes = task.numeric and parity
     if mixes:
         warnings.warn("parity: softmax regression on a regression task compares all rows with all.", stacklevel=2)
 
     def loss(seen: Seen) -> Tensor:
-        student = seen.modules[adaptor.name](_rows(seen, seen.student, "feature", kind))
-        teacher = _rows(seen, _teacher(seen), "logits", kind)
+        student = seen.modules[adaptor.name](_rows(seen, seen.student, "feature", task.unit))
+        teacher = _rows(seen, _teacher(seen), "logits", task.unit)
         frozen = cast(FrozenHead, seen.modules["teacher_head"])
         if mixes:
             return losses.mixed_squared_error(frozen(student), teacher)
@@ -140,7 +142,7 @@ def softmax_regression(
 
     return Term(
         loss,
-        "batch" if mixes else _unit(kind),
+        "batch" if mixes else task.unit,
         needs_student=Needs(feature=feature),
         needs_teacher=_LOGITS,
         modules={adaptor.name: adaptor.module, "teacher_head": head},
@@ -156,12 +158,13 @@ def output_feature(
     over: Reduction = "mean",
 ) -> Term:
     """The student's adapted feature should be the teacher's."""
-    per_token = kind == "tokens" and feature == "head_input"
+    task = kind_named(kind)
+    per_token = task.per_token and not task.on_vocabulary and feature == "head_input"
 
     def loss(seen: Seen) -> Tensor:
-        rows_kind = "tokens" if per_token else "classification"
-        student = seen.modules[adaptor.name](_rows(seen, seen.student, "feature", rows_kind))
-        teacher = _rows(seen, _teacher(seen), "feature", rows_kind)
+        unit: Unit = "label" if per_token else "example"
+        student = seen.modules[adaptor.name](_rows(seen, seen.student, "feature", unit))
+        teacher = _rows(seen, _teacher(seen), "feature", unit)
         return losses.output_feature(student, teacher, kind=loss_type, over=over, reduction="sum")
 
     return _on_features(loss, "label" if per_token else "example", feature, adaptor)
@@ -194,6 +197,58 @@ def hidden_states(
     )  # fmt: skip
 
 
+def two_layers(
+    uniform: tuple[int, ...],
+    last: tuple[int, ...],
+    *,
+    student_width: int,
+    teacher_width: int,
+    variances: Mapping[int, Tensor] | None,
+    per_layer: bool,
+    seed: int,
+) -> Term:
+    """KD-NAS (Trivedi et al. 2023): each student layer predicts two teacher layers at once through a learnable projection.
+
+    For student layer i of L_s, teacher layers u(i) and l(i) of width H_t, and one W: H_s -> 2 H_t for all layers,
+
+        target_i = [H^T_u(i), H^T_l(i)]
+        L = sum over i, tokens, dimensions of (W h^S_i - target_i)^2 / variance / (L_s * tokens * 2 H_t)
+
+    There is no padding, hence none in the error. Dividing by the teacher's variance puts L between 0 and about 1: a projection
+    that always says the mean gives 1.
+
+    Args:
+        uniform, last: u(i) and l(i) for each student layer, counted from 1.
+        variances: teacher layer -> (H_t,) variance of its states; None: do not divide.
+        per_layer: a projection for each student layer.
+    """
+    number = len(uniform)
+    names = [f"kdnas_{i}" if per_layer else "kdnas" for i in range(number)]
+    maps: dict[str, Projection] = {
+        name: projection(name, "linear", student_width=student_width, teacher_width=2 * teacher_width, seed=seed)
+        for name in dict.fromkeys(names)
+    }
+    modules: dict[str, nn.Module] = {name: one.module for name, one in maps.items()}
+    if variances is not None:
+        modules["kdnas_scale"] = _Scale({layer: variances[layer] for layer in {*uniform, *last}})
+
+    def loss(seen: Seen) -> Tensor:
+        assert seen.teacher is not None
+        total: Tensor | None = None
+        for i, layers in enumerate(zip(uniform, last, strict=True)):
+            guess = seen.modules[names[i]](seen.student.hidden[i + 1].float())
+            for half, layer in zip(guess.chunk(2, dim=-1), layers, strict=True):
+                scale = None if variances is None else seen.modules["kdnas_scale"](layer).reciprocal()
+                part = _WeightedSquares.apply(half, seen.teacher.hidden[layer].float(), scale)
+                total = part if total is None else total + part
+        assert total is not None
+        return total / (number * 2 * teacher_width)
+
+    ours = tuple(range(1, number + 1))
+    theirs = tuple(sorted({*uniform, *last}))
+    return Term(loss, "token", Needs(hidden=ours), Needs(hidden=theirs), modules=modules, same_tokens=True)
+
+
 def patient(
     pairs: Pairs, *, student_width: int, teacher_width: int, seed: int, normalize: bool = True, over: Reduction = "sum"
 ) -> Term:
@@ -210,16 +265,20 @@ def patient(
 
 
 def relations(student_layer: int, teacher_layer: int, *, heads: int | None = None) -> Term:
-    """MiniLMv2: query-query, key-key and value-value relations of one layer of each side, averaged over the three."""
+    """MiniLMv2: query-query, key-key and value-value relations of one layer of each side, averaged over the three.
+
+    heads: relation heads that the attention of both is divided into; None: the largest number up to the teacher's heads that
+    divides both widths. Widths are read off the signals: pruned layers, and sub-networks trained together, differ.
+    """
 
     def loss(seen: Seen) -> Tensor:
         ours, theirs = seen.student.qkv[student_layer], _teacher(seen).qkv[teacher_layer]
-        number = heads or theirs[0].shape[1]
-        width = ours[0].shape[1] * ours[0].shape[2]
-        if width % number:
+        widths = [side[0].shape[1] * side[0].shape[2] for side in (ours, theirs)]
+        number = heads or max(n for n in range(1, theirs[0].shape[1] + 1) if not any(width % n for width in widths))
+        if any(width % number for width in widths):
             raise RecipeError(
-                f"{number} relation heads do not divide the student's width {width}; set method.relation_heads to a "
-                "number that divides both models' widths."
+                f"{number} relation heads do not divide the width of both models' attention, {' and '.join(map(str, widths))}; "
+                "set objective.relations.heads to a number that does."
             )
         if not seen.student.sizes:  # a process without a row of its own in this step
             return ours[0].sum()
@@ -233,12 +292,14 @@ def relations(student_layer: int, teacher_layer: int, *, heads: int | None = Non
 
 
 def _softened(loss_of: Callable[..., Tensor], kind: str, temperature: Setting, scale_by_t2: bool) -> Term:
+    unit = kind_named(kind).unit
+
     def loss(seen: Seen) -> Tensor:
-        student, teacher = _logits(seen, kind)
+        student, teacher = _logits(seen, unit)
         now = value_at(temperature, seen.progress)
         return loss_of(student, teacher, temperature=now, scale_by_t2=scale_by_t2, reduction="sum")
 
-    return Term(loss, _unit(kind), needs_student=_LOGITS, needs_teacher=_LOGITS)
+    return Term(loss, unit, needs_student=_LOGITS, needs_teacher=_LOGITS)
 
 
 def _pairwise(loss_of: Callable[..., Tensor], feature: str, adaptor: Projection | None, parity: bool) -> Term:
@@ -266,10 +327,6 @@ def _maps(name: str, pairs: Pairs, student_width: int, teacher_width: int, seed:
     ]
 
 
-def _unit(kind: str) -> Unit:
-    return "label" if kind in ("tokens", "text") else "example"
-
-
 def _teacher(seen: Seen) -> Signals:
     assert seen.teacher is not None  # compute() has checked it
     return seen.teacher
@@ -282,10 +339,10 @@ def _get(signals: Signals, name: str) -> Tensor:
     return value
 
 
-def _rows(seen: Seen, signals: Signals, name: str, kind: str) -> Tensor:
-    """A signal with one row per example; for tokens and text, one per labelled token (per token without labels)."""
+def _rows(seen: Seen, signals: Signals, name: str, unit: Unit) -> Tensor:
+    """A signal with one row per example; for the unit label, one per labelled token (per token without labels)."""
     value = _wide(_get(signals, name))
-    if _unit(kind) == "label" and seen.labels is not None:
+    if unit == "label" and seen.labels is not None:
         try:
             (value,) = losses.labelled(seen.labels, value)
         except ValueError as error:
@@ -296,8 +353,8 @@ def _rows(seen: Seen, signals: Signals, name: str, kind: str) -> Tensor:
     return value
 
 
-def _logits(seen: Seen, kind: str) -> tuple[Tensor, Tensor]:
-    return _rows(seen, seen.student, "logits", kind), _rows(seen, _teacher(seen), "logits", kind)
+def _logits(seen: Seen, unit: Unit) -> tuple[Tensor, Tensor]:
+    return _rows(seen, seen.student, "logits", unit), _rows(seen, _teacher(seen), "logits", unit)
 
 
 def _wide(tensor: Tensor) -> Tensor:
@@ -305,7 +362,36 @@ def _wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def _no_classes(key: str) -> RecipeError:
-    return RecipeError(
-        f"method.{key} compares class probabilities, and a regression task has none; use mse (or weight 0)."
-    )
+def _no_classes(what: str) -> RecipeError:
+    return RecipeError(f"{what} compares class probabilities, and a regression task has none; use mse (or logit_mse).")
+
+
+class _WeightedSquares(torch.autograd.Function):
+    """Σ weight · (guess - target)², in a third of the passes over memory that it takes autograd: these tensors are the largest
+    of a step, and a small student's step costs little else."""
+
+    @staticmethod
+    def forward(ctx: Any, guess: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        difference = guess - target
+        scaled = difference if weight is None else difference * weight
+        ctx.save_for_backward(scaled)
+        ctx.dtype = guess.dtype
+        return torch.dot(difference.flatten(), scaled.flatten())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (scaled,) = ctx.saved_tensors
+        return (scaled * (2 * grads[0])).to(ctx.dtype), None, None
+
+
+class _Scale(nn.Module):
+    """The teacher's variances: move with the objective, are neither trained nor saved."""
+
+    def __init__(self, variances: Mapping[int, Tensor]) -> None:
+        super().__init__()
+        for layer, variance in variances.items():
+            least = LEAST_VARIANCE * variance.mean()
+            self.register_buffer(f"layer_{layer}", variance.float().clamp_min(float(least)), persistent=False)
+
+    def forward(self, layer: int) -> Tensor:
+        return self.get_buffer(f"layer_{layer}")

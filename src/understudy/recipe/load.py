@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from understudy.base import yaml
 from understudy.base.errors import RecipeError
 from understudy.recipe.flags import original_flags, translate
+from understudy.recipe.objective import Changes, written_out
 from understudy.recipe.problems import Origin, explain
-from understudy.recipe.settings import Recipe, complete
+from understudy.recipe.settings import Recipe, complete, moved_keys
 
 COMMAND_LINE = "command line"
 R = TypeVar("R", bound=Recipe)
@@ -89,11 +90,15 @@ def _build(
     changed: list[yaml.Path] = []
     for text in overrides:
         changed.append(_apply(data, text))
-    data = complete(data)
+    as_written = data
+    try:
+        data = complete(data)
+    except RecipeError as error:
+        raise RecipeError(f"{source}: {error}") from None
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        origin = Origin(source, lines, COMMAND_LINE, tuple(changed))
+        origin = Origin(source, lines, COMMAND_LINE, tuple(changed), moved_keys(as_written))
         raise RecipeError(explain(error, data, origin, kind)) from None
 
 
@@ -128,6 +133,8 @@ def _set(data: dict[str, Any], key: str, value: Any, *, given: str, source: str,
         if isinstance(section.get(name), str):
             section[name] = complete({name: section[name]})[name]
         inner = section.get(name)
+        if parents[0] == "objective":  # `soft: 1` is a section with that weight; no section yet: the method's own
+            inner = section[name] = Changes() if inner is None and depth == 0 else written_out(inner)
         if inner is None:
             inner = section[name] = {}
         if not isinstance(inner, dict):

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from understudy.base.errors import RecipeError
+from understudy.recipe.objective import Sets
 from understudy.recipe.types import Settings
 
 GROUP = "understudy.methods"
@@ -113,6 +114,8 @@ class Method:
     """What `student.share: auto` stands for."""
     parity: ClassVar[Mapping[str, Any]] = {}
     """What `parity: true` sets elsewhere in the recipe, where the recipe says nothing: {"train": {"lr": …}}."""
+    objective_keys: ClassVar[Mapping[str, Sets]] = {}
+    """Keys that a recipe may give under `method` and that set terms of `objective`, as papers and scripts have them."""
     student_example: ClassVar[Mapping[str, Any]] = {"num_layers": 3}
     """What `understudy init` writes under `student`."""
 
@@ -123,6 +126,16 @@ class Method:
     @property
     def name(self) -> str:
         return self.Settings.model_fields["name"].default
+
+    def objective(self, section: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+        """What the student learns where the recipe does not say: terms and their settings; None for what the student is left
+        to.
+
+        Args:
+            section: the recipe's `method`, as it was written.
+            kind: of the task, by name.
+        """
+        return {"hard": 1.0}
 
     def complete(self, data: dict[str, Any]) -> dict[str, Any]:
         """A recipe as it was written, with what stands under `method` but belongs elsewhere put there."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -43,6 +43,12 @@ class Origin:
     lines: dict[Path, int]
     command_line: str
     overridden: tuple[Path, ...]
+    moved: Mapping[Path, Path] = field(default_factory=dict)
+    """Path in the complete recipe -> path under which it was written."""
+
+    def written(self, path: Path) -> Path:
+        """A path as its author knows it."""
+        return (*self.moved[path[:3]], *path[3:]) if path[:3] in self.moved else path
 
     def of(self, path: Path) -> str:
         if any(path[: len(changed)] == changed for changed in self.overridden):
@@ -93,9 +99,11 @@ def explain(error: ValidationError, data: dict[str, Any], origin: Origin, root: 
         # teacher.finetune takes what it leaves out from train, where the same problem is reported already.
         if path[:2] == ("teacher", "finetune") and len(path) == 3 and origin.lines and ("train", path[2]) in found:
             continue
-        where = origin.of(path)
-        key = ".".join(str(part) for part in path)
+        written = origin.written(path)
+        where = origin.of(written)
+        key = ".".join(str(part) for part in written)
         lines.append(": ".join(part for part in (where, key, _sentence(path, problems, _Sections(root, data))) if part))
+    lines = list(dict.fromkeys(lines))  # one key may set several terms
     more = len(lines) - _SHOWN
     return "\n".join(lines[:_SHOWN] + ([f"… and {more} more."] if more > 0 else []))
 
@@ -181,6 +189,8 @@ def _nearest_key(path: Path, sections: _Sections) -> str:
     key = str(path[-1])
     section = sections.at(path[:-1])
     options = list(section.model_fields) if section else []
+    if path[:1] == ("method",) and len(path) == 2:
+        options += [key for one in methods().values() if one.Settings is section for key in one.objective_keys]
     found = nearest(key, options) or _synonym(key, options)
     if found:
         return f" Did you mean '{found}'?"
@@ -199,7 +209,7 @@ def _synonym(key: str, options: Iterable[str]) -> str | None:
 def _sections() -> list[tuple[str, list[str]]]:
     named = [(name, _model(field.annotation)) for name, field in Recipe.model_fields.items()]
     sections = [(name, list(model.model_fields)) for name, model in named if model]
-    return sections + [("method", list(model.model_fields)) for model in (one.Settings for one in methods().values())]
+    return sections + [("method", [*one.Settings.model_fields, *one.objective_keys]) for one in methods().values()]
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:

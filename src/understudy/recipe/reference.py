@@ -16,6 +16,7 @@ from understudy.base.errors import RecipeError
 from understudy.base.suggest import did_you_mean
 from understudy.recipe.adapter import ADAPTERS
 from understudy.recipe.method import Method, methods
+from understudy.recipe.objective import TermSettings, terms, written_out
 from understudy.recipe.settings import (
     BudgetSettings,
     CacheSettings,
@@ -78,6 +79,8 @@ def reference() -> str:
         ("teacher", TeacherSettings), ("student", StudentSettings), ("student.config", StudentConfig),
         ("student.prune", PruneSettings), ("student.prune.budget", BudgetSettings),
         *(section for name, one in methods().items() for section in _method_sections(name, one.Settings)),
+        ("objective", type(Recipe.model_fields["objective"].default)),
+        *((f"objective.{name}", term) for name, term in terms().items()),
         ("train", TrainSettings), *((f"train.adapter (kind: {name})", model) for name, model in ADAPTERS.items()),
         ("evaluate", EvaluateSettings), ("evaluate.latency", LatencySettings),
         ("cache", CacheSettings), ("schedules", Schedule),
@@ -86,7 +89,18 @@ def reference() -> str:
     for name, model in sections:
         doc = " ".join((model.__doc__ or "").split())
         parts.append(f"## {name}\n\n{doc}\n\n{_table(model)}")
+        parts += [_learned(one) for one in methods().values() if one.Settings is model]
     return "\n\n".join(parts) + "\n"
+
+
+def _learned(method: Method) -> str:
+    """A method's own objective, and the names under `method` that set it."""
+    if method.objective({}, "classification") is None:
+        return "Its objective is that of what is chosen."
+    text = "What it learns where `objective` does not say:\n\n" + "\n".join(f"    {line}" for line in _objective(method, ""))
+    keys = [f"`{key}` ({', '.join(sets.targets) or 'the whole'})" for key, sets in method.objective_keys.items()]
+    more = f"\n\nUnderstood under `method` as well, and what they set in `objective`: {', '.join(keys)}." if keys else ""
+    return text + more
 
 
 def _method_sections(name: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
@@ -107,11 +121,12 @@ A recipe is a YAML 1.2 file: `no` is a text, `1e-5` a number, `12:30` a text; ke
 errors. Relative paths start at the folder the command is run in. `understudy init METHOD` prints a recipe with all
 settings of a method, and any key can be changed on the command line, through the same checks:
 
-    understudy train run.yaml train.lr=2e-5 'student.keep=[0, 2, 4]' 'method.hidden_weight={start: 1, end: 0}'
+    understudy train run.yaml train.lr=2e-5 'student.keep=[0, 2, 4]' 'objective.hidden.weight={start: 1, end: 0}'
 
 Short forms: `method: automm`, `task: glue/mrpc`, `teacher: NAME` and `student: NAME` stand for a section with just
-that name or model. The flags of the original scripts of AutoMM, Pea-KD and MiniDisc (`--glue_task`, `--max_epochs`,
-`--hard_label_weight`, …) are understood as well, on the command line and as keys at the top of a recipe.
+that name or model; `objective: {hard: 0.1}` for a term with just that weight. The flags of the original
+scripts of AutoMM, Pea-KD and MiniDisc (`--glue_task`, `--max_epochs`, `--hard_label_weight`, …) are understood as well, on the
+command line and as keys at the top of a recipe.
 
 The sections `compare` and `arms` make a recipe a comparison: [comparison](comparison.md).
 
@@ -157,6 +172,8 @@ def _accepted(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> st
     if annotation is type(None):
         return "null"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if issubclass(annotation, TermSettings):
+            return "a weight, or a section"
         return "a schedule" if issubclass(annotation, Schedule) else "a section"
     if get_origin(annotation) is tuple:
         inner = _base(arguments[0])
@@ -199,6 +216,8 @@ def _lines(model: type[BaseModel], method: Method, path: str, depth: int) -> Ite
             yield _line(f"{indent}{name}:", comment, indent)
             for key, value in examples[here].items():
                 yield f"{indent}  {key}: {_yaml(value)}"
+        elif here == "objective":
+            yield from ("", *_objective(method, comment))
         elif section is not None and (field.default is not None or here == "teacher"):
             if depth == 0:
                 yield ""
@@ -215,6 +234,23 @@ def _lines(model: type[BaseModel], method: Method, path: str, depth: int) -> Ite
                 yield f"{indent}# columns: {{text: body, label: topic}}"
         else:
             yield _line(f"{indent}{name}: {_yaml(field.default)}", comment, indent)
+
+
+def _objective(method: Method, comment: str, kind: str = "classification") -> Iterator[str]:
+    """A method's own objective: a line for each term, with all of its settings but those that are off or null."""
+    own = method.objective({}, kind)
+    if own is None:
+        yield _line("# objective:", "that of what is chosen", "")
+        return
+    yield _line("objective:", comment, "")
+    for name, given in own.items():
+        term = terms()[name].model_validate(written_out(given))
+        shown = {key: value for key, value in term.model_dump(mode="json").items() if value is not None}
+        if not term.if_possible:
+            del shown["if_possible"]
+        yield f"  # {' '.join((term.__doc__ or '').split())}"
+        yield f"  {name}: {{{', '.join(f'{key}: {_yaml(value)}' for key, value in shown.items())}}}"
+    yield f"  # and, if you list them: {', '.join(name for name in terms() if name not in own)} (docs/recipe.md)"
 
 
 def _section_of(field: FieldInfo) -> type[BaseModel] | None:

@@ -13,12 +13,13 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from understudy.recipe.adapter import Adapter
 from understudy.recipe.method import Method, MethodSettings, methods
+from understudy.recipe.objective import ObjectiveSettings, kind_of, objective_section, with_objective
 from understudy.recipe.prune import BudgetSettings, PruneSettings
 from understudy.recipe.types import (
     Count,
     Flag,
+    KeptLayers,
     KindName,
-    LayerMap,
     LayerUses,
     Name,
     Names,
@@ -290,9 +291,10 @@ class StudentSettings(Settings):
         default="pretrained", description="take the kept layers from the checkpoint `teacher.model`, or from the fine-tuned "
         "teacher"
     )  # fmt: skip
-    keep: LayerMap = Field(
-        default="uniform",
-        description="which layers to keep: uniform, first, last, skip, or numbers from 0, as in [0, 2, 4]",
+    keep: KeptLayers = Field(
+        default="group_first",
+        description="which layers to keep: first or last in a row, group_first or group_last of each of num_layers equal groups, "
+        "spread evenly from the first to the last, or numbers from 0, as in [0, 2, 4]",
     )
     num_layers: PositiveCount | None = Field(default=None, description="how many layers to keep")
     config: StudentConfig | None = Field(default=None, description="a fresh architecture")
@@ -319,8 +321,8 @@ class StudentSettings(Settings):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        keeps = self.num_layers is not None or self.keep != "uniform" or self.init != "pretrained"
-        kept = "num_layers" if self.keep == "uniform" else "keep"
+        keeps = self.num_layers is not None or self.keep != "group_first" or self.init != "pretrained"
+        kept = "num_layers" if self.keep == "group_first" else "keep"
         kinds = (("model", self.model), (kept, keeps), ("config", self.config), ("searched", self.searched))
         given = [name for name, there in kinds if there]
         if len(given) > 1:
@@ -400,8 +402,9 @@ class CacheSettings(Settings):
 
 
 if TYPE_CHECKING:
-    _AnyMethod = MethodSettings
+    _AnyMethod, _Objective = MethodSettings, ObjectiveSettings
 else:
+    _Objective = objective_section()
     _AnyMethod = Annotated[Union[tuple(one.Settings for one in methods().values())], Field(discriminator="name")]  # noqa: UP007
 
 
@@ -417,6 +420,7 @@ class Recipe(Settings):
     teacher: TeacherSettings | None = Field(default=None, description="from whom")
     student: StudentSettings = Field(description="by whom; left out with kdnas and auto, which find it")
     method: _AnyMethod = Field(description="how; `understudy methods` lists them")
+    objective: _Objective = Field(default=_Objective(), description="what is learned from whom; left out = the method's own")
     train: TrainSettings = Field(default=TrainSettings(), description="for how long")
     evaluate: EvaluateSettings = Field(default=EvaluateSettings(), description="how it is proved")
     cache: CacheSettings = Field(default=CacheSettings(), description="the store of the teacher's outputs")
@@ -497,6 +501,7 @@ def complete(data: Any) -> Any:
         data = _searched_student(method, method.complete(data))
         if section.get("parity") is True:
             data = _filled(data, method.parity)
+        data = with_objective(data, method.objective(section, kind_of(data.get("task"))), method.objective_keys)
     teacher, train = data.get("teacher"), data.get("train")
     if isinstance(teacher, dict) and isinstance(train, dict) and isinstance(teacher.get("finetune"), dict):
         known = {key: value for key, value in train.items() if key in TrainSettings.model_fields}
@@ -504,6 +509,16 @@ def complete(data: Any) -> Any:
             known.pop("planned_epochs", None)  # they belong together
         data["teacher"] = {**teacher, "finetune": {**known, **teacher["finetune"]}}
     return data
+
+
+def moved_keys(data: dict[str, Any]) -> dict[tuple[str, ...], tuple[str, str]]:
+    """Where settings of `objective` were written that `method` sets: path in the complete recipe -> path as it was written."""
+    section = data.get("method")
+    method = methods().get(str(section.get("name"))) if isinstance(section, dict) else None
+    if method is None:
+        return {}
+    written = [(key, target) for key, sets in method.objective_keys.items() if key in section for target in sets.targets]
+    return {("objective", *target.split(".")): ("method", key) for key, target in written}
 
 
 def _searched_student(method: Method, data: dict[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,19 @@
-"""What MiniDisc and MaxiDisc share: the loss of every stage, and how a stage is written."""
+"""What MiniDisc and MaxiDisc share: what every stage learns, and how a stage is written."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from understudy.base.errors import RecipeError
+from understudy.base.suggest import did_you_mean
 from understudy.recipe.method import Method, MethodSettings
-from understudy.recipe.types import Count, Flag, NonNegative, Positive
+from understudy.recipe.objective import Sets
+from understudy.recipe.types import Flag
 
 GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 """The sparsities of the released code, without 0."""
@@ -70,37 +74,22 @@ StageText = Annotated[str, BeforeValidator(_one), AfterValidator(lambda text: St
 Stages = Annotated[tuple[StageText, ...], BeforeValidator(_several)]
 
 
-def _original_name(value: Any) -> Any:
-    return _OBJECTIVES.get(value, value) if isinstance(value, str) else value
+WEIGHTS = {
+    "ft": {"hard": 1.0},
+    "kd": {"soft": 1 / 2, "hard": 1 / 2},
+    "pkd": {"patient": 1 / 3, "soft": 1 / 3, "hard": 1 / 3},
+    "sparse": {"hidden": 1 / 2, "soft": 1 / 2},
+}
+"""The losses of the released model types; all parts of one weigh the same."""
 
 
 class Staged(MethodSettings):
-    """The loss that every stage is trained with."""
+    """What MiniDisc and MaxiDisc have in common; every stage is trained with `objective`."""
 
     parity: Flag = Field(
         default=False,
         description="reproduce the numbers of the released code, including those listed as wrong on the method's page",
     )
-    objective: Annotated[Literal["sparse", "kd", "pkd", "ft"], BeforeValidator(_original_name)] = Field(
-        default="sparse",
-        description="sparse = hidden states and soft labels; kd = soft and hard labels; pkd = kd and the direction of the last "
-        "first token; ft = hard labels alone. All parts of one weigh the same",
-    )  # fmt: skip
-    temperature: Positive = Field(default=1.0, description="temperature T of both logits; the term is multiplied by T squared")
-    hidden_weight: NonNegative | None = Field(
-        default=None, description="another weight of the hidden states; null = the objective's (sparse: 1/2)"
-    )
-    soft_label_weight: NonNegative | None = Field(
-        default=None, description="another weight of the soft labels; null = the objective's (sparse, kd: 1/2; pkd: 1/3)"
-    )
-    hard_label_weight: NonNegative | None = Field(
-        default=None, description="another weight of the true labels; null = the objective's (sparse: 0)"
-    )
-    hidden_map: Literal["even"] | Annotated[tuple[tuple[Count, Count], ...], Field(min_length=1)] = Field(
-        default="even",
-        description="pairs of [student layer, teacher layer], 0 being the embeddings; even = the embeddings and up to six "
-        "layers, evenly spread over both depths, the last ones included",
-    )  # fmt: skip
 
 
 def target_of(student: Any) -> Stage | None:
@@ -122,6 +111,37 @@ class StagedMethod(Method):
     """What MiniDisc and MaxiDisc have in common."""
 
     student_example = {"sparsity": 0.9}
+    objective_keys = {
+        "objective": Sets(),
+        "temperature": Sets("soft.temperature"),
+        "hidden_weight": Sets("hidden.weight"),
+        "soft_label_weight": Sets("soft.weight"),
+        "hard_label_weight": Sets("hard.weight"),
+        "hidden_map": Sets("hidden.mapping"),
+    }
+
+    def objective(self, section: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+        """The losses of the released code, `method.objective` being one of them:
+
+            ft      CE(labels)                          kd      [softCE + CE] / 2
+            sparse  [MSE(h_s, h_t) + softCE] / 2        pkd     [MSE(h_s/|h_s|, h_t/|h_t|) + softCE + CE] / 3
+
+        softCE = -sum softmax(z_t/T) log softmax(z_s/T) · T^2, T = 1; for regression, squared errors of the outputs. h of `sparse`
+        are hidden states of all tokens, the embeddings among them; h of `pkd` the first token's of the last layer.
+        """
+        asked = section.get("objective") or "sparse"
+        name = _OBJECTIVES.get(str(asked), str(asked))
+        if name not in WEIGHTS:
+            raise RecipeError(
+                f"method.objective: should be one of {', '.join(WEIGHTS)}, not '{asked}'.{did_you_mean(name, WEIGHTS)}"
+            )
+        terms = {
+            "hard": {},
+            "soft": {"temperature": 1.0},
+            "hidden": {"mapping": "sixths" if section.get("parity") is True else "even"},
+            "patient": {"mapping": "top", "over": "mean"},
+        }
+        return {term: {"weight": WEIGHTS[name].get(term, 0.0), **settings} for term, settings in terms.items()}
 
     def prunes_as_released(self, settings: Staged) -> bool:
         return settings.parity

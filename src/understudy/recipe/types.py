@@ -6,10 +6,13 @@ NaN are refused everywhere.
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from understudy.mapping import OLD_WORDS, understood
 
 KINDS = ("classification", "regression", "multilabel", "tokens", "text")
 """The kinds of tasks that come with the package: `kinds/<name>.py`."""
@@ -66,7 +69,20 @@ class PositiveSchedule(Schedule):
 
 Weight = NonNegative | Schedule
 Temperature = Positive | PositiveSchedule
-LayerMap = Literal["uniform", "first", "last", "skip"] | Annotated[tuple[Count, ...], Field(min_length=1)]
+LayerList = Annotated[tuple[Count, ...], Field(min_length=1)]
+LayerRule = Literal["first", "last", "group_first", "group_last", "spread"]
+LayerPairs = Annotated[tuple[tuple[Count, Count], ...], Field(min_length=1)]
+
+
+def _read(kind: Any, place: str) -> Any:
+    """A type that also takes the old words that a place understands."""
+    old = Literal[tuple(OLD_WORDS[place])]  # type: ignore[valid-type]
+    return Annotated[kind, BeforeValidator(partial(understood, place=place), json_schema_input_type=kind | old)]
+
+
+KeptLayers = _read(LayerRule | LayerList, "student")
+LayerMapping = _read(LayerRule | Literal["even", "sixths"] | LayerList | LayerPairs, "objective")
+PatientMapping = _read(LayerRule | Literal["multiples", "top"] | LayerList | LayerPairs, "patient")
 ShareKind = Literal[
     "sps", "sps_no_shuffle", "cyclic", "cyclic_no_shuffle", "top", "top_no_shuffle", "mirrored", "mirrored_no_shuffle"
 ]

@@ -9,29 +9,19 @@ from typing import Any
 
 from understudy.base import seeds
 from understudy.base.errors import RecipeError
-from understudy.base.suggest import did_you_mean
+from understudy.mapping import chosen
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
 from understudy.models.structure import structure_of
-
-CHOICES = ("uniform", "first", "last", "skip")
 
 
 def chosen_layers(keep: str | Sequence[int], num_layers: int | None, num_teacher: int) -> tuple[int, ...]:
     """The teacher layers to keep, counted from 0, in rising order.
 
-    With n layers kept of N, layer j of the student is
+    By a rule of `mapping.py` (first, last, group_first, group_last, spread) and their number, or as a list says, with which
+    `num_layers` may be left out.
 
-    * `first`: j, the lowest n; `last`: N - n + j, the topmost n;
-    * `uniform`: floor(j N / n), the first of each of n equal blocks, so the lowest layer is always kept;
-    * `skip`: floor((j + 1) N / n) - 1, the last of each block, so the topmost layer is always kept;
-    * a list: as it says; `num_layers` may be left out.
-
-    (`mapping.layer_map` answers another question: which teacher layer a student layer learns from, counted from 1.)
-
-    >>> [chosen_layers(keep, 3, 6) for keep in ("first", "last", "uniform", "skip")]
-    [(0, 1, 2), (3, 4, 5), (0, 2, 4), (1, 3, 5)]
-    >>> chosen_layers("uniform", 4, 6), chosen_layers([0, 2, 4], None, 6)
+    >>> chosen_layers("group_first", 4, 6), chosen_layers([0, 2, 4], None, 6)
     ((0, 1, 3, 4), (0, 2, 4))
     """
     if not isinstance(keep, str):
@@ -46,28 +36,19 @@ def chosen_layers(keep: str | Sequence[int], num_layers: int | None, num_teacher
                 f"student.keep names {len(layers)} layers but student.num_layers is {num_layers}; drop one."
             )
         return layers
-    if keep not in CHOICES:
-        raise RecipeError(
-            f"student.keep: '{keep}' is not one of {', '.join(CHOICES)} or a list of layers."
-            + did_you_mean(keep, CHOICES)
-        )
     if num_layers is None:
         raise RecipeError(f"student.keep: '{keep}' needs student.num_layers, how many layers to keep.")
     if not 1 <= num_layers <= num_teacher:
         raise RecipeError(
             f"student.num_layers is {num_layers}, but the teacher has {num_teacher}; choose 1 to {num_teacher}."
         )
-    n, of = num_layers, num_teacher
-    rule = {
-        "first": lambda j: j,
-        "last": lambda j: of - n + j,
-        "uniform": lambda j: j * of // n,
-        "skip": lambda j: (j + 1) * of // n - 1,
-    }[keep]
-    return tuple(rule(j) for j in range(n))
+    try:
+        return chosen(keep, num_layers, num_teacher)
+    except RecipeError as error:
+        raise RecipeError(f"student.keep: {error}") from None
 
 
-def keep_layers(model: Model, keep: str | Sequence[int] = "uniform", *, num_layers: int | None = None) -> Model:
+def keep_layers(model: Model, keep: str | Sequence[int] = "group_first", *, num_layers: int | None = None) -> Model:
     """A new, smaller model whose layers, embeddings and head are copies of the given one's.
 
     The given model is not changed and shares no memory with the new one. All weights are copied; nothing is random.

@@ -119,7 +119,7 @@ def test_flops_count_what_a_step_trains(arms):
 
 def test_what_the_recipe_says_of_its_own_method_is_kept(arms):
     found = arms("compare.methods=peakd,automm", method={"name": "peakd", "ptp": {"epochs": 6}, "beta": 7.0})
-    assert found["peakd"].recipe.method.beta == 7.0
+    assert found["peakd"].recipe.objective.terms()["patient"].weight == 7.0
     assert (found["peakd"].recipe.method.ptp.epochs, found["peakd"].recipe.train.epochs) == (4, 8)  # 6 to 12, scaled to 12
     given = arms(method={"name": "maxidisc", "assistants": ["20S"]}, student={"sparsity": 0.5})
     assert given["maxidisc"].recipe.method.assistants == ("20S",)

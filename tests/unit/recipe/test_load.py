@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from understudy.base.errors import RecipeError
-from understudy.methods.automm.settings import AutoMM
+from understudy.objective.vocabulary import Soft
 from understudy.recipe.load import load_recipe, recipe_from, recipe_hash, to_yaml
 from understudy.recipe.settings import Recipe, Schedule, StudentSettings, TrainSettings
 
@@ -41,18 +41,10 @@ def refused(tmp_path: Path, text: str = BASE, *overrides: str) -> str:
 
 
 def test_automm_defaults_are_those_of_the_original():
-    settings = AutoMM()
-    weights = (
-        settings.hard_label_weight,
-        settings.soft_label_weight,
-        settings.softmax_regression_weight,
-        settings.output_feature_loss_weight,
-        settings.rkd_distance_loss_weight,
-        settings.rkd_angle_loss_weight,
-    )
-    assert weights == (0.1, 1.0, 0.0, 0.01, 0.0, 0.0)
-    assert settings.temperature == 5.0
-    assert settings.scale_by_t2 is None
+    terms = recipe_from({"task": "demo/intent", "teacher": "big", "student": "small", "method": "automm"}).objective.terms()
+    originals = ("hard", "soft", "softmax_regression", "output_feature", "rkd_distance", "rkd_angle")
+    assert [terms[name].weight for name in originals] == [0.1, 1.0, 0.0, 0.01, 0.0, 0.0]
+    assert isinstance(terms["soft"], Soft) and (terms["soft"].temperature, terms["soft"].scale_by_t2) == (5.0, True)
 
 
 def test_the_teacher_is_finetuned_like_the_student_where_nothing_else_is_said(tmp_path):
@@ -126,15 +118,14 @@ train_nodistill: false
     recipe = load(
         tmp_path, text, "--precision=16-mixed", "hard_label_weight=0.5", "output_feature_loss_type=cosine_distance"
     )
-    method = recipe.method
-    assert isinstance(method, AutoMM)
+    terms = recipe.objective.terms()
     assert recipe.task.name == "glue/mnli"
     assert recipe.train.epochs == 12
     assert recipe.train.precision == "fp16"
     assert recipe.evaluate.baseline is False
-    assert (method.temperature, method.soft_label_loss_type) == (3.0, "mse")
-    assert (method.hard_label_weight, method.output_feature_loss_type) == (0.5, "cosine")
-    assert isinstance(load(tmp_path, BASE, "soft_label_loss_type=''").method, AutoMM)
+    assert terms["soft"].model_dump(include={"temperature", "loss"}) == {"temperature": 3.0, "loss": "mse"}
+    assert terms["output_feature"].model_dump(include={"loss"}) == {"loss": "cosine"} and terms["hard"].weight == 0.5
+    assert load(tmp_path, BASE, "soft_label_loss_type=''").objective.terms()["soft"].model_dump()["loss"] == "auto"
 
 
 @pytest.mark.parametrize("key", ["num_gpu", "resume", "save_path", "finetuned_model_cache_folder"])
@@ -159,7 +150,7 @@ def test_original_flags_without_a_key_say_what_does_their_work(tmp_path, key):
         (BASE.replace("glue/mrpc", "glue/mprc"), 1, "unknown task 'glue/mprc'. Did you mean 'glue/mrpc'?"),
         (BASE.replace("glue/mrpc", "custom"), 1, "task: a custom task needs `kind`"),
         (BASE.replace("glue/mrpc", "glue/mrpc, kind: tokens"), 1, "are for `name: custom`"),
-        (BASE.replace("[0, 2, 4]", "unifrom"), 3, "student.keep: should be one of 'uniform'"),
+        (BASE.replace("[0, 2, 4]", "spraed"), 3, "Did you mean 'spread'?"),
         (BASE.replace("[0, 2, 4]", "first"), 3, "`keep: first` needs `num_layers`"),
         (BASE.replace("[0, 2, 4]", "[2, 0]"), 3, "rising order"),
         (BASE.replace("[0, 2, 4]", "[0, 2], num_layers: 3"), 3, "drop one"),

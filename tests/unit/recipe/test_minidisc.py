@@ -65,7 +65,8 @@ def test_a_whole_command_of_the_original():
     train, method = made.train, made.method
     assert (made.task.name, made.task.select, made.student.sparsity) == ("glue/mrpc", "f1", 0.9)
     assert (train.batch_size, train.epochs, train.patience, train.lr, train.max_grad_norm) == (16, 10, 5, 3e-5, 5.0)
-    assert (method.objective, method.iterations, method.min_assistant_sparsity, method.lam) == ("sparse", 2, 0.5, 0.2)
+    assert (method.iterations, method.min_assistant_sparsity, method.lam) == (2, 0.5, 0.2)
+    assert made.objective.lines() == ["soft 0.5", "hidden 0.5 (mapping even)"]
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,12 @@ def test_a_command_of_the_original():
     recipe = recipe_from(BASE, flags)
     assert (recipe.task.name, recipe.task.max_length, recipe.task.select, recipe.seed) == ("glue/mrpc", 64, "loss", 71)
     assert (recipe.student.num_layers, recipe.train.lr, recipe.train.epochs, recipe.train.batch_size) == (2, 1e-5, 10, 32)
-    method = recipe.method.model_dump()
-    shown = [method[key] for key in ("train_type", "alpha", "beta", "temperature", "layers", "normalize")]
-    assert shown == ["kd", 0.5, 40.0, 5.0, (4, 8), True]
+    terms = recipe.objective.terms()
+    assert {name: term.weight for name, term in terms.items()} == {"hard": 0.5, "logit_kl": 0.5, "patient": 0.0}  # kd: no layers
+    assert terms["logit_kl"].model_dump()["temperature"] == 5.0
+    assert terms["patient"].model_dump(include={"mapping", "normalize"}) == {"mapping": (4, 8), "normalize": True}
+    learns_layers = recipe_from(BASE, [*flags, "train_type=pkd"]).objective.terms()
+    assert learns_layers["patient"].weight == 40.0
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from understudy.methods.peakd.page import section
-from understudy.objective.ptp import CLASSES
+from understudy.methods.peakd.ptp import CLASSES
 
 MADE = {
     "names": list(CLASSES), "thresholds": [0.9876, 0.6], "counts": {"train": [60, 30, 10, 0], "select": [1, 1, 1, 1]},

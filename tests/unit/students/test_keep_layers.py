@@ -7,6 +7,7 @@ import torch
 from tiny_models import FAMILIES, tiny_ids, tiny_net, tiny_tokenizer
 
 from understudy.base.errors import RecipeError
+from understudy.mapping import RULES
 from understudy.models.anatomy import anatomy
 from understudy.models.load import load_model
 from understudy.models.model import Model, digest
@@ -27,14 +28,14 @@ def teacher(family: str = "bert", *, layers: int = 4, kind: str = "classificatio
     [
         ("first", 3, 6, (0, 1, 2)),
         ("last", 3, 6, (3, 4, 5)),
-        ("uniform", 3, 6, (0, 2, 4)),
-        ("skip", 3, 6, (1, 3, 5)),
-        ("uniform", 6, 12, (0, 2, 4, 6, 8, 10)),
-        ("skip", 4, 6, (0, 2, 3, 5)),
-        ("uniform", 5, 5, (0, 1, 2, 3, 4)),
-        ("skip", 5, 5, (0, 1, 2, 3, 4)),
-        ("uniform", 1, 4, (0,)),
-        ("skip", 1, 4, (3,)),
+        ("group_first", 3, 6, (0, 2, 4)),
+        ("group_last", 3, 6, (1, 3, 5)),
+        ("group_first", 6, 12, (0, 2, 4, 6, 8, 10)),
+        ("group_last", 4, 6, (0, 2, 3, 5)),
+        ("group_first", 5, 5, (0, 1, 2, 3, 4)),
+        ("group_last", 5, 5, (0, 1, 2, 3, 4)),
+        ("group_first", 1, 4, (0,)),
+        ("group_last", 1, 4, (3,)),
         ([0, 3], None, 4, (0, 3)),
         ((1, 2), 2, 4, (1, 2)),
     ],
@@ -43,7 +44,7 @@ def test_chosen_layers(keep, n, of, layers):
     assert chosen_layers(keep, n, of) == layers
 
 
-@pytest.mark.parametrize("keep", ["first", "last", "uniform", "skip"])
+@pytest.mark.parametrize("keep", RULES)
 @pytest.mark.parametrize("n, of", [(n, of) for of in range(1, 13) for n in range(1, of + 1)])
 def test_any_choice_is_rising_and_of_the_right_number(keep: str, n: int, of: int):
     layers = chosen_layers(keep, n, of)
@@ -54,10 +55,10 @@ def test_any_choice_is_rising_and_of_the_right_number(keep: str, n: int, of: int
 @pytest.mark.parametrize(
     "keep, n, message",
     [
-        ("unifrom", 2, "Did you mean 'uniform'"),
+        ("spraed", 2, "Did you mean 'spread'"),
         ("first", None, "needs student.num_layers"),
         ("first", 5, "the teacher has 4"),
-        ("skip", 0, "choose 1 to 4"),
+        ("group_last", 0, "choose 1 to 4"),
         ([0, 4], None, "between 0 and 3"),
         ([2, 1], None, "rising order"),
         ([1, 1], None, "once each"),

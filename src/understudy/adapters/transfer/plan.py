@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from understudy.adapters.bottleneck import size_of
 from understudy.base.errors import RecipeError
+from understudy.mapping import chosen, groups, understood
 from understudy.models.anatomy import PREFIX, anatomy_of
 from understudy.recipe.adapter import AdapterSettings, BottleneckAdapter, LoraAdapter
 from understudy.recipe.transfer import TransferSettings
@@ -151,15 +152,12 @@ def layer_sources(layer_map: str | tuple[int, ...], teacher: int, student: int) 
                 f"{student} student layers."
             )
         return tuple((layer,) for layer in layer_map)
-    group, rest = divmod(teacher, student)
-    if rest or not group:
-        spread = [j * teacher // student for j in range(student)]
-        raise RecipeError(
-            f"method.layer_map: '{layer_map}' needs a teacher depth that is a multiple of the student's, but they are {teacher} "
-            f"and {student}. List the teacher layer for each student layer, as in {spread}."
-        )
-    groups = [tuple(range(j * group, (j + 1) * group)) for j in range(student)]
-    return tuple({"skip": found[:1], "last": found[-1:], "avg": found}[layer_map] for found in groups)
+    try:
+        found = groups(student, teacher)
+    except RecipeError as error:
+        raise RecipeError(f"method.layer_map: '{layer_map}': {error}") from None
+    rule = understood(layer_map, "transfer")
+    return found if rule == "avg" else tuple((layer,) for layer in chosen(rule, student, teacher))
 
 
 def _tensors(module: AdapterSettings) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:

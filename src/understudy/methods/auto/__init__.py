@@ -17,6 +17,9 @@ class _Auto(Method):
     finds_student = True
     student_example = {"searched": True}
 
+    def objective(self, section: Mapping[str, Any], kind: str) -> None:
+        """The method that is chosen brings its own."""
+
     def settle(self, recipe: Any, folder: Path | None, *, look: bool = False) -> tuple[Any, list[str]]:
         from understudy.methods.auto.choose import settle
 

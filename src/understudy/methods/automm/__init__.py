@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from understudy.methods.automm.flags import FLAGS
-from understudy.methods.automm.settings import AutoMM
+from understudy.methods.automm.settings import KEYS, OWN, PARITY, AutoMM
 from understudy.recipe.method import Method
+from understudy.recipe.objective import changed
 
 
 class _AutoMM(Method):
     Settings = AutoMM
     flags = FLAGS
+    objective_keys = KEYS
     summary = "learn the teacher's soft labels, features and geometry in one weighted sum; terms on layers are optional"
     needs = "a teacher of any size; tokenizers may differ (not for terms on layers)"
 
-    def check(self, recipe: Any, data: Any, teacher: Any, student: Any) -> None:
-        """Build the objective for these sizes: layer maps, projections and combinations of settings are judged there."""
-        import torch
+    def objective(self, section: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+        from understudy.kinds import kind as kind_named
 
-        from understudy.models.anatomy import sides
-        from understudy.objective.automm import automm_objective, impossible_terms
-
-        if data is None:
-            return
-        outputs = max(1, len(data.task.labels))
-        heads = {"student_outputs": student.on_vocabulary, "teacher_outputs": teacher.on_vocabulary}
-        automm_objective(
-            recipe.method,
-            task_kind=data.task.kind,
-            num_labels=outputs,
-            **sides(student.net, teacher.net),
-            teacher_head=(torch.zeros(outputs, teacher.width), torch.zeros(outputs)),
-            seed=recipe.seed,
-            same_tokens=recipe.student.model is None,
-            without=impossible_terms(recipe.method, **heads) if data.task.kind.on_vocabulary else [],
-        )
+        own = changed(OWN, PARITY) if section.get("parity") is True else OWN
+        if not kind_named(kind).labelled:  # a bare encoder says nothing about words, and learns the rest
+            own = changed(own, {"hard": {"if_possible": True}, "soft": {"if_possible": True}})
+        return own
 
     def distil(self, settings: AutoMM, lab: Any) -> Any:
         from understudy.methods.automm.distil import distil

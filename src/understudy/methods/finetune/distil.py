@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from understudy.data.types import Task
 from understudy.lab import Lab
+from understudy.lab.objective import about, objective_for
 from understudy.methods.finetune.settings import FineTune
 from understudy.models.model import Model
 from understudy.objective import Objective
@@ -11,10 +12,11 @@ from understudy.objective.terms import hard_labels
 
 
 def labels_only(task: Task) -> Objective:
-    """Cross-entropy, squared error or binary cross-entropy on the true labels; masked words for plain text."""
+    """The loss on the true labels, whatever a recipe's objective says; masked words for plain text."""
     return Objective(hard=hard_labels(task.kind))
 
 
 def distil(cfg: FineTune, lab: Lab) -> Model:
     """Train the student on the labels."""
-    return lab.fit("student", lab.student(), labels_only(lab.data.task))
+    student = lab.student()
+    return lab.fit("student", student, objective_for(lab, student, None), about=about(lab))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.base.errors import RecipeError
+from understudy.methods.kdnas.objective import KEYS, objective
 from understudy.methods.kdnas.settings import KDNAS, STUDY
 from understudy.recipe.method import Facts, Method, Stage
 
@@ -29,6 +30,11 @@ class _KDNAS(Method):
     parity = {
         "train": {"epochs": 10, "lr": 5e-5, "batch_size": 8, "schedule": "constant", "warmup": 0.0, "max_grad_norm": None}
     }
+
+    objective_keys = KEYS
+
+    def objective(self, section: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+        return objective(section, kind)
 
     def settle(self, recipe: Any, folder: Path | None, *, look: bool = False) -> tuple[Any, list[str]]:
         # Before the processes wait for each other: workers share a search through its study.

@@ -25,6 +25,7 @@ from understudy.data.types import TaskData
 from understudy.evaluate import measure
 from understudy.kinds import lower_is_better
 from understudy.lab.lab import Lab
+from understudy.lab.objective import about, objective_for, variances_of
 from understudy.methods.kdnas.costs import space_below
 from understudy.methods.kdnas.reward import FLOOR, over_budget, ranked, reward
 from understudy.methods.kdnas.settings import KDNAS
@@ -32,9 +33,8 @@ from understudy.methods.kdnas.space import Architecture, as_config
 from understudy.methods.kdnas.warm_start import start_from_teacher
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
-from understudy.models.needs import Needs
 from understudy.objective import Objective
-from understudy.objective.kdnas import kdnas_objective, last_layers, uniform_layers
+from understudy.objective.vocabulary import TwoLayers
 from understudy.recipe.settings import TrainSettings
 from understudy.steps import read_done, step_folder
 from understudy.students.fresh import fresh
@@ -73,20 +73,10 @@ class Candidates:
         model = fresh(self.source, self.sizes(one), seed=self.lab.recipe.seed)
         return start_from_teacher(model, self.teacher.model) if self.cfg.init == "teacher" else model
 
-    def objective(self, one: Architecture, *, thorough: bool = False) -> Objective:
-        """What it learns: in mini-KD, or with `thorough` in full KD."""
-        width = anatomy(self.source.net).width(self.source.net)
-        return kdnas_objective(
-            self.cfg,
-            task_kind=self.kind,
-            student_layers=one.layers,
-            teacher_layers=self.depth,
-            student_width=one.hidden,
-            teacher_width=width,
-            variances=self.variances if self.cfg.normalise == "variance" else None,
-            seed=self.lab.recipe.seed,
-            thorough=thorough,
-        )
+    def objective(self, model: Model, *, thorough: bool = False) -> Objective:
+        """What a student learns: in mini-KD, or with `thorough` in full KD."""
+        without = () if thorough else self.cfg.mini_kd.without
+        return objective_for(self.lab, model, self.teacher, without=without, variances=lambda layers: self.variances)
 
     @cached_property
     def rows(self) -> TaskData:
@@ -99,32 +89,11 @@ class Candidates:
 
     @cached_property
     def variances(self) -> dict[int, torch.Tensor]:
-        """Teacher layer (from 1) -> (H_t,) variance of its states over the tokens of these rows."""
-        layers = sorted({i + 1 for depth in self.space.choices["layers"] for i in self._pairs(depth)})
-        about = {"teacher": self.teacher.digest, "layers": layers, "rows": [row.id for row in self.rows.train]}
-        found = self.lab.keep("variances", about, lambda: self._variances(tuple(layers)))
-        return {int(layer): torch.tensor(values) for layer, values in found.items()}
-
-    def _pairs(self, depth: int) -> set[int]:
-        return {*uniform_layers(self.cfg.mapping, depth, self.depth), *last_layers(depth, self.depth)}
-
-    def _variances(self, layers: tuple[int, ...]) -> dict[str, list[float]]:
-        """Of all layers in one pass, in double precision."""
-        theirs = self.lab.encoded(self.teacher.model, self.rows.train, rows=self.rows)[0]
-        says = self.lab.signals(self.teacher, Needs(hidden=layers), theirs)
-        number = len(self.rows.train)
-        count = 0
-        total, squares = ({layer: torch.zeros(()) for layer in layers} for _ in range(2))
-        for start in range(0, number, 64):
-            signals = says.signals(range(start, min(start + 64, number)))
-            count += sum(signals.sizes)
-            for layer in layers:
-                states = signals.hidden[layer].double().cpu()
-                total[layer] = total[layer] + states.sum(0)
-                squares[layer] = squares[layer] + states.square().sum(0)
-        return {
-            str(layer): (squares[layer] / count - (total[layer] / count).square()).clamp_min(0).tolist() for layer in layers
-        }
+        """Of the teacher's hidden states over the tokens of these rows; of the layers that any candidate learns from."""
+        pairs = self.lab.recipe.objective.terms()["two_layers"]
+        assert isinstance(pairs, TwoLayers)
+        layers = {layer for depth in self.space.choices["layers"] for side in pairs.layers(depth, self.depth) for layer in side}
+        return variances_of(self.lab, self.teacher, sorted(layers), self.rows)
 
     @cached_property
     def training(self) -> TrainSettings:
@@ -188,7 +157,8 @@ class Candidates:
         Each piece is a step of its own that starts from the one before, with a fresh optimiser.
         """
         one = self.space[point]
-        model, objective = self.student(one), self.objective(one)
+        model = self.student(one)
+        objective = self.objective(model)
         before = 0
         for epochs in rungs(self.cfg.mini_kd.epochs, self.cfg.halving):
             model = lab.fit(
@@ -197,7 +167,7 @@ class Candidates:
                 objective,
                 teacher=self.teacher,
                 settings=self.training.model_copy(update={"epochs": epochs - before}),
-                about={**learning(self.cfg), "architecture": str(one), "epochs": epochs},
+                about={**learning(self.lab), "architecture": str(one), "epochs": epochs},
                 rows=self.rows,
             )
             before = epochs
@@ -291,13 +261,11 @@ def rungs(epochs: int, halving: int | None) -> list[int]:
     return [*found, epochs]
 
 
-def learning(cfg: KDNAS) -> dict[str, Any]:
+def learning(lab: Lab) -> dict[str, Any]:
     """The settings that decide how a candidate learns: part of the key of its step."""
-    names = (
-        "mapping", "projection", "normalise", "hidden_weight", "hard_label_weight", "soft_label_weight", "temperature",
-        "relation_weight", "init", "parity",
-    )  # fmt: skip
-    return cfg.model_dump(mode="json", include=set(names))
+    method = lab.recipe.method
+    assert isinstance(method, KDNAS)
+    return about(lab, init=method.init, parity=method.parity, without=list(method.mini_kd.without))
 
 
 def _training_loss(folder: Path, *, last: bool) -> float:

@@ -38,7 +38,7 @@ def distil(cfg: KDNAS, lab: Lab) -> Model:
         students.append(_full_kd(cfg, lab, candidates, row, name))
         rows.append(_full_row(lab, candidates, row, name))
     chosen = max(range(len(rows)), key=lambda i: rows[i]["reward"])
-    kept = {"mini": [row["point"] for row in best], "learning": learning(cfg)}
+    kept = {"mini": [row["point"] for row in best], "learning": learning(lab)}
     lab.keep("full-kd", kept, lambda: {"rows": rows, "chosen": chosen})
     return students[chosen]
 
@@ -116,7 +116,8 @@ def _search(cfg: KDNAS, lab: Lab, candidates: Candidates) -> dict[str, Any]:
 def _about(cfg: KDNAS, lab: Lab, candidates: Candidates) -> dict[str, Any]:
     """Everything that decides what the search finds."""
     return {
-        "method": cfg.model_dump(mode="json", exclude={"storage", "heartbeat", "top_k", "reinit", "relation_weight"}),
+        "method": cfg.model_dump(mode="json", exclude={"storage", "heartbeat", "top_k", "reinit"}),
+        **learning(lab),
         "teacher": candidates.teacher.digest,
         "data": lab.data.digest(),
         "train": lab.recipe.train.model_dump(mode="json"),
@@ -128,15 +129,13 @@ def _about(cfg: KDNAS, lab: Lab, candidates: Candidates) -> dict[str, Any]:
 def _full_kd(cfg: KDNAS, lab: Lab, candidates: Candidates, row: dict[str, Any], name: str) -> Model:
     """Thorough distillation of one candidate, from where its mini-KD ended or anew."""
     one = _architecture(row)
-    objective = candidates.objective(one, thorough=True)
-    if cfg.reinit:
-        model = candidates.student(one)
-    else:
-        model, learned = candidates.trained(row["point"])
+    model, learned = (candidates.student(one), None) if cfg.reinit else candidates.trained(row["point"])
+    objective = candidates.objective(model, thorough=True)
+    if learned is not None:
         candidates.take_seconds(row["point"])
         if cfg.parity == "none":  # the released code starts a new projection
             objective.projections.load_state_dict(learned.projections.state_dict(), strict=False)
-    about = {**learning(cfg), "architecture": str(one), "reinit": cfg.reinit}
+    about = {**learning(lab), "architecture": str(one), "reinit": cfg.reinit}
     return lab.fit(name, model, objective, teacher=candidates.teacher, about=about)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from understudy.recipe.method import MethodSettings
-from understudy.recipe.types import Flag, NonNegative, Positive, PositiveCount, Settings, Temperature, Weight
+from understudy.recipe.types import Flag, NonNegative, Positive, PositiveCount, Settings, Text
 
 STUDY = "study"
 """The folder of the database, beside the steps: workers may still look into it when the search is over."""
@@ -18,7 +18,7 @@ Sizes = Annotated[tuple[PositiveCount, ...], Field(min_length=1)]
 STUDY = "study"
 """The folder of the database, beside the steps: workers may still look into it when the search is over."""
 _NAMES: dict[Any, str] = {True: "main", False: "none"}
-_SHARED = {"space": {"preset": "kdnas-paper"}, "mapping": "uniform_first", "normalise": "none", "engine": "lstm"}
+_SHARED = {"space": {"preset": "kdnas-paper"}, "engine": "lstm"}
 PARITY: dict[str, dict[str, Any]] = {
     "main": _SHARED
     | {
@@ -82,6 +82,7 @@ class MiniKD(Settings):
         "metric there, train_last and train_mean = the training loss of the last epoch or of all (the original's two "
         "readings); auto = metric where there are labels, else held_out",
     )  # fmt: skip
+    without: tuple[Text, ...] = Field(default=("relations",), description="terms of `objective` that full KD alone learns")
 
 
 class ControllerSettings(Settings):
@@ -130,29 +131,6 @@ class KDNAS(MethodSettings):
     )
     beta: Positive = Field(default=0.6, description="scale of the reward; changes no ranking (a budget is space.max_latency_ms)")
     mini_kd: MiniKD = Field(default=MiniKD(), description="the short training of each candidate")
-    mapping: Literal["uniform_last", "uniform_first"] = Field(
-        default="uniform_last",
-        description="the evenly spread teacher layers: the last of each group of layers (the paper's figure), or the first "
-        "(the released code); both learn from the topmost layers as well",
-    )
-    projection: Literal["shared", "per_layer"] = Field(
-        default="shared", description="one projection for all student layers, or one for each"
-    )
-    normalise: Literal["variance", "none"] = Field(
-        default="variance",
-        description="divide each dimension by its variance over the teacher's states, so that losses lie between 0 and about 1",
-    )
-    hidden_weight: Weight = Field(default=1.0, description="weight of the hidden states")
-    hard_label_weight: Weight | None = Field(
-        default=None, description="weight of the true labels; on plain text of the masked words (MLM); null = 1 with labels"
-    )
-    soft_label_weight: Weight | None = Field(
-        default=None, description="weight of the teacher's softened outputs; null = 1 with labels, 0 on plain text"
-    )
-    temperature: Temperature = Field(default=2.0, description="softens both outputs")
-    relation_weight: Weight = Field(
-        default=0.0, description="weight of query, key and value relations of the last layers (MiniLMv2), in full KD only"
-    )
     init: Literal["random", "teacher"] = Field(
         default="random", description="students start from random weights, or from the teacher's: layers copied, widths cut"
     )

@@ -13,23 +13,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from understudy.mapping import chosen
 from understudy.models.anatomy import Anatomy, anatomy
 from understudy.models.model import Model
-from understudy.students.keep_layers import chosen_layers
 
 
 @torch.no_grad()
 def start_from_teacher(student: Model, teacher: Model) -> Model:
     """Fill a fresh student with its teacher's weights; returns the same student.
 
-    Layer j comes from the last layer of the j-th group of the teacher's (`keep: skip`); ALBERT's shared layer is copied.
+    Layer j comes from the last layer of the j-th group of the teacher's (`keep: group_last`); ALBERT's shared layer is copied.
     Heads of another width get the teacher's rows in their order.
     """
     theirs, ours = teacher.net, student.net
     row = anatomy(theirs)
     width = chosen_dimensions(theirs, row.width(ours))
     sources, targets = row.layers(theirs), row.layers(ours)
-    for j, i in enumerate(chosen_layers("skip", len(targets), len(sources))):
+    for j, i in enumerate(chosen("group_last", len(targets), len(sources))):
         _copy_layer(row, sources[i], targets[j], width)
     mine = {id(parameter) for layer in targets for parameter in layer.parameters()}
     given = dict(theirs.named_parameters())

@@ -16,7 +16,8 @@ from typing import Any
 from understudy.base.progress import say
 from understudy.kinds import sign_of
 from understudy.lab import Lab, Source
-from understudy.lab.stages import about, costs, objective_for, outcome, student_of, together, units
+from understudy.lab.objective import about, objective_for
+from understudy.lab.stages import costs, outcome, student_of, together, units
 from understudy.methods.maxidisc.plan import Way, name_of, step_name, ways
 from understudy.methods.maxidisc.settings import MaxiDisc
 from understudy.models.anatomy import anatomy
@@ -54,9 +55,9 @@ def _walk(cfg: MaxiDisc, lab: Lab, way: Way, seed: int) -> Model:
         model = lab.fit(
             step_name(way[:number], seed, lab.recipe.seed),
             model,
-            objective_for(lab, cfg, model, source.model),
+            objective_for(lab, model, source),
             teacher=source,
-            about=about(cfg),
+            about=about(lab),
             seed=seed,
             shared=True,
         )

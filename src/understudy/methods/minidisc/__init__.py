@@ -18,12 +18,10 @@ class _MiniDisc(StagedMethod):
     needs = "a fine-tuned teacher, and `student.sparsity`, the share of its heads and neurons that goes"
 
     def check(self, recipe: Any, data: Any, teacher: Any, student: Any) -> None:
-        from understudy.lab.stages import check_loss
         from understudy.methods.minidisc.plan import require
 
         if data is not None:
             require(recipe.method, recipe.student, data.task.select)
-            check_loss(recipe, data, teacher, student)
 
     def stages(self, recipe: Any, facts: Facts) -> list[Stage]:
         from understudy.methods.minidisc.plan import stages

@@ -17,8 +17,9 @@ from typing import Any
 from understudy.base.progress import say
 from understudy.lab import Lab, Source
 from understudy.lab.fits import Trained
+from understudy.lab.objective import about, objective_for
 from understudy.lab.pruning import allocation
-from understudy.lab.stages import Planned, about, costs, objective_for, student_of, together, units
+from understudy.lab.stages import Planned, costs, student_of, together, units
 from understudy.methods.minidisc.plan import assistants, candidates, require, scales
 from understudy.methods.minidisc.settings import MiniDisc
 from understudy.models.model import Model
@@ -113,19 +114,19 @@ def _together(
     views = Nested(model, allocations, sandwich=cfg.sandwich, seed=lab.recipe.seed, watched=patient_for)
     kept = {label: [allocation.widths, allocation.keeps_bias] for label, allocation in allocations.items()}
     more = {"views": kept, "sandwich": cfg.sandwich, "watched": views.watched}
-    objective = objective_for(lab, cfg, model, source.model)
+    objective = objective_for(lab, model, source)
     # The student is the run's own, so that the end of its training can be repeated; the rest is for all runs, and with
     # another lam nothing is trained again.
     shared = watched is None
-    trained = lab.fit_together(name, model, views, objective, source, about=about(cfg, **more), shared=shared)
+    trained = lab.fit_together(name, model, views, objective, source, about=about(lab, **more), shared=shared)
     return {s: trained[labels[s]] for s in among}
 
 
 def _alone(cfg: MiniDisc, lab: Lab, name: str, source: Source, sparsity: float, *, shared: bool = False) -> Model:
     """Train one student of a source, starting from the source."""
     model = student_of(lab, Stage(sparsity=sparsity), source.model)
-    objective = objective_for(lab, cfg, model, source.model)
-    return lab.fit(name, model, objective, teacher=source, about=about(cfg), shared=shared)
+    objective = objective_for(lab, model, source)
+    return lab.fit(name, model, objective, teacher=source, about=about(lab), shared=shared)
 
 
 def _keep_costs(lab: Lab, stages: Sequence[Planned], target: float) -> None:

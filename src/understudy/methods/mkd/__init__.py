@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from understudy.methods.mkd.settings import MKD
 from understudy.recipe.method import Method
+from understudy.recipe.objective import Sets
 
 
 class _MKD(Method):
@@ -13,6 +15,11 @@ class _MKD(Method):
     summary = "move an adapter (bottleneck, LoRA) trained on the teacher to the student, and train on from there"
     needs = "a teacher at least as wide as the student, in any language and with any tokenizer"
     trains = "adapter"
+    objective_keys = {"soft_label_weight": Sets("soft.weight"), "temperature": Sets("soft.temperature")}
+
+    def objective(self, section: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+        """The labels; beyond the original, the adapted teacher's outputs may be given a weight."""
+        return {"hard": 1.0, "soft": {"weight": 0.0, "temperature": 2.0}}
 
     def check(self, recipe: Any, data: Any, teacher: Any, student: Any) -> None:
         from understudy.methods.mkd.plan import fits, require

@@ -20,13 +20,11 @@ import torch
 from understudy.adapters import Adapter, active, extract, put
 from understudy.adapters.transfer import Plan, plan, told, transfer
 from understudy.base.progress import say
-from understudy.base.schedule import extremes
 from understudy.lab import Lab, Source
+from understudy.lab.objective import about, objective_for
 from understudy.methods.mkd.plan import require
 from understudy.methods.mkd.settings import MKD
 from understudy.models.model import Model, digest
-from understudy.objective import Objective
-from understudy.objective.terms import hard_labels, soft_labels
 
 
 def distil(cfg: MKD, lab: Lab) -> Model:
@@ -41,9 +39,8 @@ def distil(cfg: MKD, lab: Lab) -> Model:
     adapter, notes = moved(lab, teacher, student, adapter, how)
     for line in put(student.net, adapter):
         say(f"Transfer: {line}")
-    about = cfg.model_dump(mode="json", include={"soft_label_weight", "temperature"})
-    objective, source = _objective(cfg, lab, teacher)
-    trained = lab.fit("student", student, objective, teacher=source, about=about)
+    objective = objective_for(lab, student, teacher)
+    trained = lab.fit("student", student, objective, teacher=teacher, about=about(lab))
     return dataclasses.replace(trained, notes=(*trained.notes, *notes))
 
 
@@ -79,12 +76,3 @@ def moved(lab: Lab, teacher: Source, student: Model, adapter: Adapter, how: Plan
         elif kind == "head":
             head[rest] = torch.from_numpy(value.copy())
     return Adapter(how.module, tensors, head), [f"transfer: {line}." for line in (*how.lines(), *told(report))]
-
-
-def _objective(cfg: MKD, lab: Lab, teacher: Source) -> tuple[Objective, Source | None]:
-    """Labels; with soft_label_weight the adapted teacher's outputs as well."""
-    kind = lab.data.task.kind
-    if extremes(cfg.soft_label_weight)[1] == 0:
-        return Objective(hard=hard_labels(kind)), None
-    soft = soft_labels(kind, temperature=cfg.temperature)
-    return Objective(hard=hard_labels(kind), soft=cfg.soft_label_weight * soft), teacher

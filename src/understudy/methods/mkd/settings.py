@@ -8,7 +8,7 @@ from pydantic import Field
 
 from understudy.recipe.method import MethodSettings
 from understudy.recipe.transfer import TransferSettings
-from understudy.recipe.types import Positive, Temperature, Text, Weight
+from understudy.recipe.types import Positive, Text
 
 
 class MKD(TransferSettings, MethodSettings):
@@ -23,7 +23,3 @@ class MKD(TransferSettings, MethodSettings):
         default=None, description="learning rate of the teacher's adapter, which stands and needs a higher one than a whole "
         "model; null = that of `teacher.finetune`"
     )  # fmt: skip
-    soft_label_weight: Weight = Field(
-        default=0.0, description="weight of the adapted teacher's softened outputs beside the labels; the original has none"
-    )
-    temperature: Temperature = Field(default=2.0, description="softens both logits where soft_label_weight is above 0")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from understudy.methods.peakd.flags import FLAGS
+from understudy.methods.peakd.objective import KEYS, objective
 from understudy.methods.peakd.settings import PeaKD
 from understudy.recipe.method import Facts, Method, Stage
 
@@ -19,16 +20,17 @@ class _PeaKD(Method):
     )
     needs = "a teacher with a trained head; tokenizers may differ; pre-training needs labels of classes"
     share = "sps"
+    objective_keys = KEYS
     parity = {"train": {"optimizer": "bertadam", "clip": "tensor", "shuffle": False}}
+
+    def objective(self, section: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+        return objective(section, kind)
 
     def check(self, recipe: Any, data: Any, teacher: Any, student: Any) -> None:
         from understudy.methods.peakd.plan import require
-        from understudy.models.anatomy import sides
-        from understudy.objective.peakd import peakd_objective
 
         if data is not None:
             require(recipe.method, recipe, data.task)
-            peakd_objective(recipe.method, task_kind=data.task.kind, **sides(student.net, teacher.net), seed=recipe.seed)
 
     def stages(self, recipe: Any, facts: Facts) -> list[Stage]:
         from understudy.methods.peakd.plan import stages

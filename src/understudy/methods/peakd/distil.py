@@ -4,7 +4,7 @@
     1  the teacher is fine-tuned, and its outputs stored                        lab.teacher, lab.signals
     2  SPS: the student's layers are applied twice, queries and keys exchanged  student.share, lab.student
     3  PTP: the student learns to tell the teacher's four classes of rows       pretrained_on_predictions
-    4  labels, softened logits and first-token states of the layers             peakd_objective
+    4  labels, softened logits and first-token states of the layers             the recipe's `objective`
 
 docs/peakd.md lists every knob and every difference to the released code.
 """
@@ -23,13 +23,13 @@ from understudy.data.types import Example, Task, TaskData
 from understudy.evaluate.predict import gold_labels, predict
 from understudy.kinds import kind
 from understudy.lab import Lab, Source, copy_of
+from understudy.lab.objective import about, objective_for
+from understudy.methods.peakd import ptp
 from understudy.methods.peakd.plan import require, rule
 from understudy.methods.peakd.settings import PTP, PeaKD
-from understudy.models.anatomy import sides
 from understudy.models.model import Model
 from understudy.models.needs import Needs
-from understudy.objective import Objective, ptp
-from understudy.objective.peakd import peakd_objective, ptp_objective
+from understudy.objective import Objective
 from understudy.objective.terms import hard_labels
 from understudy.recipe.settings import TrainSettings
 from understudy.students.head import with_encoder, with_labels
@@ -42,13 +42,12 @@ def distil(cfg: PeaKD, lab: Lab) -> Model:
     """All four stages, each a durable step."""
     require(cfg, lab.recipe, lab.data.task)
     teacher, student = lab.teacher(), lab.student()
-    models = sides(student.net, teacher.model.net)
-    objective = peakd_objective(cfg, task_kind=lab.data.task.kind, **models, seed=lab.recipe.seed)
+    objective = objective_for(lab, student, teacher)
     notes: list[str] = []
     if cfg.ptp is not None:
         needs = Needs(logits=True) | objective.needs_teacher  # all that is asked of the teacher, in one pass over the rows
         student, notes = pretrained_on_predictions(cfg, cfg.ptp, lab, teacher, student, needs)
-    trained = lab.fit("student", student, objective, teacher=teacher, about=cfg.model_dump(mode="json"))
+    trained = lab.fit("student", student, objective, teacher=teacher, about=about(lab, method=cfg.model_dump(mode="json")))
     return dataclasses.replace(trained, notes=(*trained.notes, *notes))
 
 
@@ -73,7 +72,7 @@ def pretrained_on_predictions(
     trained = lab.fit(
         "ptp",
         with_labels(student, ptp.CLASSES, seed=seeds.derive(lab.recipe.seed, "ptp")),
-        ptp_objective(weights),
+        Objective(ptp=hard_labels("classification", class_weights=weights)),
         settings=_ptp_settings(cfg, stage, lab.recipe.train),
         about={"class_weights": weights},
         rows=rows,

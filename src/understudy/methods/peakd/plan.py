@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from understudy.data.types import Task
+from understudy.methods.peakd import ptp
 from understudy.methods.peakd.settings import PeaKD
-from understudy.objective import ptp
 from understudy.recipe.method import Facts, Stage, student_stage
 from understudy.recipe.settings import Recipe
 

@@ -7,17 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from understudy.recipe.method import MethodSettings
-from understudy.recipe.types import (
-    Count,
-    Flag,
-    LayerMap,
-    Positive,
-    PositiveCount,
-    Settings,
-    Share,
-    Temperature,
-    Weight,
-)
+from understudy.recipe.types import Count, Flag, Positive, PositiveCount, Settings, Share
 
 
 class PTP(Settings):
@@ -54,30 +44,6 @@ class PeaKD(MethodSettings):
     parity: Flag = Field(
         default=False, description="reproduce the numbers of the released code: its reductions and thresholds, and BertAdam, "
         "clipping and order of rows where `train` does not say otherwise"
-    )  # fmt: skip
-    train_type: Literal["ft", "kd", "pkd"] = Field(
-        default="pkd", description="learn from labels (ft), and the teacher's softened logits (kd), and layers (pkd)"
-    )
-    alpha: Annotated[float, Field(strict=True, ge=0, le=1)] = Field(
-        default=0.7, description="weight of the softened logits; labels weigh 1 - alpha"
-    )
-    temperature: Temperature = Field(default=10.0, description="softens both logits (T); a number or a schedule")
-    beta: Weight = Field(
-        default=100.0, description="weight of the layers as published, for a mean over the width; it is divided by the "
-        "teacher's width when distances are added up (patience_reduction)"
-    )  # fmt: skip
-    normalize: Flag = Field(default=True, description="compare directions of first-token states, not their lengths")
-    layers: LayerMap = Field(
-        default="skip", description="the teacher layer for each student layer but the last: skip, last, uniform, first, or "
-        "numbers from 1"
-    )  # fmt: skip
-    kd_reduction: Literal["batchmean", "mean"] | None = Field(
-        default=None, description="KL divergence per row, or divided by the number of classes as well; null = batchmean, mean "
-        "under parity"
-    )  # fmt: skip
-    patience_reduction: Literal["vector", "element"] | None = Field(
-        default=None, description="show the distance of layers per vector or per element; the same loss in two units; null = "
-        "vector, element under parity"
     )  # fmt: skip
     ptp: Annotated[PTP | None, BeforeValidator(_switch)] = Field(
         default=PTP(), description="pre-training with the teacher's predictions; off = leave it out"

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from understudy.base.errors import DataError, RecipeError
+from understudy.kinds import kind as kind_named
 
 CLASSES = ("confidently right", "unconfidently right", "confidently wrong", "unconfidently wrong")
 
@@ -29,21 +30,14 @@ PUBLISHED = {
 }
 """(t1, t2) of the released code, set by hand for a fine-tuned BERT-base."""
 
-WHY_NOT = {
-    "regression": "a number is neither right nor wrong, and a regression head has no confidence",
-    "tokens": "nearly all words are tagged O, rightly and with a confidence of nearly 1, so that four classes of words would "
-    "tell rounding errors apart",
-    "text": "plain text has no labels to be right about",
-}
-"""The kinds of tasks in which the classes mean nothing."""
-
 
 def refuse(kind: str) -> None:
     """Raise RecipeError, with the reason, for kinds of tasks in which the classes mean nothing."""
-    if kind in WHY_NOT:
+    why_not = kind_named(kind).no_confidence
+    if why_not:
         raise RecipeError(
             f"method.ptp: pre-training with the teacher's predictions is for classes, and this task is of kind {kind}: "
-            f"{WHY_NOT[kind]}. Set method.ptp: off; the other parts of the method work."
+            f"{why_not}. Set method.ptp: off; the other parts of the method work."
         )
 
 
@@ -66,7 +60,7 @@ def judge(logits: np.ndarray, gold: np.ndarray, kind: str) -> tuple[np.ndarray, 
         gold: (N,) class numbers, or (N, C) of 0 and 1 for several labels.
     """
     logits = np.asarray(logits, dtype=np.float64)
-    if kind == "multilabel":
+    if kind_named(kind).distribution == "sigmoid":
         sure = -np.logaddexp(0.0, -np.abs(logits)).sum(axis=1)  # log of the product of max(p, 1 - p)
         return np.exp(sure), ((logits > 0) == (np.asarray(gold) > 0)).all(axis=1)
     top = logits.max(axis=1, keepdims=True)
