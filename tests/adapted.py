@@ -25,8 +25,13 @@ def shake(net: Any, name: str = "task") -> None:
     torch.manual_seed(7)
     with torch.no_grad():
         for key, parameter in net.named_parameters():
-            if f".adapters.{name}." in key:
+            if is_adapters(key, name):
                 parameter.add_(torch.randn_like(parameter) * 0.2)
+
+
+def is_adapters(key: str, name: str = "task") -> bool:
+    """Whether a parameter of this name belongs to an adapter: a bottleneck's, or one of peft's layers."""
+    return f".adapters.{name}." in key or any(f".{table}.{name}" in key for table in ("lora_A", "lora_B", "ia3_l"))
 
 
 @torch.no_grad()

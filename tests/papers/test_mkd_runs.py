@@ -10,6 +10,7 @@ import pytest
 import torch
 import toys
 import transformers
+from adapted import is_adapters
 from safetensors.torch import load_file
 
 from understudy import cli
@@ -80,7 +81,7 @@ def test_lora_ends_as_a_stock_student_and_a_peft_folder(world, tmp_path, underst
     rates = {max(json.loads(line).get("lr", 0) for line in lines) for lines in shared}
     assert rates == {1e-2, 3e-3}  # of the baseline and the teacher
     stored = next((tmp_path / "run" / "steps" / "student").glob("step-*/model.safetensors"))
-    assert all(".adapters." in key or "classifier" in key for key in load_file(stored))
+    assert all(is_adapters(key) or "classifier" in key for key in load_file(stored))
     assert verify(tmp_path / "run", replay=1)["replayed_steps"] >= 1
     notes = " ".join(json.loads((tmp_path / "run" / "details.json").read_text())["notes"])
     assert "student layer 1 <- teacher layer 2" in notes and "tokens matched" in notes
@@ -144,7 +145,7 @@ def with_adapter(world: Path, folder: Path, text: str, *, model: str = "large") 
     torch.manual_seed(3)
     with torch.no_grad():
         for name, parameter in net.named_parameters():
-            if ".adapters." in name or "classifier" in name:
+            if is_adapters(name) or "classifier" in name:
                 parameter.add_(torch.randn_like(parameter) * 0.2)
     return write_adapter(folder, extract(net, head=True), net, base=model)
 

@@ -11,6 +11,7 @@ import pytest
 import tiny_models
 import torch
 import toys
+from adapted import is_adapters
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics.pairwise import cosine_similarity
 
@@ -50,7 +51,7 @@ def trained(source: Model, text: str, *, seed=1) -> Adapter:
     torch.manual_seed(seed)
     with torch.no_grad():
         for name, parameter in net.named_parameters():
-            if ".adapters." in name:
+            if is_adapters(name):
                 parameter.add_(torch.randn_like(parameter) * 0.3)
     return extract(net, head=True)
 

@@ -1,9 +1,9 @@
 """Adapters in a model: put in, switched, frozen around, taken out, merged away. Several may be in one model by name; one is
 active at a time.
 
-The parts of an adapter are children (`adapters.NAME`) of the modules whose output they change, and act through forward
-hooks; no module of the model is replaced. So they work in every forward that calls the modules, the packed one of
-`models/signals.py` as well as the stock one; copies of the model are complete; and the base weights keep their names.
+Bottlenecks are children (`adapters.NAME`) of the modules whose output they change, and act through forward hooks. LoRA and
+(IA)^3 are peft's layers in the place of linear maps (linear.py). Both work in every forward that calls the modules, and
+copies of the model are complete.
 
 Addresses are the same for all families: (layer, place, tensor), with layers from 0; places are `attention` and `ffn` for
 bottlenecks, and the roles `query`, `key`, `value`, `qkv`, `out`, `up`, `down` for LoRA and (IA)^3.
@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from understudy.adapters import linear
 from understudy.adapters.bottleneck import Bottleneck, Caught
-from understudy.adapters.lora import Ia3, Lora
 from understudy.base import seeds
 from understudy.base.errors import RecipeError
 from understudy.models.anatomy import Net, anatomy
@@ -33,7 +33,6 @@ CONFIG = "understudy_adapters"
 NAME = "task"
 """The name of an adapter that was given none."""
 Address = tuple[int, str, str]
-Part = Bottleneck | Lora | Ia3
 
 
 @dataclass(frozen=True)
@@ -126,12 +125,10 @@ def inject(net: Net, config: AdapterSettings, *, name: str = NAME, seed: int = 0
     """
     if name in installed(net):
         raise RecipeError(f"The model has an adapter '{name}' already; remove it, or give another name.")
-    width = anatomy(net).width(net)
-    pre_norm = anatomy(net).pre_norm
     chosen = places(net, config)
     if structure_of(net) is None:
         become(net, Structure())  # so that it is saved and loaded with its adapters, and no stock class loses them
-    _build(net, chosen, config, name, seed, width, pre_norm)
+    _build(net, chosen, config, name, seed)
     _note(net, {**installed(net), name: config})
     activate(net, name)
 
@@ -140,30 +137,24 @@ def restore(net: Net) -> None:
     """Put in the adapters that a network's configuration names, with arbitrary weights: the real ones are loaded next."""
     acting = active(net)
     for name, config in installed(net).items():
-        _build(net, places(net, config), config, name, 0, anatomy(net).width(net), anatomy(net).pre_norm)
+        _build(net, places(net, config), config, name, 0)
     activate(net, acting)
 
 
-def _build(
-    net: Net, chosen: list[Place], config: AdapterSettings, name: str, seed: int, width: int, pre_norm: bool
-) -> None:
+def _build(net: Net, chosen: list[Place], config: AdapterSettings, name: str, seed: int) -> None:
+    if not isinstance(config, BottleneckAdapter):
+        linear.wrap(net, [(place.name, place.host) for place in chosen], config, name, seed)
+        return
+    row = anatomy(net)
     for number, place in enumerate(chosen):
         with seeds.torch_seed(seed, "adapter", name, number):
-            part = _part(config, place, width, pre_norm)
+            part = Bottleneck(config, row.width(net), pre_norm=row.pre_norm)
         reference = next(place.host.parameters(), None)
         reference = next(net.parameters()) if reference is None else reference
         part.to(device=reference.device, dtype=reference.dtype).train(place.host.training)
         if not hasattr(place.host, "adapters"):
             place.host.adapters = nn.ModuleDict()
         place.host.adapters[name] = part
-
-
-def _part(config: AdapterSettings, place: Place, width: int, pre_norm: bool) -> Part:
-    if isinstance(config, BottleneckAdapter):
-        return Bottleneck(config, width, pre_norm=pre_norm)
-    if isinstance(config, LoraAdapter):
-        return Lora(config, place.host)
-    return Ia3(place.host, on_input=place.name in config.feedforward)
 
 
 def installed(net: Net) -> dict[str, AdapterSettings]:
@@ -185,13 +176,15 @@ def _note(net: Net, configs: dict[str, AdapterSettings], acting: str | None = No
         delattr(net.config, CONFIG)
 
 
-def parts(net: Net, name: str) -> list[tuple[Place, Any]]:
-    """The places and parts of one adapter."""
+def parts(net: Net, name: str) -> list[tuple[Place, dict[str, nn.Parameter]]]:
+    """The places of one adapter, and its parameters there."""
     configs = installed(net)
     if name not in configs:
         there = ", ".join(configs) or "none"
         raise RecipeError(f"The model has no adapter '{name}'; there are: {there}.")
-    return [(place, place.host.adapters[name]) for place in places(net, configs[name])]
+    if isinstance(configs[name], BottleneckAdapter):
+        return [(place, dict(place.host.adapters[name].named_parameters())) for place in places(net, configs[name])]
+    return [(place, linear.parameters(place.host, name)) for place in places(net, configs[name])]
 
 
 def activate(net: Net, name: str | None) -> None:
@@ -199,17 +192,16 @@ def activate(net: Net, name: str | None) -> None:
     chosen = [] if name is None else parts(net, name)
     for module in net.modules():
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
-            ours = [key for key, hook in hooks.items() if isinstance(getattr(hook, "__self__", None), (Part, Caught))]
+            ours = [key for key, hook in hooks.items() if isinstance(getattr(hook, "__self__", None), (Bottleneck, Caught))]
             for key in ours:
                 del hooks[key]
-    for place, part in chosen:
-        if isinstance(part, Bottleneck):
+    linear.activate(net, name)
+    for place, _ in chosen:
+        if place.entry is not None:
+            part = place.host.adapters[name]
             if place.block is not None:
                 place.block.register_forward_hook(part.block.on_output)
             place.entry.register_forward_pre_hook(part.entry.on_input)
-        if isinstance(part, Ia3) and part.scales_input:
-            place.host.register_forward_pre_hook(part.on_input)
-        else:
             place.host.register_forward_hook(part.on_output)
     _note(net, installed(net), name)
 
@@ -227,15 +219,18 @@ def resting(*nets: Net) -> Iterator[None]:
             activate(net, name)
 
 
-def remove(net: Net, name: str) -> None:
-    """Take an adapter out; the base is as it was before."""
+def remove(net: Net, name: str, *, into_weights: bool = False) -> None:
+    """Take an adapter out; the base is as it was before, or with `into_weights` computes what both did."""
     chosen = parts(net, name)
     acting = active(net)
     activate(net, None)
-    for place, _ in chosen:
-        del place.host.adapters[name]
-        if not place.host.adapters:
-            del place.host.adapters
+    if isinstance(installed(net)[name], BottleneckAdapter):
+        for place, _ in chosen:
+            del place.host.adapters[name]
+            if not place.host.adapters:
+                del place.host.adapters
+    else:
+        linear.unwrap(net, name, merge=into_weights)
     rest = {other: config for other, config in installed(net).items() if other != name}
     _note(net, rest)
     if acting in rest:
@@ -249,16 +244,17 @@ def freeze(net: Net, *, adapter: str | None) -> None:
     inside = {id(parameter) for parameter in anatomy(net).backbone(net).parameters()}
     for parameter in net.parameters():
         parameter.requires_grad_(id(parameter) not in inside)
-    for _, part in parts(net, adapter) if adapter is not None else ():
-        part.requires_grad_(True)
+    for _, tensors in parts(net, adapter) if adapter is not None else ():
+        for parameter in tensors.values():
+            parameter.requires_grad_(True)
 
 
 def extract(net: Net, name: str = NAME, *, head: bool = False) -> Adapter:
     """A copy of an adapter, and of the head where asked for."""
     tensors = {
-        (place.layer, place.name, key): tensor.detach().cpu().clone()
-        for place, part in parts(net, name)
-        for key, tensor in part.state_dict().items()
+        (place.layer, place.name, key): _flat(key, tensor.detach()).cpu().clone()
+        for place, tensors in parts(net, name)
+        for key, tensor in tensors.items()
     }
     return Adapter(installed(net)[name], tensors, head_of(net) if head else {})
 
@@ -279,8 +275,8 @@ def put(net: Net, adapter: Adapter, *, name: str = NAME, head: bool = True) -> l
         RecipeError: tensors that are missing, left over or of the wrong shape, all named; the model is then unchanged.
     """
     inject(net, adapter.config, name=name)
-    wanted = {(place.layer, place.name, key): tensor for place, part in parts(net, name)
-              for key, tensor in part.state_dict(keep_vars=True).items()}  # fmt: skip
+    wanted = {(place.layer, place.name, key): _flat(key, tensor.detach()) for place, tensors in parts(net, name)
+              for key, tensor in tensors.items()}  # fmt: skip
     own = dict(net.named_parameters())
     heads = {key: own.get(key) for key in adapter.head} if head else {}
     wrong = [f"{_shown(key)} is missing" for key in wanted if key not in adapter.tensors]
@@ -313,6 +309,11 @@ def put(net: Net, adapter: Adapter, *, name: str = NAME, head: bool = True) -> l
     return said
 
 
+def _flat(key: str, tensor: Tensor) -> Tensor:
+    """As it is outside of a model: the factors of (IA)^3 are (n,), whichever side they stand on. A view."""
+    return tensor.view(-1) if key == "l" else tensor
+
+
 def _shown(address: Address) -> str:
     return f"layer {address[0]}, {address[1]}, {address[2]}"
 
@@ -329,9 +330,7 @@ def merge(net: Net, name: str = NAME) -> None:
     """
     if not mergeable(installed(net)[name]):
         raise RecipeError("A bottleneck adapter cannot be merged into the model's weights; only lora and ia3 can.")
-    for place, part in parts(net, name):
-        part.merge(place.host)
-    remove(net, name)
+    remove(net, name, into_weights=True)
 
 
 def mergeable(config: AdapterSettings) -> bool:

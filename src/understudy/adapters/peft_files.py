@@ -127,7 +127,11 @@ def render(adapter: Adapter, net: Net, *, base: str) -> tuple[dict[str, Any], di
             tensors[key + f"lora_{what}.weight"] = tensor
     tensors |= {PREFIX + name: tensor for name, tensor in adapter.head.items()}
     adapted = {names[place.layer, place.name]: place.name for place in places(net, config)}
-    linears = {name for name, module in net.named_modules() if isinstance(module, nn.Linear)}
+    linears = {
+        name.removesuffix(".base_layer")  # where the adapter is in the model, peft's layer has the Linear's name
+        for name, module in net.named_modules()
+        if isinstance(module, nn.Linear) and ".lora_" not in name
+    }
     heads = [one for one in kinds.every() if one.named and type(net).__name__.endswith(one.ending)]
     about: dict[str, Any] = {
         "base_model_name_or_path": base,

@@ -9,7 +9,7 @@ import tiny_models
 import torch
 import torch.nn.functional as F
 import toys
-from adapted import IDS, packed, settings_of, shake, stock
+from adapted import IDS, is_adapters, packed, settings_of, shake, stock
 
 import understudy
 from understudy.adapters import activate, active, extract, freeze, inject, installed, merge, mergeable, put, remove
@@ -18,6 +18,7 @@ from understudy.models.load import load_model
 from understudy.models.model import Model, digest
 from understudy.models.save import save_model
 from understudy.recipe.adapter import written_out
+from understudy.students.share import share
 
 
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
@@ -36,7 +37,7 @@ def test_every_kind_in_every_family(family, text):
     twin = copy.deepcopy(net)
     with torch.no_grad():
         for key, parameter in net.named_parameters():
-            if ".adapters." in key:
+            if is_adapters(key):
                 parameter.zero_()
     assert torch.equal(stock(twin), adapted)  # the copy has parts of its own
     activate(twin, None)
@@ -107,6 +108,34 @@ def test_a_saved_model_keeps_its_adapter_and_stock_classes_refuse_it(text, tmp_p
     automatic = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved").eval()
     assert torch.equal(stock(automatic), stock(net))
     assert transformers.AutoConfig.from_pretrained(tmp_path / "saved").model_type == "understudy-bert"
+
+
+@pytest.mark.parametrize("text", ["pfeiffer", "lora[r=2, targets=[query, down]]", "ia3"])
+def test_a_layer_that_is_used_again_has_its_adapter_there_too(text):
+    """Merged, it changes weights that both uses share: acting in one of them alone would compute something else."""
+    model = share(Model(tiny_models.tiny_net("bert"), toys.tokenizer(), ("a", "b"), "classification", "toy", None), "sps")
+    net = model.net.eval()
+    base, named = stock(net), digest(net)
+    inject(net, settings_of(text))
+    shake(net)
+    adapted = stock(net)
+    assert torch.allclose(packed(net), adapted, atol=1e-5) and not torch.allclose(adapted, base, atol=1e-4)
+    twin = copy.deepcopy(net)
+    remove(net, "task")
+    assert torch.equal(stock(net), base) and digest(net) == named
+    if mergeable(installed(twin)["task"]):
+        merge(twin)
+        assert torch.allclose(stock(twin), adapted, atol=1e-5)
+
+
+def test_what_was_frozen_stays_frozen_when_an_adapter_comes():
+    net = tiny_models.tiny_net("bert")
+    freeze(net, adapter=None)
+    before = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
+    inject(net, settings_of("lora"))
+    assert {name for name, parameter in net.named_parameters() if parameter.requires_grad and not is_adapters(name)} == before
+    with pytest.raises(RecipeError, match="lora and ia3 cannot be in one model"):
+        inject(net, settings_of("ia3"), name="other")
 
 
 def test_only_the_adapter_and_the_head_are_trained():
