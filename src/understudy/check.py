@@ -88,13 +88,13 @@ def look(recipe: Recipe, *, out: Path | None = None, data: TaskData | None = Non
     found = _Findings()
     data = data or _task(recipe, found)
     with found.catching("method"):
-        recipe, why = recipe.how.settle(recipe, out, look=True)
+        recipe, why = recipe.how.settle(recipe.method, recipe, out, look=True)
         for reason in why:
             found.note("method", reason)
     teacher, student = _models(recipe, data, found)
     if teacher is not None and (student is not None or recipe.student.searched):
         with found.catching("method"):
-            said = recipe.how.check(recipe, data, teacher, student)
+            said = recipe.how.check(recipe.method, recipe, data, teacher, student)
             found.ok("method", said or f"{recipe.method.name} fits teacher and student.")
     learner = student or (teacher if recipe.student.searched else None)  # a search finds none that is larger
     if learner is not None and data is not None and recipe.objective.terms():

@@ -67,7 +67,7 @@ def train(recipe: Recipe, folder: Path | str) -> dict[str, Any]:
         warnings.simplefilter("ignore")
     with StopSignals() as stop, lock(folder) if main else nullcontext():
         asked = recipe
-        recipe, _ = recipe.how.settle(recipe, folder)
+        recipe, _ = recipe.how.settle(recipe.method, recipe, folder)
         _claim(recipe, folder)
         trackers = start_trackers(recipe.track, "understudy", str(folder / "tracking")) if main else []
         lab = Lab(recipe, folder, stop, trackers)

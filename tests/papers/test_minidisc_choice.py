@@ -8,9 +8,10 @@ import pytest
 
 from understudy.base.errors import RecipeError
 from understudy.lab.stages import units
-from understudy.methods.maxidisc.distil import name_of, ways
+from understudy.methods.maxidisc.plan import name_of, ways
 from understudy.methods.maxidisc.settings import MaxiDisc
-from understudy.methods.minidisc.distil import assistants, candidates, check, choose, choose_as_released, tradeoff
+from understudy.methods.minidisc.distil import choose, choose_as_released, tradeoff
+from understudy.methods.minidisc.plan import assistants, candidates, target_sparsity
 from understudy.methods.minidisc.settings import MiniDisc
 from understudy.recipe.settings import StudentSettings
 from understudy.recipe.staged import Stage
@@ -126,7 +127,7 @@ def test_the_capacity_gap():
 )  # fmt: skip
 def test_what_cannot_work_is_refused_before_anything_is_trained(student, metric, remedy):
     with pytest.raises(RecipeError, match=remedy):
-        check(mini(), StudentSettings(**student), metric)
+        target_sparsity(mini(), StudentSettings(**student), metric)
 
 
 def test_the_cost_model_gives_the_published_table():

@@ -4,14 +4,19 @@ stay as they are."""
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from understudy.recipe.method import Method, methods
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "understudy"
@@ -112,3 +117,22 @@ def test_nobody_compares_the_name_of_a_method():
             if constants - {"auto", "finetune"} or (constants and "method.name" in ast.unparse(node)):
                 found.append(f"{path.relative_to(SOURCE)}:{node.lineno}: {ast.unparse(node)}")
     assert not found
+
+
+@pytest.mark.parametrize("method", methods().values(), ids=lambda method: method.name)
+def test_what_a_method_answers_is_what_it_is_asked(method):
+    """The functions beside a method's object that have the name of a question take what the question gives."""
+    questions = {name: one for name, one in vars(Method).items() if inspect.isfunction(one) and not name.startswith("_")}
+    answered = []
+    for part in ("objective", "plan", "distil", "page"):
+        package = type(method).__module__
+        if find_spec(f"{package}.{part}") is None:
+            continue
+        for name, one in vars(import_module(f"{package}.{part}")).items():
+            if name in questions and inspect.isfunction(one) and one.__module__.startswith(package):
+                taken = inspect.signature(one).parameters.values()
+                given = list(inspect.signature(questions[name].__wrapped__).parameters.values())[1:]
+                assert [one.kind for one in taken] == [one.kind for one in given], (part, name)
+                assert f'"{part}"' in inspect.getsource(questions[name].__wrapped__).splitlines()[0], (part, name)
+                answered.append(name)
+    assert "distil" in answered or method.name == "auto"

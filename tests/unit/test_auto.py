@@ -10,7 +10,7 @@ import runs
 
 from understudy.base.errors import RecipeError
 from understudy.check import check, exit_code
-from understudy.methods.auto import choose as auto
+from understudy.methods.auto import plan as auto
 from understudy.recipe.load import load_recipe, recipe_from
 from understudy.recipe.settings import Recipe
 from understudy.run import train
@@ -33,11 +33,11 @@ def choose(recipe: Recipe) -> auto.Choice:
 
 
 def settled_in(recipe: Recipe, folder: Path) -> Recipe:
-    return recipe.how.settle(recipe, folder)[0]
+    return recipe.how.settle(recipe.method, recipe, folder)[0]
 
 
 def looked_at(recipe: Recipe) -> Recipe:
-    return recipe.how.settle(recipe, None, look=True)[0]
+    return recipe.how.settle(recipe.method, recipe, None, look=True)[0]
 
 
 @pytest.fixture

@@ -175,7 +175,7 @@ class _Draft:
         own = self.data["method"] if name == self.base.recipe.method.name else {"name": name}
         changes, notes = methods()[name].arm(own, self.base) if given is None else (given, [])
         recipe = changed(self.data, changes, source=source)
-        recipe, _ = recipe.how.settle(recipe, None)
+        recipe, _ = recipe.how.settle(recipe.method, recipe, None)
         self._same(recipe)
         if recipe.evaluate.baseline:
             recipe = changed(recipe.model_dump(mode="json"), {"evaluate.baseline": False}, source=source)
@@ -184,9 +184,9 @@ class _Draft:
         facts = self._facts(recipe, seen)
         notes = self._sizes_apart(seen) + notes
         if given is None:
-            fewer, more = recipe.how.affordable(own, recipe, facts, self.kind, self.total)
+            fewer, more = recipe.how.affordable(recipe.method, own, recipe, facts, self.kind, self.total)
             recipe, notes = changed(recipe.model_dump(mode="json"), fewer, source=source), notes + more
-        stages = recipe.how.stages(recipe, facts)
+        stages = recipe.how.stages(recipe.method, recipe, facts)
         if self.kind == "seconds":
             limit = self.total / sum(stage.fits for stage in stages)
             final = changed(recipe.model_dump(mode="json"), {"train.time_limit": limit}, source=source)
@@ -222,7 +222,7 @@ class _Draft:
                 raise RecipeError("compare.budget: flops needs a teacher whose files are at hand; use steps.")
             return Facts(1.0, 1, rows)
         length = recipe.evaluate.latency.length
-        found = recipe.how.expected_share(recipe, seen.teacher)
+        found = recipe.how.expected_share(recipe.method, recipe, seen.teacher)
         share = share_of(seen.student, seen.teacher, length=length) if seen.student is not None else found
         return Facts(share, seen.teacher.layers, rows, found)
 

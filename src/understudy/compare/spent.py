@@ -24,7 +24,7 @@ def spent(run: ArmRun, result: dict[str, Any], *, rows: int, kind: str) -> dict[
     student, teacher = result["student"], result["teacher"]
     lines, kept = [], kept_by(run.folder)
     for stage in run.arm.stages:
-        steps, seconds = recipe.how.spent(stage, recipe, kept, rows) or _fits(run.folder, stage)
+        steps, seconds = recipe.how.spent(recipe.method, stage, kept, rows) or _fits(run.folder, stage)
         share = stage.share
         if recipe.student.searched and stage.name == "student" and teacher:  # known now
             share = student["flops"] / teacher["flops"]
@@ -50,7 +50,7 @@ def _fits(folder: Path, stage: Stage) -> tuple[int, float]:
 
 def curve(run: ArmRun, cost: dict[str, Any], metric: str) -> list[list[float]]:
     """[[amount spent so far, score on held-out rows], …] of the training that made the student, what came before counted."""
-    name = run.recipe.how.student_step(run.recipe, kept_by(run.folder))
+    name = run.recipe.how.student_step(run.recipe.method, run.recipe, kept_by(run.folder))
     step = run.folder / "steps" / name / "step.json"
     if not step.exists():
         return []

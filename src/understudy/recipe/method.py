@@ -9,10 +9,12 @@ none of them knows a method by name. The object and its settings import neither 
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, wraps
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -92,8 +94,26 @@ class Stage:
         return self.fits * self.passes * (self.share if kind == "flops" else 1.0)
 
 
+def _answered_in(part: str) -> Callable[[Any], Any]:
+    """A question that the method's package answers by a function of the same name in its module `part`, where it has one. The
+    module is imported when it is asked."""
+
+    def answered(default: Any) -> Any:
+        @wraps(default)
+        def ask(self: Method, *arguments: Any, **named: Any) -> Any:
+            package = type(self).__module__
+            there = hasattr(sys.modules[package], "__path__") and find_spec(f"{package}.{part}") is not None
+            own = getattr(import_module(f"{package}.{part}"), default.__name__, None) if there else None
+            return default(self, *arguments, **named) if own is None else own(*arguments, **named)
+
+        return ask
+
+    return answered
+
+
 class Method:
-    """A distillation method. Subclasses say what they are by class variables, and override what is not as it is here.
+    """A distillation method. A subclass says what it is by class variables, and answers what is not as it is here: by a method,
+    or by a function of that name in a module beside it, `plan.py`, `distil.py` or `page.py`, which may import what is heavy.
 
     Rooms on higher floors hand over what this one cannot name: `recipe` is a `Recipe` and `settings` its section `method`,
     `lab` a `Lab`, `data` a `TaskData` or None where it is out of reach, `teacher` and `student` are `check.Sizes`.
@@ -127,6 +147,7 @@ class Method:
     def name(self) -> str:
         return self.Settings.model_fields["name"].default
 
+    @_answered_in("objective")
     def objective(self, section: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
         """What the student learns where the recipe does not say: terms and their settings; None for what the student is left
         to.
@@ -141,7 +162,8 @@ class Method:
         """A recipe as it was written, with what stands under `method` but belongs elsewhere put there."""
         return data
 
-    def settle(self, recipe: Any, folder: Path | None, *, look: bool = False) -> tuple[Any, list[str]]:
+    @_answered_in("plan")
+    def settle(self, settings: Any, recipe: Any, folder: Path | None, *, look: bool = False) -> tuple[Any, list[str]]:
         """The recipe that this one stands for, and why, in sentences; most stand for themselves.
 
         Args:
@@ -150,14 +172,16 @@ class Method:
         """
         return recipe, []
 
-    def check(self, recipe: Any, data: Any, teacher: Any, student: Any) -> str | None:
+    @_answered_in("plan")
+    def check(self, settings: Any, recipe: Any, data: Any, teacher: Any, student: Any) -> str | None:
         """Raise RecipeError for what could only fail after the teacher was trained. Returns what there is to say, in a sentence.
 
         Args:
             student: None where it is still to be found.
         """
 
-    def stages(self, recipe: Any, facts: Facts) -> list[Stage]:
+    @_answered_in("plan")
+    def stages(self, settings: Any, recipe: Any, facts: Facts) -> list[Stage]:
         """What is trained on the student's side, in order; the student itself last."""
         return [student_stage(recipe, facts)]
 
@@ -173,16 +197,19 @@ class Method:
         """Whether `student.prune.parity`, left out, means yes."""
         return False
 
+    @_answered_in("distil")
     def distil(self, settings: Any, lab: Any) -> Any:
         """Train the student in the steps of a `Lab`, and return it as a `Model`."""
         raise NotImplementedError
 
+    @_answered_in("distil")
     def untrained(self, settings: Any, lab: Any) -> Any:
         """The student before training, as a `Model`: what the baseline starts from. A method that finds it has found it."""
         return lab.student()
 
     # -- in a comparison (docs/comparison.md) --------------------------------------------------------------------------
 
+    @_answered_in("plan")
     def arm(self, own: dict[str, Any], base: Any) -> tuple[dict[str, Any], list[str]]:
         """What this method's arm changes of the base recipe, with a student that suits it and is as large as the others', and
         what is to be said about it.
@@ -193,8 +220,9 @@ class Method:
         """
         return {"method": own}, []
 
+    @_answered_in("plan")
     def affordable(
-        self, own: Mapping[str, Any], recipe: Any, facts: Facts, kind: str, total: float
+        self, settings: Any, own: Mapping[str, Any], recipe: Any, facts: Facts, kind: str, total: float
     ) -> tuple[dict[str, Any], list[str]]:
         """Changes after which a budget pays for what the method tries, and what is to be said about them.
 
@@ -207,29 +235,36 @@ class Method:
         """
         return {}, []
 
-    def expected_share(self, recipe: Any, teacher: Any) -> float:
+    @_answered_in("plan")
+    def expected_share(self, settings: Any, recipe: Any, teacher: Any) -> float:
         """Operations of a student that is still to be found, in those of the teacher: the mean over all that may be."""
         return 1.0
 
-    def student_step(self, recipe: Any, kept: Mapping[str, Any]) -> str:
+    @_answered_in("plan")
+    def student_step(self, settings: Any, recipe: Any, kept: Mapping[str, Any]) -> str:
         """The name of the step that made the student of a finished run; `kept` is what the run decided, by step."""
         return "student"
 
-    def spent(self, stage: Stage, recipe: Any, kept: Mapping[str, Any], rows: int) -> tuple[int, float] | None:
+    @_answered_in("plan")
+    def spent(self, settings: Any, stage: Stage, kept: Mapping[str, Any], rows: int) -> tuple[int, float] | None:
         """Optimiser steps and seconds of a stage of a finished run, where its steps do not tell them."""
 
     # -- beside and after the run --------------------------------------------------------------------------------------
 
+    @_answered_in("page")
     def search_result(self, kept: Mapping[str, Any]) -> dict[str, Any] | None:
         """`search` of result.json: what was found, where something was searched."""
 
+    @_answered_in("page")
     def section(self, kept: Mapping[str, Any]) -> dict[str, Any] | None:
         """The method's part of the report, made by `figures.section` from what the run kept (`Lab.keep`), by step."""
 
+    @_answered_in("page")
     def notes(self, folder: Path, costs: Mapping[str, Any]) -> list[str]:
         """Sentences for the report about a finished student, whose `costs` are those of result.json."""
         return []
 
+    @_answered_in("distil")
     def join(self, settings: Any, lab: Any) -> int:
         """Work beside the run's own process until its search is over; returns how many candidates were tried in all."""
         raise RecipeError(f"{lab.folder} is a run of method {self.name}, which searches nothing.")

@@ -23,7 +23,7 @@ def recipe(method: dict[str, Any], student: dict[str, Any] | None = None, **trai
 
 
 def stages_of(made: Recipe, facts: Facts) -> list[Stage]:
-    return made.how.stages(made, facts)
+    return made.how.stages(made.method, made, facts)
 
 
 def seen(made: Recipe, facts: Facts = FACTS) -> list[tuple[str, float]]:

@@ -26,10 +26,5 @@ class _AutoMM(Method):
             own = changed(own, {"hard": {"if_possible": True}, "soft": {"if_possible": True}})
         return own
 
-    def distil(self, settings: AutoMM, lab: Any) -> Any:
-        from understudy.methods.automm.distil import distil
-
-        return distil(settings, lab)
-
 
 METHOD = _AutoMM()

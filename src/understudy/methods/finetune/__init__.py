@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from understudy.methods.finetune.settings import FineTune
 from understudy.recipe.method import Method
 
@@ -13,11 +11,6 @@ class _FineTune(Method):
     summary = "learn from the labels alone, without distillation: what every student is measured against"
     needs = "labels; a teacher only if the student is made of its layers"
     needs_teacher = False
-
-    def distil(self, settings: FineTune, lab: Any) -> Any:
-        from understudy.methods.finetune.distil import distil
-
-        return distil(settings, lab)
 
 
 METHOD = _FineTune()

@@ -9,15 +9,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-from understudy.base.errors import RecipeError
-from understudy.methods.kdnas.objective import KEYS, objective
+from understudy.methods.kdnas.objective import KEYS
 from understudy.methods.kdnas.settings import KDNAS, STUDY
-from understudy.recipe.method import Facts, Method, Stage
+from understudy.recipe.method import Method
 
 
 class _KDNAS(Method):
@@ -30,80 +24,7 @@ class _KDNAS(Method):
     parity = {
         "train": {"epochs": 10, "lr": 5e-5, "batch_size": 8, "schedule": "constant", "warmup": 0.0, "max_grad_norm": None}
     }
-
     objective_keys = KEYS
-
-    def objective(self, section: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-        return objective(section, kind)
-
-    def settle(self, recipe: Any, folder: Path | None, *, look: bool = False) -> tuple[Any, list[str]]:
-        # Before the processes wait for each other: workers share a search through its study.
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise RecipeError(
-                "A search does not run under torchrun: start the run once, and `understudy search worker DIR` for each further "
-                "device."
-            )
-        return recipe, []
-
-    def check(self, recipe: Any, data: Any, teacher: Any, student: Any) -> str:
-        from understudy.methods.kdnas.plan import space_of
-
-        return f"the method finds the student: {space_of(recipe, recipe.method, teacher)[0].describe()}"
-
-    def stages(self, recipe: Any, facts: Facts) -> list[Stage]:
-        from understudy.methods.kdnas.plan import stages
-
-        return stages(recipe, recipe.method, facts)
-
-    def arm(self, own: dict[str, Any], base: Any) -> tuple[dict[str, Any], list[str]]:
-        from understudy.methods.kdnas.plan import arm
-
-        return arm(own, base), []
-
-    def affordable(
-        self, own: Mapping[str, Any], recipe: Any, facts: Facts, kind: str, total: float
-    ) -> tuple[dict[str, Any], list[str]]:
-        from understudy.methods.kdnas.plan import affordable
-
-        return affordable(recipe, recipe.method, facts, kind, total)
-
-    def expected_share(self, recipe: Any, teacher: Any) -> float:
-        from understudy.methods.kdnas.plan import expected_share
-
-        return expected_share(recipe, recipe.method, teacher)
-
-    def student_step(self, recipe: Any, kept: Mapping[str, Any]) -> str:
-        return kept["full-kd"]["rows"][kept["full-kd"]["chosen"]]["step"]
-
-    def spent(self, stage: Stage, recipe: Any, kept: Mapping[str, Any], rows: int) -> tuple[int, float] | None:
-        from understudy.methods.kdnas.plan import spent
-
-        return spent(recipe.method, kept["search"], rows) if stage.name == "search" else None
-
-    def search_result(self, kept: Mapping[str, Any]) -> dict[str, Any]:
-        from understudy.methods.kdnas.page import search_result
-
-        return search_result(kept)
-
-    def section(self, kept: Mapping[str, Any]) -> dict[str, Any] | None:
-        from understudy.methods.kdnas.page import section
-
-        return section(kept)
-
-    def distil(self, settings: KDNAS, lab: Any) -> Any:
-        from understudy.methods.kdnas.distil import distil
-
-        return distil(settings, lab)
-
-    def untrained(self, settings: KDNAS, lab: Any) -> Any:
-        from understudy.methods.kdnas.distil import untrained
-
-        return untrained(lab)
-
-    def join(self, settings: KDNAS, lab: Any) -> int:
-        from understudy.methods.kdnas.distil import join
-
-        return join(settings, lab)
 
 
 METHOD = _KDNAS()

@@ -43,7 +43,7 @@ def distil(cfg: KDNAS, lab: Lab) -> Model:
     return students[chosen]
 
 
-def untrained(lab: Lab) -> Model:
+def untrained(cfg: KDNAS, lab: Lab) -> Model:
     """The student that a finished search found, before training: what the baseline starts from."""
     search, full = (read_done(step_folder(lab.folder, name))["value"] for name in ("search", "full-kd"))
     point = full["rows"][full["chosen"]]["point"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -18,24 +20,39 @@ from understudy.recipe.method import Facts, Stage
 from understudy.recipe.settings import Recipe
 
 
-def space_of(recipe: Recipe, cfg: KDNAS, teacher: Any) -> tuple[Space, Costs]:
+def space_of(cfg: KDNAS, recipe: Recipe, teacher: Any) -> tuple[Space, Costs]:
     """What may be found below a teacher (`check.Sizes`), and what that costs; raises RecipeError where nothing is left."""
     bare = Model(teacher.net, None, (), kind("text"), "", None)
     return space_below(bare, cfg.space, length=recipe.evaluate.latency.length)
 
 
-def expected_share(recipe: Recipe, cfg: KDNAS, teacher: Any) -> float:
+def check(cfg: KDNAS, recipe: Recipe, data: Any, teacher: Any, student: Any) -> str:
+    """There is something to be found."""
+    return f"the method finds the student: {space_of(cfg, recipe, teacher)[0].describe()}"
+
+
+def settle(cfg: KDNAS, recipe: Recipe, folder: Path | None, *, look: bool = False) -> tuple[Recipe, list[str]]:
+    """The recipe itself; refused before processes wait for each other: workers share a search through its study."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError(
+            "A search does not run under torchrun: start the run once, and `understudy search worker DIR` for each further "
+            "device."
+        )
+    return recipe, []
+
+
+def expected_share(cfg: KDNAS, recipe: Recipe, teacher: Any) -> float:
     """The mean, over all architectures that may be found, of their operations in those of the teacher; 1 where there is
     none (`check` says so)."""
     try:
-        space, costs = space_of(recipe, cfg, teacher)
+        space, costs = space_of(cfg, recipe, teacher)
     except RecipeError:
         return 1.0
     whole = costs.flops(shape_of(teacher.net.config.to_dict()))
     return fmean(costs.flops(space[point]) for point in range(len(space))) / whole
 
 
-def stages(recipe: Recipe, cfg: KDNAS, facts: Facts) -> list[Stage]:
+def stages(cfg: KDNAS, recipe: Recipe, facts: Facts) -> list[Stage]:
     """As many short trainings as candidates, then the full ones, on which as much is spent."""
     mini = cfg.mini_kd
     passes = _steps(cfg, facts.rows) / math.ceil(facts.rows / recipe.train.batch_size)
@@ -49,18 +66,20 @@ def _steps(cfg: KDNAS, rows: int) -> int:
     return math.ceil(max(1, math.ceil(rows * cfg.mini_kd.proxy)) / cfg.mini_kd.batch_size)
 
 
-def arm(own: dict[str, Any], base: Any) -> dict[str, Any]:
+def arm(own: dict[str, Any], base: Any) -> tuple[dict[str, Any], list[str]]:
     """A search for a student with no more parameters and operations than the others'."""
     space = base.limited(dict(own.get("space") or {}))
     mini = {"batch_size": base.recipe.train.batch_size, **dict(own.get("mini_kd") or {})}
-    return {**base.searched_student(), "method": {**own, "space": space, "mini_kd": mini}}
+    return {**base.searched_student(), "method": {**own, "space": space, "mini_kd": mini}}, []
 
 
-def affordable(recipe: Recipe, cfg: KDNAS, facts: Facts, budget: str, total: float) -> tuple[dict[str, Any], list[str]]:
+def affordable(
+    cfg: KDNAS, own: Mapping[str, Any], recipe: Recipe, facts: Facts, budget: str, total: float
+) -> tuple[dict[str, Any], list[str]]:
     """A search that half of the budget pays for: two epochs for each candidate where that leaves eight, else one."""
     if budget == "seconds":
         raise RecipeError("a search for architectures has no clock; compare it on the budget steps or flops.")
-    search = stages(recipe, cfg, facts)[0]
+    search = stages(cfg, recipe, facts)[0]
     one = search.cost(budget) / search.fits
     half = total / 2
     tried = next((n for n in (int(half / (2 * one) + 1e-9), int(half / one + 1e-9)) if n >= 8), int(half / one + 1e-9))
@@ -77,7 +96,13 @@ def affordable(recipe: Recipe, cfg: KDNAS, facts: Facts, budget: str, total: flo
     return changes, [note] if episodes * each < cfg.trials else []
 
 
-def spent(cfg: KDNAS, found: Mapping[str, Any], rows: int) -> tuple[int, float]:
-    """Optimiser steps and seconds of all candidates that were trained: their own records are gone, but each took the same
-    number of steps."""
-    return len(trained(found["rows"])) * _steps(cfg, rows) * cfg.mini_kd.epochs, found["seconds"]
+def spent(cfg: KDNAS, stage: Stage, kept: Mapping[str, Any], rows: int) -> tuple[int, float] | None:
+    """Of the search: the records of its candidates are gone, but each that was trained took the same number of steps."""
+    if stage.name != "search":
+        return None
+    return len(trained(kept["search"]["rows"])) * _steps(cfg, rows) * cfg.mini_kd.epochs, kept["search"]["seconds"]
+
+
+def student_step(cfg: KDNAS, recipe: Recipe, kept: Mapping[str, Any]) -> str:
+    """The full KD that came out best."""
+    return kept["full-kd"]["rows"][kept["full-kd"]["chosen"]]["step"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from understudy.base.errors import RecipeError
+from understudy.data.types import TaskData
 from understudy.methods.maxidisc.settings import MaxiDisc
 from understudy.recipe.method import Facts
 from understudy.recipe.method import Stage as Training
@@ -63,7 +64,13 @@ def step_name(way: Way, seed: int, usual: int) -> str:
     return name_of(way) if seed == usual else f"{name_of(way)}-seed{seed}"
 
 
-def stages(recipe: Recipe, cfg: MaxiDisc, facts: Facts) -> list[Training]:
+def check(cfg: MaxiDisc, recipe: Recipe, data: TaskData | None, teacher: Any, student: Any) -> None:
+    """The ways."""
+    if data is not None:
+        ways(cfg, target_of(recipe.student), teacher.layers)
+
+
+def stages(cfg: MaxiDisc, recipe: Recipe, facts: Facts) -> list[Training]:
     """Every training of every way; what ways share is paid for once."""
     seeds = cfg.seeds or (recipe.seed,)
     found = {
@@ -74,26 +81,28 @@ def stages(recipe: Recipe, cfg: MaxiDisc, facts: Facts) -> list[Training]:
     return [Training(name, "train.epochs", recipe.train.epochs, 1.0, share) for name, share in found.items()]
 
 
-def arm(own: dict[str, Any], base: Any) -> dict[str, Any]:
+def arm(own: dict[str, Any], base: Any) -> tuple[dict[str, Any], list[str]]:
     """Assistants of the published sparsities, as far as they lie between the teacher and the student."""
     student, sparsity = base.pruned_student()
     if "path" in own or "assistants" in own:
-        return {**student, "method": own}
+        return {**student, "method": own}, []
     names = [f"{100 * s:g}S" for s in GRID if min(0.5, sparsity / 2) <= s < sparsity]
-    return {**student, "method": {**own, **({"assistants": names} if names else {"path": []})}}
+    return {**student, "method": {**own, **({"assistants": names} if names else {"path": []})}}, []
 
 
-def affordable(recipe: Recipe, cfg: MaxiDisc, facts: Facts, kind: str, total: float) -> tuple[dict[str, Any], list[str]]:
+def affordable(
+    cfg: MaxiDisc, own: Mapping[str, Any], recipe: Recipe, facts: Facts, kind: str, total: float
+) -> tuple[dict[str, Any], list[str]]:
     """As many assistants, evenly spread, as leave every training two epochs; one is the least, with or without the way
     straight from the teacher."""
     among = cfg.assistants
-    if kind == "seconds" or isinstance(among, str):
+    if kind == "seconds" or "assistants" in own or isinstance(among, str):
         return {}, []
     some, direct = among, cfg.direct
     for number in (*range(len(among), 0, -1), 0):
         some, direct = spread(among, max(1, number)), cfg.direct and number > 0
         smaller = cfg.model_copy(update={"assistants": some, "direct": direct})
-        price = sum(stage.cost(kind) for stage in stages(recipe, smaller, facts))
+        price = sum(stage.cost(kind) for stage in stages(smaller, recipe, facts))
         if price * (2 if number > 1 else 1) <= total * (1 + 1e-9):
             break
     changes = {"method.assistants": list(some), "method.direct": direct}
@@ -110,7 +119,7 @@ def spread(names: Sequence[str], number: int) -> tuple[str, ...]:
     return tuple(names[round((place + 0.5) * len(names) / number - 0.5)] for place in range(number))
 
 
-def student_step(recipe: Recipe, cfg: MaxiDisc, kept: Mapping[str, Any]) -> str:
+def student_step(cfg: MaxiDisc, recipe: Recipe, kept: Mapping[str, Any]) -> str:
     """The last stage of the way that was chosen, with the seed that was."""
     if "trials" in kept:
         chosen = kept["trials"]["chosen"]

@@ -20,7 +20,7 @@ from understudy.lab.fits import Trained
 from understudy.lab.objective import about, objective_for
 from understudy.lab.pruning import allocation
 from understudy.lab.stages import Planned, costs, student_of, together, units
-from understudy.methods.minidisc.plan import assistants, candidates, require, scales
+from understudy.methods.minidisc.plan import assistants, candidates, scales, target_sparsity
 from understudy.methods.minidisc.settings import MiniDisc
 from understudy.models.model import Model
 from understudy.recipe.staged import Stage
@@ -29,7 +29,7 @@ from understudy.students.nested import Nested
 
 def distil(cfg: MiniDisc, lab: Lab) -> Model:
     """Assistants, one after the other, then the student."""
-    target = require(cfg, lab.recipe.student, lab.data.task.select)
+    target = target_sparsity(cfg, lab.recipe.student, lab.data.task.select)
     if target is None:
         target = allocation(lab, lab.teacher().model, None).sparsity
     source, at, stages = lab.teacher(), 0.0, list[Planned]()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from understudy.base.errors import RecipeError
+from understudy.data.types import TaskData
 from understudy.kinds import lower_is_better
 from understudy.methods.minidisc.settings import MiniDisc
 from understudy.recipe.method import Facts, Stage, student_stage
@@ -15,7 +17,7 @@ CAPACITY_GAP = 2.5
 """How many times larger than its student a teacher should be (Zhang et al., ACL 2025, arXiv 2311.07052)."""
 
 
-def require(cfg: MiniDisc, student: StudentSettings, metric: str) -> float | None:
+def target_sparsity(cfg: MiniDisc, student: StudentSettings, metric: str) -> float | None:
     """The student's sparsity, if the method can work with these settings; None where a budget decides on it.
 
     Raises:
@@ -78,7 +80,21 @@ def scales(cfg: MiniDisc, among: Sequence[float]) -> list[float]:
     return [scales[0], sum(scales[1:-1]) / len(scales[1:-1]), scales[-1]]
 
 
-def stages(recipe: Recipe, cfg: MiniDisc, facts: Facts) -> list[Stage]:
+def check(cfg: MiniDisc, recipe: Recipe, data: TaskData | None, teacher: Any, student: Any) -> None:
+    """The schedule."""
+    if data is not None:
+        target_sparsity(cfg, recipe.student, data.task.select)
+
+
+def arm(own: dict[str, Any], base: Any) -> tuple[dict[str, Any], list[str]]:
+    """A pruned student, and assistants that are larger."""
+    student, sparsity = base.pruned_student()
+    # The published least sparsity of an assistant suits students of a tenth: for larger ones half their own.
+    room = {} if "min_assistant_sparsity" in own or sparsity > 0.5 else {"min_assistant_sparsity": sparsity / 2}
+    return {**student, "method": {**own, **room}}, []
+
+
+def stages(cfg: MiniDisc, recipe: Recipe, facts: Facts) -> list[Stage]:
     """Candidates that are trained together in each step, then the student. Which one is chosen is not known beforehand: where
     there are several iterations, the middle one."""
     student = student_stage(recipe, facts)

@@ -21,22 +21,11 @@ class _MKD(Method):
         """The labels; beyond the original, the adapted teacher's outputs may be given a weight."""
         return {"hard": 1.0, "soft": {"weight": 0.0, "temperature": 2.0}}
 
-    def check(self, recipe: Any, data: Any, teacher: Any, student: Any) -> None:
-        from understudy.methods.mkd.plan import fits, require
-
-        require(recipe.method, recipe)
-        fits(recipe.method, teacher.layers, student.layers, teacher.width, student.width)
-
     def teacher_adapter(self, settings: MKD) -> str | None:
         return settings.adapter
 
     def teacher_training(self, settings: MKD, training: Any) -> Any:
         return training if settings.teacher_lr is None else training.model_copy(update={"lr": settings.teacher_lr})
-
-    def distil(self, settings: MKD, lab: Any) -> Any:
-        from understudy.methods.mkd.distil import distil
-
-        return distil(settings, lab)
 
 
 METHOD = _MKD()

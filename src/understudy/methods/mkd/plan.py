@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from understudy.adapters.transfer.plan import layer_sources
 from understudy.base.errors import RecipeError
 from understudy.methods.mkd.settings import MKD
 from understudy.recipe.settings import Recipe
+
+
+def check(cfg: MKD, recipe: Recipe, data: Any, teacher: Any, student: Any) -> None:
+    """Settings, and whether a plan can be made for models of these sizes."""
+    require(cfg, recipe)
+    layer_sources(cfg.layer_map, teacher.layers, student.layers)
+    if student.width > teacher.width:
+        raise RecipeError(f"mkd: the student ({student.width}) is wider than the teacher ({teacher.width}); swap them.")
 
 
 def require(cfg: MKD, recipe: Recipe) -> None:
@@ -27,10 +37,3 @@ def require(cfg: MKD, recipe: Recipe) -> None:
         raise RecipeError("`method.adapter` is trained already; remove `teacher.finetune`.")
     if cfg.adapter is not None and cfg.teacher_lr is not None:
         raise RecipeError("`method.adapter` is trained already; remove `method.teacher_lr`.")
-
-
-def fits(cfg: MKD, teacher_layers: int, student_layers: int, teacher_width: int, student_width: int) -> None:
-    """Raise RecipeError where no plan can be made for models of these sizes, before anything is trained."""
-    layer_sources(cfg.layer_map, teacher_layers, student_layers)
-    if student_width > teacher_width:
-        raise RecipeError(f"mkd: the student ({student_width}) is wider than the teacher ({teacher_width}); swap them.")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from understudy.methods.peakd.flags import FLAGS
-from understudy.methods.peakd.objective import KEYS, objective
+from understudy.methods.peakd.objective import KEYS
 from understudy.methods.peakd.settings import PeaKD
-from understudy.recipe.method import Facts, Method, Stage
+from understudy.recipe.method import Method
 
 
 class _PeaKD(Method):
@@ -22,35 +19,6 @@ class _PeaKD(Method):
     share = "sps"
     objective_keys = KEYS
     parity = {"train": {"optimizer": "bertadam", "clip": "tensor", "shuffle": False}}
-
-    def objective(self, section: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-        return objective(section, kind)
-
-    def check(self, recipe: Any, data: Any, teacher: Any, student: Any) -> None:
-        from understudy.methods.peakd.plan import require
-
-        if data is not None:
-            require(recipe.method, recipe, data.task)
-
-    def stages(self, recipe: Any, facts: Facts) -> list[Stage]:
-        from understudy.methods.peakd.plan import stages
-
-        return stages(recipe, recipe.method, facts)
-
-    def arm(self, own: dict[str, Any], base: Any) -> tuple[dict[str, Any], list[str]]:
-        from understudy.methods.peakd.plan import arm
-
-        return arm(own, base)
-
-    def section(self, kept: Mapping[str, Any]) -> dict[str, Any] | None:
-        from understudy.methods.peakd.page import section
-
-        return section(kept)
-
-    def distil(self, settings: PeaKD, lab: Any) -> Any:
-        from understudy.methods.peakd.distil import distil
-
-        return distil(settings, lab)
 
 
 METHOD = _PeaKD()

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from understudy.data.types import Task
+from understudy.data.types import Task, TaskData
 from understudy.methods.peakd import ptp
 from understudy.methods.peakd.settings import PeaKD
 from understudy.recipe.method import Facts, Stage, student_stage
 from understudy.recipe.settings import Recipe
+
+
+def check(cfg: PeaKD, recipe: Recipe, data: TaskData | None, teacher: Any, student: Any) -> None:
+    """Whether there is something to pre-train on."""
+    if data is not None:
+        require(cfg, recipe, data.task)
 
 
 def require(cfg: PeaKD, recipe: Recipe, task: Task) -> None:
@@ -25,7 +31,7 @@ def rule(cfg: PeaKD) -> str | tuple[float, float]:
     return cfg.thresholds or ("published" if cfg.parity else "median")
 
 
-def stages(recipe: Recipe, cfg: PeaKD, facts: Facts) -> list[Stage]:
+def stages(cfg: PeaKD, recipe: Recipe, facts: Facts) -> list[Stage]:
     """Pre-training with the teacher's predictions, then the student."""
     student = student_stage(recipe, facts)
     first = [] if cfg.ptp is None else [Stage("ptp", "method.ptp.epochs", cfg.ptp.epochs, 1.0, student.share)]

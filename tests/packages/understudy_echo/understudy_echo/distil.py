@@ -7,7 +7,7 @@ from typing import Any
 from understudy.models.model import Model
 from understudy.objective import Objective
 from understudy.objective.terms import soft_labels
-from understudy_echo import Echo
+from understudy_echo.settings import Echo
 
 
 def distil(settings: Echo, lab: Any) -> Model:

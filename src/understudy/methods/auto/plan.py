@@ -67,7 +67,7 @@ class Choice:
     options: tuple[Option, ...]
 
 
-def settle(recipe: Recipe, folder: Path | None, *, look: bool) -> tuple[Recipe, list[str]]:
+def settle(method: Auto, recipe: Recipe, folder: Path | None, *, look: bool = False) -> tuple[Recipe, list[str]]:
     """The recipe that `method: auto` stands for, and why it is that one.
 
     Args:
@@ -77,8 +77,6 @@ def settle(recipe: Recipe, folder: Path | None, *, look: bool) -> tuple[Recipe, 
     Raises:
         RecipeError: nothing fits the limits, or the folder holds a choice for other settings.
     """
-    method = recipe.method
-    assert isinstance(method, Auto)
     path = folder / FILE if folder is not None else None
     if look and (path is None or not path.exists()):
         try:
@@ -110,27 +108,14 @@ def settle(recipe: Recipe, folder: Path | None, *, look: bool) -> tuple[Recipe, 
     return changed(recipe, kept["changes"]), [kept["reason"]]
 
 
+def arm(own: dict[str, Any], base: Any) -> tuple[dict[str, Any], list[str]]:
+    """What it chooses for the costs of the base student, so that it can be paid for like any other arm."""
+    return {**base.searched_student(), "method": base.limited(own)}, []
+
+
 def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """A recipe of `auto` with what was chosen in it."""
     return recipe_from(apply_changes(recipe.model_dump(mode="json"), changes, source="method auto"), source="method auto")
-
-
-def notes(folder: Path, costs: Mapping[str, Any]) -> list[str]:
-    """For the report of a run: why its student is what it is, and whether it keeps the limits; empty without `auto`.
-
-    Args:
-        costs: of the finished student, as in result.json.
-    """
-    if not (folder / FILE).exists():
-        return []
-    kept = disk.read_json(folder / FILE)
-    found = {"parameters": costs["num_parameters"], "flops": costs["flops"], "latency_ms": costs["latency_ms"]["median"]}
-    checks = [
-        f"auto: {_amount(cost, found[cost])} of at most {_amount(cost, limit)}"
-        + ("." if found[cost] <= limit else ", which is more: the finished student differs a little from what was looked at.")
-        for cost, limit in kept["limits"].items()
-    ]
-    return [kept["reason"], *checks]
 
 
 def choose(recipe: Recipe, method: Auto, teacher: Model) -> Choice:
@@ -161,7 +146,7 @@ def choose(recipe: Recipe, method: Auto, teacher: Model) -> Choice:
             reason = f"auto: {_said(found)}; the teacher: {_costs(whole, limits)}. It learns with {OBJECTIVE['name']}."
             return Choice(limits, {"student": {**found.student, **length}, "method": OBJECTIVE}, reason, tuple(looked))
         smallest += [_said(options[-1]())] if options else []
-    asked = " and ".join(f"at most {_amount(cost, limit)}" for cost, limit in limits.items())
+    asked = " and ".join(f"at most {amount(cost, limit)}" for cost, limit in limits.items())
     raise RecipeError(
         f"method auto: {asked}: no student made of this teacher ({_costs(whole, limits)}) is so small. The smallest: "
         f"{'; '.join(smallest)}. Raise the limit, search for another architecture (`method.search: 64`), or give a small "
@@ -249,14 +234,14 @@ def _largest(options: Sequence[Callable[[], Option]], limits: Mapping[str, float
 # -- in words ----------------------------------------------------------------------------------------------------------
 
 
-def _amount(cost: str, value: float) -> str:
+def amount(cost: str, value: float) -> str:
     if cost == "latency_ms":
         return milliseconds(value)
     return f"{short(value)} {'parameters' if cost == 'parameters' else 'operations'}"
 
 
 def _costs(option: Option, limits: Mapping[str, float]) -> str:
-    return ", ".join(_amount(cost, getattr(option, cost)) for cost in limits)
+    return ", ".join(amount(cost, getattr(option, cost)) for cost in limits)
 
 
 def _said(option: Option) -> str:
