@@ -46,7 +46,7 @@ from understudy.recipe.method import Method
 from understudy.recipe.settings import Recipe
 from understudy.report.page import ReportInput, render
 from understudy.report.structure import facts
-from understudy.steps import difference, step_folder
+from understudy.steps import difference, exchanged, step_folder
 from understudy.train.devices import accelerator, set_determinism, start_trackers
 from understudy.train.guard import StopSignals
 from understudy.train.record import recorded
@@ -337,6 +337,7 @@ def verify(folder: Path | str, replay: int = 0) -> dict[str, int]:
                 found = disk.problems(part)
                 wrong += found
                 files += len(disk.read_json(part / disk.MANIFEST)["files"]) if not found else 0
+            wrong += filter(None, [exchanged(folder, mark.parent.name)])
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise VerifyError(f"{wrong[0]}{more}. Repeat the run's command in a new folder, or restore it from a copy.")

@@ -10,6 +10,7 @@ import pytest
 import runs
 import torch
 import toys
+from safetensors.torch import load_file, save_file
 
 from understudy.base import disk
 from understudy.base.errors import Interrupted, RecipeError, VerifyError
@@ -19,7 +20,7 @@ from understudy.lab.replay import newest_before
 from understudy.methods.finetune.distil import labels_only
 from understudy.models.model import digest
 from understudy.recipe.load import recipe_from
-from understudy.steps import difference, step_folder
+from understudy.steps import difference, exchanged, read_done, step_folder
 from understudy.train.guard import StopSignals
 
 
@@ -124,6 +125,28 @@ def test_a_shared_fit_serves_other_runs(lab: Lab, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("understudy.lab.bench.fit", lambda *a, **k: pytest.fail("trained again"))
     other = another(lab, tmp_path / "other")
     assert digest(fitted(other, "baseline", shared=True).net) == digest(model.net)
+
+
+def test_an_exchange_in_the_store_is_found_by_the_run_that_took_from_it(lab: Lab, tmp_path: Path, capsys):
+    """Whoever can write to the store can also write its checksums; what a run took is noted in the run."""
+    fitted(lab, "baseline", shared=True)
+    folder = step_folder(lab.folder, "baseline")
+    assert exchanged(lab.folder, "baseline") == ""
+
+    disk.remove(folder)
+    fitted(another(lab, tmp_path / "other"), "baseline", shared=True)  # the same, done again
+    assert exchanged(lab.folder, "baseline") == ""
+
+    weights, done = next(folder.rglob("model.safetensors")), read_done(folder)
+    save_file({name: tensor + 0.5 for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    for name in ("done.json", disk.MANIFEST):
+        disk.remove(folder / name)
+    disk.seal(weights.parent, "mark.json", {})
+    disk.seal(folder, "done.json", done)
+    assert not disk.problems(folder)
+    assert "other tensors than those that this run took" in exchanged(lab.folder, "baseline")
+    fitted(another(lab), "baseline", shared=True)
+    assert "is not what this run took" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

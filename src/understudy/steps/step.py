@@ -15,11 +15,13 @@ from understudy.base.errors import RecipeError
 from understudy.base.home import home
 from understudy.base.lock import DAY, lock
 from understudy.base.progress import say
-from understudy.steps.names import difference, key_of, read_mark, safe
+from understudy.steps.names import difference, key_of, read_mark, safe, step_folder
 from understudy.train.devices import accelerator, main_says
 
 DONE = "done.json"
 """Its presence says that a step is finished."""
+USED = "used.json"
+"""In the run: the digest of what it took from a shared step."""
 
 
 def open_step(run: Path, name: str, about: dict[str, Any], *, shared: bool = False) -> Step:
@@ -50,7 +52,7 @@ def open_step(run: Path, name: str, about: dict[str, Any], *, shared: bool = Fal
             f"{own} holds this step with other settings: {difference(before['about'], about)}. "
             "Use another --out, or delete that folder to do the step again."
         )
-    step = Step(name, home() / "steps" / key if shared else own, shared)
+    step = Step(name, home() / "steps" / key if shared else own, own)
     if main:
         if shared and not (step.folder / "step.json").exists():
             disk.write_json(step.folder / "step.json", {"name": name, "key": key, "about": about})
@@ -60,6 +62,20 @@ def open_step(run: Path, name: str, about: dict[str, Any], *, shared: bool = Fal
     return step
 
 
+def tensors_of(folder: Path) -> str:
+    """Digest of the tensors in a sealed step, by the checksums of its manifest: the same work gives the same digest."""
+    files = disk.read_json(folder / disk.MANIFEST)["files"]
+    return key_of({name: entry["xxh3"] for name, entry in files.items() if not name.endswith((".json", ".jsonl"))})
+
+
+def exchanged(run: Path, name: str) -> str:
+    """What is wrong where the store holds other tensors under a step's key than those that the run took; else empty."""
+    used, folder = run / "steps" / safe(name) / USED, step_folder(run, name)
+    if not used.exists() or not (folder / disk.MANIFEST).exists() or disk.read_json(used)["tensors"] == tensors_of(folder):
+        return ""
+    return f"{folder} holds other tensors than those that this run took from it"
+
+
 def read_done(folder: Path) -> dict[str, Any]:
     """What a finished step says about itself."""
     return disk.read_json(folder / DONE)
@@ -67,11 +83,11 @@ def read_done(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Step:
-    """An open step and the folder with its content."""
+    """An open step: the folder with its content, which is its own place in the run unless runs share it."""
 
     name: str
     folder: Path
-    shared: bool
+    own: Path
 
     def finished(self) -> bool:
         """Whether it is done, as the main process sees it. All processes must ask."""
@@ -97,7 +113,17 @@ class Step:
                         about = {**(content or {}), "made_with": circumstances()}
                         disk.seal(self.folder, DONE, about, without=tuple(without))
                     accelerator().wait_for_everyone()
+        if main and self.folder != self.own:
+            self._note_used()
         return read_done(self.folder)
+
+    def _note_used(self) -> None:
+        """Write into the run what it takes from the store: the store's own checksums could be exchanged with the content."""
+        path, tensors = self.own / USED, tensors_of(self.folder)
+        if not path.exists():
+            disk.write_json(path, {"tensors": tensors})
+        elif disk.read_json(path)["tensors"] != tensors:
+            say(f"{self.name}: what is shared is not what this run took from it before (`understudy verify` says more).")
 
     def reopen_if_damaged(self) -> None:
         """A finished step that is not as it was left becomes an unfinished one."""
