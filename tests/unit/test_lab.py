@@ -271,3 +271,20 @@ def test_the_mark_of_a_step_tells_what_went_into_it(lab: Lab):
     lab.keep("choice", {"of": [1, 2]}, lambda: 1)
     mark = json.loads((lab.folder / "steps" / "choice" / "step.json").read_text())
     assert mark["name"] == "choice" and mark["about"]["of"] == [1, 2] and len(mark["key"]) == 32
+
+
+def test_a_rate_left_to_us_is_the_best_of_those_tried(lab: Lab):
+    auto = another(lab, overrides=["teacher.finetune.lr=auto"])
+    teacher = auto.teacher()
+    tried = {}
+    for place in auto.folder.glob("steps/teacher-lr-*"):
+        done = json.loads((step_folder(auto.folder, place.name) / "done.json").read_text())
+        tried[float(place.name.removeprefix("teacher-lr-"))] = done["best_metrics"][auto.data.task.select]
+    assert sorted(tried) == [5e-5, 1e-4, 2e-4]
+    best = max(tried, key=lambda rate: (tried[rate], rate))
+    assert auto.teaching.lr == best
+    (why,) = [note for note in teacher.model.notes if "lr: auto took" in note]
+    assert f"took {best:.0e} " in why and all(f"{value:.4f}" in why for value in tried.values())
+    # The teacher is the one that this rate gives when it is named.
+    named = another(lab, lab.folder.parent / "named", [f"teacher.finetune.lr={best}"])
+    assert named.teacher().digest == teacher.digest

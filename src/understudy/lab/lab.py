@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 from understudy.base import seeds
 from understudy.base.errors import RecipeError
+from understudy.base.progress import say
 from understudy.cache import content_digest
 from understudy.data.tasks import load_task
+from understudy.data.types import TaskData
+from understudy.evaluate.measure import num_parameters_nonembedding
 from understudy.evaluate.predict import predict
 from understudy.evaluate.predictions import Predictions
+from understudy.kinds import sign_of
 from understudy.lab.adapting import with_given
 from understudy.lab.bench import Bench
 from understudy.lab.fits import Source, copy_of, held_out_name
@@ -22,6 +27,7 @@ from understudy.models.model import Model
 from understudy.models.scale import to_standard_units
 from understudy.objective import Objective
 from understudy.objective.terms import hard_labels
+from understudy.recipe.settings import FinetuneSettings, TrainSettings
 from understudy.steps import safe
 from understudy.students.fresh import fresh
 from understudy.students.keep_layers import keep_layers
@@ -30,10 +36,17 @@ from understudy.train.devices import accelerator
 
 PREDICT_VERSION = 1
 """Raised by hand whenever predictions would come out differently."""
+SMALL = 30_000_000
+"""Parameters outside the embeddings of the largest teacher for which rates are the higher ones."""
+RATES = ((5e-5, 1e-4, 2e-4), (1e-5, 2e-5, 5e-5))
+"""Learning rates that `auto` tries: of small teachers (MiniLM's size learns little at BERT-base's rate), and of others."""
+TRIAL_STEPS = 200
 
 
 class Lab(Bench):
     """The bench, and on it the models a method starts from: the teacher ready to teach, the student before training."""
+
+    _why_this_rate: tuple[str, ...] = ()
 
     @cached_property
     def _pretrained(self) -> Source:
@@ -73,21 +86,52 @@ class Lab(Bench):
                     "that was fine-tuned for it, or add `teacher: {finetune: {epochs: 3}}` to fine-tune it here first."
                 )
             return start
-        rows = self.data
-        if settings.languages is not None:
-            task = self.recipe.task.model_copy(update={"train_languages": settings.languages})
-            rows = load_task(task, seed=self.recipe.split_seed)
         model = self.fit(
             "teacher",
             copy_of(start.model),
             Objective(hard=hard_labels(self.data.task.kind)),
-            settings=self.recipe.how.teacher_training(self.recipe.method, settings.finetune),
+            settings=self.teaching,
             seed=settings.seed,
-            rows=rows,
+            rows=self._teacher_rows,
             max_length=self.recipe.task.max_length,
             shared=True,
         )
-        return Source.of(model)
+        return Source.of(dataclasses.replace(model, notes=(*model.notes, *self._why_this_rate)))
+
+    @cached_property
+    def _teacher_rows(self) -> TaskData:
+        languages = self.recipe.teacher.languages if self.recipe.teacher else None
+        if languages is None:
+            return self.data
+        return load_task(self.recipe.task.model_copy(update={"train_languages": languages}), seed=self.recipe.split_seed)
+
+    @cached_property
+    def teaching(self) -> TrainSettings:
+        """How the teacher is fine-tuned. `lr: auto` stands for the best of three rates on the selection rows, each tried for as
+        many epochs as `TRIAL_STEPS` need; the trials are steps that runs share."""
+        settings = self.recipe.teacher
+        assert settings is not None and settings.finetune is not None
+        training: FinetuneSettings = self.recipe.how.teacher_training(self.recipe.method, settings.finetune)
+        if training.lr != "auto":
+            return training
+        start, rows = self.pretrained().model, self._teacher_rows
+        per_epoch = -(-len(rows.train) // training.batch_size)
+        epochs = min(training.epochs, -(-TRIAL_STEPS // per_epoch))
+        rates = RATES[num_parameters_nonembedding(start.net) > SMALL]
+        found = {}
+        for rate in rates:
+            job = self._job(
+                f"teacher-lr-{rate:.0e}", copy_of(start), Objective(hard=hard_labels(self.data.task.kind)), None,
+                training.model_copy(update={"lr": rate, "epochs": epochs}), settings.seed, rows, self.recipe.task.max_length,
+            )  # fmt: skip
+            found[rate] = self._fitted(job, None, shared=True)[1]["best_metrics"][rows.task.select]
+        best = max(rates, key=lambda rate: (sign_of(rows.task.select) * found[rate], rate))
+        tried = ", ".join(f"{rate:.0e}: {value:.4f}" for rate, value in found.items())
+        many = f"{epochs} epoch{'s' if epochs > 1 else ''}"
+        why = f"teacher.finetune.lr: auto took {best:.0e} ({rows.task.select} on the selection rows after {many}: {tried})."
+        self._why_this_rate = (why,)
+        say(why)
+        return training.model_copy(update={"lr": best})
 
     def student(self, sizes: Mapping[str, Any] | None = None) -> Model:
         """The student before training: a checkpoint, some of the teacher's layers, or a fresh architecture; then its layers

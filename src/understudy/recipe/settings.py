@@ -247,6 +247,15 @@ class TrainSettings(Settings):
         return method.trains if self.only == "auto" else self.only
 
 
+class FinetuneSettings(TrainSettings):
+    """How a teacher is fine-tuned: as any model, or with a learning rate that is chosen first."""
+
+    lr: Positive | Literal["auto"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default=5e-5, description="highest learning rate (AdamW); `auto` tries three that suit the teacher's size for a while, "
+        "and takes the one that is best on the selection rows"
+    )  # fmt: skip
+
+
 class TeacherSettings(Settings):
     """From whom is learned: a checkpoint of the Hub or a folder; used as it is, or fine-tuned on the task first."""
 
@@ -255,9 +264,10 @@ class TeacherSettings(Settings):
     trust_remote_code: Flag = Field(
         default=False, description="run Python code the model brings along; only if you trust it"
     )
-    finetune: TrainSettings | None = Field(
+    finetune: FinetuneSettings | None = Field(
         default=None, description="fine-tune the teacher first, with any keys of `train` (the others are taken from there); "
-        "null = the model is already trained for this task"
+        "`lr: auto` tries three rates that suit its size and takes the best on the selection rows; null = the model is "
+        "already trained for this task"
     )  # fmt: skip
     seed: Count | None = Field(
         default=None, description="the seed of its fine-tuning; null = the recipe's. Give it one value to let students of "

@@ -156,7 +156,7 @@ def _fold_teachers(folds: int, lab: Lab) -> list[tuple[Source, np.ndarray]]:
             f"teacher-without-{part + 1}-of-{folds}",
             copy_of(lab.pretrained().model),
             Objective(hard=hard_labels(data.task.kind)),
-            settings=settings.finetune,
+            settings=lab.teaching,
             seed=settings.seed,
             rows=dataclasses.replace(data, train=others),
             shared=True,
