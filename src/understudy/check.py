@@ -83,9 +83,21 @@ def check(recipe: Recipe, *, out: Path | None = None) -> list[Finding]:
     return look(recipe, out=out).findings
 
 
-def look(recipe: Recipe, *, out: Path | None = None, data: TaskData | None = None) -> Inspection:
-    """`check`, with what it saw. `data`: the recipe's rows, where they are at hand already."""
-    found = _Findings()
+def require(recipe: Recipe, *, out: Path | None, data: TaskData) -> None:
+    """The same before a run is started: raises the first error."""
+    look(recipe, out=out, data=data, strict=True)
+
+
+def look(
+    recipe: Recipe, *, out: Path | None = None, data: TaskData | None = None, strict: bool = False
+) -> Inspection:
+    """`check`, with what it saw.
+
+    Args:
+        data: the recipe's rows, where they are at hand already.
+        strict: raise the first error instead of noting it.
+    """
+    found = _Findings(strict)
     data = data or _task(recipe, found)
     with found.catching("method"):
         recipe, why = recipe.how.settle(recipe.method, recipe, out, look=True)
@@ -100,6 +112,8 @@ def look(recipe: Recipe, *, out: Path | None = None, data: TaskData | None = Non
     if learner is not None and data is not None and recipe.objective.terms():
         with found.catching("objective"):
             _objective(recipe, data, teacher, learner, found)
+    if data is not None and not strict:
+        _known(recipe, data, found)
     with found.catching("out"):
         _room(recipe, found, out, teacher, student)
     return Inspection(found.list, data, teacher, student)
@@ -111,8 +125,9 @@ def exit_code(findings: list[Finding]) -> int:
 
 
 class _Findings:
-    def __init__(self) -> None:
+    def __init__(self, strict: bool = False) -> None:
         self.list: list[Finding] = []
+        self.strict = strict
 
     def ok(self, key: str, text: str) -> None:
         self.list.append(Finding("ok", key, text))
@@ -129,6 +144,8 @@ class _Findings:
         try:
             yield
         except UnderstudyError as error:
+            if self.strict:
+                raise
             self.list.append(Finding("error", key, str(error), error.exit_code))
 
 
@@ -160,6 +177,17 @@ def _task(recipe: Recipe, found: _Findings) -> TaskData | None:
     return None
 
 
+def _known(recipe: Recipe, data: TaskData, found: _Findings) -> None:
+    """What rows and lengths tell about the result already."""
+    from understudy.data.known import facts_of, sentences
+    from understudy.models.load import reader_of
+
+    with found.catching("task"):
+        reader = reader_of(recipe, words=data.task.kind.by_word)
+        for sentence in sentences(facts_of(data, *(reader or ()))):
+            found.warn("task", sentence)
+
+
 def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Sizes | None, Sizes | None]:
     teacher = student = None
     source: CheckedFolder | None = None
@@ -177,12 +205,16 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
                     )
                 adapted = recipe.how.teacher_adapter(recipe.method) is not None  # brings its head
                 if settings.finetune is None and not adapted and (recipe.how.needs_teacher or recipe.student.prunes):
-                    _teaches_as_it_is(settings, source, recipe, data)
+                    _teaches_as_it_is(settings, source, recipe, data, found)
+                elif settings.finetune is not None and data is not None:
+                    _head_that_goes(source, "teacher.model", data, found)
     with found.catching("student"):
         wanted = recipe.student
         if wanted.model is not None:
             own = _source(wanted.model, "student", None, False, found)
             student = _sizes(own.config, recipe) if own else None
+            if own and data is not None:
+                _head_that_goes(own, "student.model", data, found)
         elif source is not None and teacher is not None and not wanted.searched:
             student = _made_from(source.config, teacher, recipe)
         if student:
@@ -216,9 +248,9 @@ def _adapters(recipe: Recipe, found: _Findings, teacher: Sizes | None, student: 
 
 def _source(ref: str, key: str, revision: str | None, trust: bool, found: _Findings) -> CheckedFolder | None:
     """The checked folder of a model (weights too if they are here); None and a warning if the Hub is out of reach."""
-    from understudy.models.source import hub_reachable, resolve
+    from understudy.models.source import hub_reachable, is_local, resolve
 
-    here = ref.startswith("package:") or Path(ref).expanduser().is_dir()
+    here = is_local(ref, key=f"{key}.model") or ref.startswith("package:")
     try:
         return resolve(ref, key=f"{key}.model", revision=revision, trust_remote_code=trust, weights=here)
     except UnderstudyError:
@@ -234,10 +266,12 @@ def _sizes(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
     from transformers import AutoConfig, AutoModel
 
     from understudy.models.anatomy import anatomy, anatomy_of
+    from understudy.models.source import require_layers
     from understudy.students.share import share_net
 
     name = str(config.get("model_type", ""))
     anatomy_of(name)
+    require_layers(config, "student.config")
     try:
         settings = AutoConfig.for_model(**config)
         with torch.device("meta"):
@@ -292,7 +326,21 @@ def _on_vocabulary(recipe: Recipe) -> bool:
     return recipe.task.kind is not None and kind(recipe.task.kind).on_vocabulary
 
 
-def _teaches_as_it_is(settings: TeacherSettings, source: CheckedFolder, recipe: Recipe, data: TaskData | None) -> None:
+def _head_that_goes(source: CheckedFolder, key: str, data: TaskData, found: _Findings) -> None:
+    """Say that a head for other labels will be replaced."""
+    from transformers import AutoConfig
+
+    from understudy.models.heads import fits, names_of
+
+    config = AutoConfig.for_model(**source.config)
+    if data.task.kind.has_head(config) and not data.task.kind.on_vocabulary and not fits(config, data.task):
+        names = ", ".join(names_of(config)[:20])
+        found.note(key, f"the head of {source.ref} is for other labels ({names}); a fresh one takes its place.")
+
+
+def _teaches_as_it_is(
+    settings: TeacherSettings, source: CheckedFolder, recipe: Recipe, data: TaskData | None, found: _Findings
+) -> None:
     """A teacher that will not be fine-tuned has a trained head, and its labels are those of the task."""
     if _on_vocabulary(recipe):
         return
@@ -305,7 +353,13 @@ def _teaches_as_it_is(settings: TeacherSettings, source: CheckedFolder, recipe: 
     if data is not None and source.weights:
         from understudy.models.load import load_model
 
-        load_model(settings.model, task=data.task, key="teacher.model", trust_remote_code=settings.trust_remote_code)
+        model = load_model(settings.model, task=data.task, key="teacher.model", trust_remote_code=settings.trust_remote_code)
+        for note in model.notes:
+            found.note("teacher", note)
+        if model.by_position:
+            from understudy.evaluate.order import require_order
+
+            require_order(model, data, max_length=recipe.task.max_length)
 
 
 def _objective(recipe: Recipe, data: TaskData, teacher: Sizes | None, student: Sizes, found: _Findings) -> None:
@@ -338,7 +392,7 @@ def _objective(recipe: Recipe, data: TaskData, teacher: Sizes | None, student: S
 def _room(recipe: Recipe, found: _Findings, out: Path | None, teacher: Sizes | None, student: Sizes | None) -> None:
     """The output folder can be written, holds no other run, and disk and memory suffice."""
     place = (out or Path.cwd()).absolute()
-    if (place / "config.yaml").exists() and out is not None:
+    if (place / "config.yaml").exists() and out is not None and not found.strict:
         if recipe_hash(load_recipe(place / "config.yaml")) != recipe_hash(recipe):
             raise RecipeError(f"{out} holds a run with other settings; use another --out for this one.")
         found.ok("out", f"{out} holds this run already; the same command continues it.")

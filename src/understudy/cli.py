@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from understudy.base.errors import RecipeError
-from understudy.cli_support import finish, guard, load, load_to_compare, score_lines, show, show_json
+from understudy.cli_support import finish, guard, load, load_to_compare, score_lines, show, show_json, task_overrides
 
 app = typer.Typer(
     name="understudy",
@@ -220,24 +220,40 @@ def evaluate(
             show(score_lines(scores["metrics"]))
 
 
-@app.command()
+@app.command(context_settings=_PASS_ON)
 def predict(
     model: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a model folder.", show_default=False)],
     rows: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="csv, tsv, jsonl, parquet, or a text on each line.", show_default=False),
+        str,
+        typer.Argument(
+            metavar="FILE", help="csv, tsv, json, jsonl, parquet, CoNLL columns, or a text on each line.", show_default=False
+        ),
     ],
-    text: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column with the text.")] = None,
+    overrides: Overrides = None,
+    task: Annotated[
+        Path | None, typer.Option("--task", metavar="RECIPE", help="How the file is laid out; else as that of the run.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column with the text (or the words).")] = None,
     pair: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column with the second text.")] = None,
+    id_: Annotated[str | None, typer.Option("--id", metavar="COLUMN", help="The column that names the rows.")] = None,
+    delimiter: Annotated[str | None, typer.Option(metavar="CHARACTER", help="What stands between columns.")] = None,
+    encoding: Annotated[str | None, typer.Option(metavar="NAME", help="Of the file's characters, as utf-8.")] = None,
+    max_length: Annotated[int | None, typer.Option(min=8, metavar="TOKENS", help="Read longer or shorter texts.")] = None,
 ) -> None:
     """Let a student answer, one JSON object per row.
+
+    Answers stand in the order of the file. It is read as those were that the student was trained on: a run, and a student's
+    folder, know their columns, delimiter, encoding and longest input. Options, `task.key=value` and --task say where a file
+    differs, or how it is laid out where the folder comes from elsewhere.
 
     Example: understudy predict runs/first mails.csv --text body > answers.jsonl
     """
     with guard():
         from understudy.run import predict as predict_rows
 
-        for answer in predict_rows(model, rows, text=text, pair=pair):
+        given = {"delimiter": delimiter, "encoding": encoding, "max_length": max_length}
+        columns = {"text": text, "pair": pair, "id": id_}
+        for answer in predict_rows(model, rows, recipe=task, overrides=task_overrides(overrides, given), columns=columns):
             show(json.dumps(answer, ensure_ascii=False))
 
 

@@ -102,6 +102,15 @@ def load_to_compare(
     return load_comparison(path, [*overrides, *given]), folder
 
 
+def task_overrides(arguments: list[str] | None, options: dict[str, object]) -> list[str]:
+    """`task.key=value` arguments, and options that are short for such; None are left out."""
+    overrides, _ = _overrides(arguments or [], None)
+    for text in overrides:
+        if not text.startswith("task."):
+            raise RecipeError(f"command line: '{text}': only keys of task say how a file is read, as in task.delimiter=';'.")
+    return overrides + [f"task.{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
+
+
 def _overrides(arguments: list[str], out: Path | None) -> tuple[list[str], Path | None]:
     """`key=value` arguments, the original scripts' `--flag value` written the same way; `--save_path` is `--out`."""
     from understudy.recipe.flags import OUTPUT_FLAGS, is_original_flag

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +19,12 @@ from understudy.base import disk, progress
 from understudy.base.errors import DataError, RecipeError, VerifyError
 from understudy.base.lock import lock
 from understudy.base.progress import say
+from understudy.check import require
+from understudy.data.custom import load_tests, read_rows
 from understudy.data.encode import encode
-from understudy.data.rows import read_rows
-from understudy.data.tasks import load_task
+from understudy.data.known import facts_of, sentences
+from understudy.data.tasks import columns_of, load_task
+from understudy.data.types import Task, TaskData
 from understudy.evaluate import measure
 from understudy.evaluate.answers import answers
 from understudy.evaluate.details import details
@@ -33,15 +36,17 @@ from understudy.evaluate.verdict import still_rising, verdict
 from understudy.lab import Lab, Source
 from understudy.lab.adapting import deliver
 from understudy.lab.replay import Replay
+from understudy.models.anatomy import anatomy
 from understudy.models.card import card_text, eval_results_text
-from understudy.models.load import load_model
+from understudy.models.handover import handed_on
+from understudy.models.load import labels_of, load_model, reader_of
 from understudy.models.model import Model
 from understudy.models.save import save_model
 from understudy.models.scale import to_label_units
 from understudy.models.structure import structure_of
 from understudy.objective import Objective
 from understudy.objective.terms import hard_labels
-from understudy.recipe.load import load_recipe, recipe_hash, to_yaml
+from understudy.recipe.load import load_recipe, recipe_hash, task_from, to_yaml
 from understudy.recipe.method import Method
 from understudy.recipe.settings import Recipe
 from understudy.report.page import ReportInput, render
@@ -68,33 +73,83 @@ def train(recipe: Recipe, folder: Path | str) -> dict[str, Any]:
     with StopSignals() as stop, lock(folder) if main else nullcontext():
         asked = recipe
         recipe, _ = recipe.how.settle(recipe.method, recipe, folder)
-        _claim(recipe, folder)
+        data = load_task(recipe.task, seed=recipe.split_seed)
+        _claim(recipe, folder, data)
         trackers = start_trackers(recipe.track, "understudy", str(folder / "tracking")) if main else []
         lab = Lab(recipe, folder, stop, trackers)
+        lab.data = data
+        known = facts_of(data, *(reader_of(recipe, words=data.task.kind.by_word) or ()))
+        data.notes += sentences(known)
+        for note in data.notes:
+            say(note)
         models = _train_models(recipe, lab)
-        result = _prove(recipe, lab, models, folder, asked.how)
+        result = _prove(recipe, lab, models, folder, asked.how, known)
         for tracker in trackers:
             tracker.finish()
     return result
 
 
-def _claim(recipe: Recipe, folder: Path) -> None:
-    """Write the recipe into the folder, or check that the run there has the same one."""
-    config = folder / "config.yaml"
+def _claim(recipe: Recipe, folder: Path, data: TaskData) -> None:
+    """Write the recipe into the folder, or check that the run there has the same one, and the same rows.
+
+    Whatever is refused is refused before a file changes: a finished run stays finished.
+    """
+    config, main = folder / "config.yaml", accelerator().is_main_process
     if config.exists() and (folder / "steps").is_dir():  # before the first step there is nothing to mix up
         before = load_recipe(config)
-        if recipe_hash(before) != recipe_hash(recipe):
-            changes = difference(before.model_dump(mode="json"), recipe.model_dump(mode="json"))
-            raise RecipeError(f"{folder} holds a run with other settings: {changes}. Use another --out for this one.")
-    elif accelerator().is_main_process:
+        _same_training(before, recipe, folder)
+        _same_rows(recipe, folder, data)
+        if main and recipe_hash(before) != recipe_hash(recipe):
+            disk.remove(folder / disk.MANIFEST)
+            if before.evaluate.latency != recipe.evaluate.latency:
+                disk.remove(folder / "steps" / "measure")
+            disk.write_text(config, to_yaml(recipe))
+    elif main:
+        require(recipe, out=folder, data=data)
         disk.write_text(config, to_yaml(recipe))
-    if accelerator().is_main_process:
-        disk.remove(folder / disk.MANIFEST)  # until it is finished again, files may differ from what it says
-        _note_state(recipe, folder, "running")
+    if main and not (folder / disk.MANIFEST).exists():
+        _note_state(recipe, folder, "running", data)
     accelerator().wait_for_everyone()
 
 
-def _note_state(recipe: Recipe, folder: Path, state: str) -> None:
+def _same_training(before: Recipe, recipe: Recipe, folder: Path) -> None:
+    """Refuse another recipe, but for keys that no trained step depends on."""
+    free = {"track": True, "evaluate": {"latency", "examples", "bootstrap"}}
+    old, new = (one.model_dump(mode="json", exclude=free) for one in (before, recipe))
+    if not (changes := difference(old, new)):
+        return
+    more = ""
+    if changes.startswith("train.epochs") and "," not in changes.split(", is ")[1]:
+        more = (
+            " More epochs cannot be added to these: the learning rate was planned to reach its end after the first ones, so the "
+            "same weights would not come out. `train.planned_epochs` plans for more than are run."
+        )
+    raise RecipeError(f"{folder} holds a run with other settings: {changes}.{more} Use another --out for this one.")
+
+
+def _same_rows(recipe: Recipe, folder: Path, data: TaskData) -> None:
+    """Refuse other rows than those the run in the folder was begun with."""
+    noted = disk.read_json(folder / "run.json").get("data") if (folder / "run.json").exists() else None
+    now = _data_facts(data)
+    if not noted or noted["digest"] == now["digest"]:
+        return
+    task = recipe.task
+    files = task.files.model_dump(exclude_none=True) if task.files else {"path": task.path or task.name}
+    counts = [
+        f"{name} had {old:,} rows and has {new:,}" if old != new else f"{name} has {new:,} as before"
+        for name, old, new in [
+            *((part, noted[part], now[part]) for part in ("train", "select")),
+            *((test, noted["tests"].get(test, {"rows": 0})["rows"], one["rows"]) for test, one in now["tests"].items()),
+        ]
+    ]
+    listed = ", ".join(str(name) for name in files.values())
+    raise RecipeError(
+        f"{folder} was begun with other rows than its files hold now ({listed}): {'; '.join(counts)}. Restore them, or use "
+        "another --out for these."
+    )
+
+
+def _note_state(recipe: Recipe, folder: Path, state: str, data: TaskData) -> None:
     about = {
         "recipe": recipe_hash(recipe),
         "seed": recipe.seed,
@@ -102,6 +157,7 @@ def _note_state(recipe: Recipe, folder: Path, state: str) -> None:
         "versions": measure.versions(),
         "machine": measure.machine(),
         "ranks": accelerator().num_processes,
+        "data": _data_facts(data),
     }
     disk.write_json(folder / "run.json", about)
 
@@ -111,19 +167,23 @@ def _train_models(recipe: Recipe, lab: Lab) -> dict[str, Source]:
     models: dict[str, Source] = {}
     if recipe.teacher is not None and (recipe.how.needs_teacher or recipe.teacher.finetune is not None):
         models["teacher"] = lab.teacher()
-    for note in lab.data.notes:
-        say(note)
     student = recipe.how.distil(recipe.method, lab) if recipe.student.searched else None  # found first
-    if recipe.evaluate.baseline and recipe.how.needs_teacher and lab.data.task.kind.labelled:
-        labels = Objective(hard=hard_labels(lab.data.task.kind))
-        model = lab.fit("baseline", recipe.how.untrained(recipe.method, lab), labels, shared=True)
+    known = any(row.label is not None for row in lab.data.train)
+    if recipe.evaluate.baseline and recipe.how.needs_teacher and lab.data.task.kind.labelled and not known:
+        lab.data.notes.append("There is no baseline: no training row has a label that it could learn from.")
+        say(lab.data.notes[-1])
+    elif recipe.evaluate.baseline and recipe.how.needs_teacher and lab.data.task.kind.labelled:
+        labels, untrained = Objective(hard=hard_labels(lab.data.task.kind)), recipe.how.untrained(recipe.method, lab)
+        model = lab.fit("baseline", untrained, labels, rows=lab.data.labelled(), shared=True)
         models["baseline"] = Source.of(model)
     student = student or recipe.how.distil(recipe.method, lab)
     models["student"] = Source.of(student)
     return models
 
 
-def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path, asked: Method) -> dict[str, Any]:
+def _prove(
+    recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path, asked: Method, known: dict[str, Any]
+) -> dict[str, Any]:
     """Score, measure, compare, write down."""
     task = lab.data.task
     if models["student"].model.bare:  # it says nothing about words: its score is its objective on the test rows
@@ -142,7 +202,7 @@ def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path, as
             {name: source.model.net.to(lab.device) for name, source in models.items()},
             names=_names(recipe),
             batch_size=settings.batch_size,
-            length=settings.length,
+            length=min(settings.length, *(anatomy(one.model.net).max_tokens(one.model.net) for one in models.values())),
             repeats=settings.repeats,
             threads=settings.threads,
         ),
@@ -161,8 +221,10 @@ def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path, as
         search=recipe.how.search_result(kept_by(folder)),
         references=lab.keep("references", _decides(recipe, lab), lambda: _references(recipe, lab)),
         rising=still_rising(_history(folder), task.select),
+        data=known,
     )
     if accelerator().is_main_process:
+        disk.remove(folder / disk.MANIFEST)  # until it is finished again, files may differ from what it says
         _save_student(recipe, lab, models["student"].model, result, folder)
         disk.write_json(folder / "result.json", result)
         of_models = (note for name in sorted(models, reverse=True) for note in models[name].model.notes)
@@ -175,7 +237,7 @@ def _prove(recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path, as
             "structure": facts(models["student"].model.net),
         }
         disk.write_json(folder / "details.json", extra)
-        _note_state(recipe, folder, "finished")
+        _note_state(recipe, folder, "finished", lab.data)
         write_report(folder)
         kept_open = tuple(f"{name}/" for name in recipe.how.databases)
         files = disk.manifest(folder, without=kept_open)
@@ -221,7 +283,10 @@ def _save_student(recipe: Recipe, lab: Lab, model: Model, result: dict[str, Any]
     scored = _without_times(result)
     model = deliver(model, folder, base=recipe.student.model or (recipe.teacher.model if recipe.teacher else ""))
     card = card_text(scored, stock=structure_of(model.net) is None)
-    save_model(model, target, card=card, eval_results=eval_results_text(scored))
+    length = min(recipe.student.max_length or recipe.task.max_length, anatomy(model.net).max_tokens(model.net))
+    said = recipe.task.model_dump(mode="json", exclude_defaults=True)
+    handover = handed_on(said, max_length=length, pair=lab.data.task.pair)
+    save_model(model, target, card=card, eval_results=eval_results_text(scored), handover=handover)
 
 
 def _without_times(result: dict[str, Any]) -> dict[str, Any]:
@@ -250,6 +315,7 @@ def write_report(folder: Path | str) -> Path:
     for name in ("result.json", "details.json", "config.yaml"):
         if not (folder / name).exists():
             raise DataError(f"{folder} has no {name}: it is not a finished run. `understudy train` finishes it.")
+    disk.require_intact(folder, ("result.json", "details.json", "config.yaml"))
     extra = disk.read_json(folder / "details.json")
     page = render(
         ReportInput(
@@ -263,6 +329,7 @@ def write_report(folder: Path | str) -> Path:
         )
     )
     disk.write_text(folder / "report.html", page)
+    disk.renew(folder, "report.html")
     return folder / "report.html"
 
 
@@ -287,27 +354,86 @@ def _student_of(path: Path) -> Path:
 
 
 def evaluate_folder(path: Path | str, recipe: Recipe) -> dict[str, Any]:
-    """Scores of a saved model on the test sets of the recipe's task, with the rows they were measured on."""
-    data = load_task(recipe.task, seed=recipe.split_seed)
-    model = load_model(str(_student_of(Path(path))), task=data.task, key="DIR")
+    """Scores of a saved model on the test sets of the recipe's task, with the rows they were measured on.
+
+    Test files are read by themselves, with the labels the model knows: their rows are scored, or there is an error. Without test
+    files the rows are those that the run in `path` held out of its training file; where these cannot be had again (the file, or
+    a key that decides on them, is another one), there is an error too.
+    """
+    run, folder = Path(path), _student_of(Path(path))
+    if recipe.task.files is not None and recipe.task.files.test is not None:
+        task, tests, notes = load_tests(recipe.task, labels_of(str(folder), key="DIR"))
+    else:
+        data = load_task(recipe.task, seed=recipe.split_seed)
+        task, tests, notes = data.task, data.tests, data.notes
+        before = disk.read_json(run / "run.json").get("data") if (run / "run.json").is_file() else None
+        if data.held_out and before and before["tests"] != _data_facts(data)["tests"]:
+            raise DataError(
+                f"{run} was reported on rows held out of its training file, and these are others now (the file, or a setting "
+                "that draws them, has changed): the student may have learnt from them. Name others: task.files.test=FILE."
+            )
+    for note in notes:
+        say(note)
+    model = load_model(str(folder), task=task, key="DIR")
     if model.fresh_head:
-        raise DataError(f"{path} has no trained head for {data.task.name}; train it first, or name another task.")
+        raise DataError(f"{path} has no trained head for {task.name}; train it first, or name another task.")
     model.net.to(accelerator().device)
     length = recipe.student.max_length or recipe.task.max_length
     metrics = {}
-    for test, examples in data.tests.items():
-        encoded = encode(examples, model.tokenizer, data.task, max_length=length)
-        metrics[test] = compute(data.task, predict_examples(model, examples, encoded))
-    return {"metrics": metrics, "rows": {test: len(examples) for test, examples in data.tests.items()}}
+    for test, examples in tests.items():
+        encoded = encode(examples, model.tokenizer, task, max_length=min(length, anatomy(model.net).max_tokens(model.net)))
+        metrics[test] = compute(task, predict_examples(model, examples, encoded))
+    return {"metrics": metrics, "rows": {test: len(examples) for test, examples in tests.items()}}
+
+
+def _data_facts(data: TaskData) -> dict[str, Any]:
+    """How many rows a run learns from, and which it is reported on, for run.json."""
+    digests = {name: replace(data, train=[], select=[], tests={name: rows}).digest() for name, rows in data.tests.items()}
+    return {"digest": data.digest(), "train": len(data.train), "select": len(data.select), "tests": {
+        name: {"rows": len(rows), "digest": digests[name]} for name, rows in data.tests.items()
+    }}  # fmt: skip
 
 
 def predict(
-    path: Path | str, rows: Path | str, *, text: str | None = None, pair: str | None = None
+    path: Path | str,
+    rows: str,
+    *,
+    recipe: Path | None = None,
+    overrides: Sequence[str] = (),
+    columns: Mapping[str, str | None] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """One answer per row of a file: label and probability, number, labels, or words with their tags."""
-    model = load_model(str(_student_of(Path(path))), key="DIR")
+    """One answer per row of a file, in its order: label and probability, number, labels, or words with their tags.
+
+    The file is read as those of the task were that the model was trained on (a run and a student's folder know it), or as the
+    task of `recipe` says; `overrides` (`task.key=value`) and `columns` (text, pair, id) change that.
+    """
+    folder = _student_of(Path(path))
+    model = load_model(str(folder), key="DIR")
+    if not model.kind.labelled:
+        raise DataError(f"{path} is a model of plain text; it has no answers to give.")
+    handover = model.handover
+    if recipe is not None:
+        settings = load_recipe(recipe, overrides).task
+    elif (Path(path) / "config.yaml").is_file():
+        settings = load_recipe(Path(path) / "config.yaml", overrides).task
+    else:
+        unknown = {"name": "custom", "kind": str(model.kind), "files": {"train": "rows"}}
+        settings = task_from(handover.task if handover else unknown, overrides, source=str(path))
+    layouts = columns_of(settings)
+    if given := {key: value for key, value in (columns or {}).items() if value is not None}:
+        if model.kind.by_word and "text" in given:
+            given["words"] = given.pop("text")
+        layouts = [layouts[0].model_copy(update=given)]
+    pair = bool(layouts[0].pair) or (handover.pair if handover else False)
+    task = Task(settings.name, model.kind, model.labels, pair=pair)
+    if settings.kind not in (None, model.kind):
+        raise RecipeError(f"task.kind: {path} was trained for {model.kind}, not for {settings.kind}.")
+    examples, notes = read_rows(settings, task, rows, columns=layouts)
+    for note in notes:
+        say(note)
     model.net.to(accelerator().device)
-    yield from answers(model, read_rows(Path(rows), kind=model.kind, text=text, pair=pair))
+    length = settings.max_length if any(text.startswith("task.max_length=") for text in overrides) else None
+    yield from answers(model, examples, task, max_length=length)
 
 
 def verify(folder: Path | str, replay: int = 0) -> dict[str, int]:
@@ -324,6 +450,8 @@ def verify(folder: Path | str, replay: int = 0) -> dict[str, int]:
     if (folder / disk.MANIFEST).exists():
         wrong += disk.problems(folder)
         files += len(disk.read_json(folder / disk.MANIFEST)["files"]) if not wrong else 0
+        for arm in sorted(folder.glob("arms/*/config.yaml")) if not wrong else ():  # of a comparison, sealed by themselves
+            files += verify(arm.parent)["files"]
     else:
         say(f"{folder} is not finished yet: only its committed parts are checked.")
         for part in sorted(path.parent for path in folder.rglob(disk.MANIFEST)):

@@ -223,9 +223,13 @@ def test_eval_takes_the_task_of_the_run_or_a_recipe(recipe, tmp_path, fake_run, 
 
 
 def test_predict_prints_a_json_object_per_row(tmp_path, fake_run, capsys):
-    fake_run.predict = lambda model, rows, *, text, pair: iter([{"label": text}, {"label": pair}])
-    assert run("predict", tmp_path, "rows.csv", "--text", "body") == 0
-    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [{"label": "body"}, {"label": None}]
+    fake_run.predict = lambda model, rows, *, recipe, overrides, columns: iter([{"rows": rows, **columns}, {"o": overrides}])
+    assert run("predict", tmp_path, "rows.csv", "--text", "body", "task.encoding=cp1252", "--delimiter", ";") == 0
+    asked, said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert asked == {"rows": "rows.csv", "text": "body", "pair": None, "id": None}
+    assert said == {"o": ["task.encoding=cp1252", 'task.delimiter=";"']}
+    assert run("predict", tmp_path, "rows.csv", "train.lr=1") == 2
+    assert "only keys of task" in capsys.readouterr().err
 
 
 def test_report_and_verify(tmp_path, fake_run, capsys):

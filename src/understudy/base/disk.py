@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(handle.fileno())
         _rename(temporary, path)
     except ResourceError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a read-only file system this fails as well, and must not hide the reason
+            temporary.unlink(missing_ok=True)
         raise
 
 
@@ -146,7 +147,7 @@ def read_json(path: Path) -> Any:
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise VerifyError(f"{path} is damaged: {error}. Delete it and repeat the command.") from error
 
 
@@ -289,6 +290,28 @@ def problems(folder: Path) -> list[str]:
             found.append(f"{folder / name} does not match its checksum")
     found += [f"{folder / name} does not belong there" for name in present if name not in recorded]
     return found
+
+
+def require_intact(folder: Path, names: Sequence[str]) -> None:
+    """Refuse files of a committed directory that are not as they were written; one that is still being filled passes.
+
+    Raises:
+        VerifyError: the first that differs.
+    """
+    if not (folder / MANIFEST).exists():
+        return
+    files = (read_json(folder / MANIFEST) or {}).get("files", {})
+    for name in names:
+        if name in files and (not (folder / name).is_file() or checksum(folder / name) != files[name].get("xxh3")):
+            raise VerifyError(f"{folder / name} does not match its checksum. Restore it from a copy.")
+
+
+def renew(folder: Path, name: str) -> None:
+    """Note a file that was written again in the manifest of a committed directory."""
+    if (folder / MANIFEST).exists():
+        content = read_json(folder / MANIFEST)
+        content["files"][name] = {"bytes": (folder / name).stat().st_size, "xxh3": checksum(folder / name)}
+        write_json(folder / MANIFEST, content)
 
 
 def latest_valid(

@@ -24,6 +24,8 @@ from understudy.report.comparison import render_comparison
 from understudy.steps import difference
 from understudy.train.guard import StopSignals
 
+_ARMS = ("arms/",)
+
 
 def compare(comparison: Comparison, folder: Path | str) -> tuple[dict[str, Any], int]:
     """Do what is left of a comparison, and conclude. Returns the content of comparison.json, and the exit code: 0, or that
@@ -45,16 +47,21 @@ def compare(comparison: Comparison, folder: Path | str) -> tuple[dict[str, Any],
         began = work(runs, stop)
     with lock(folder, wait_seconds=DAY):
         made = gather(comparison, plan, runs, folder)
+        disk.remove(folder / disk.MANIFEST)
         disk.write_json(folder / "comparison.json", made)
         write_comparison(folder)
+        if all(run.finished or run.outcome for run in runs):  # its arms are sealed by themselves
+            disk.write_json(folder / disk.MANIFEST, {"files": disk.manifest(folder, without=_ARMS), "without": list(_ARMS)})
     failed = [run for run in runs if run.failed(began)]
     return made, failed[0].outcome["code"] if failed else 0
 
 
 def write_comparison(folder: Path) -> Path:
     """report.html from comparison.json."""
+    disk.require_intact(folder, ("comparison.json", "config.yaml"))
     recipe = (folder / "config.yaml").read_text(encoding="utf-8")
     disk.write_text(folder / "report.html", render_comparison(disk.read_json(folder / "comparison.json"), recipe=recipe))
+    disk.renew(folder, "report.html")
     return folder / "report.html"
 
 
@@ -88,7 +95,9 @@ def _claim(comparison: Comparison, folder: Path) -> None:
         )  # fmt: skip
         if was != is_now:
             raise RecipeError(f"{folder} holds another comparison: {difference(was, is_now)}. Use another --out for this one.")
-    disk.write_text(path, yaml.dump(now))
+    if not path.exists() or path.read_text(encoding="utf-8") != yaml.dump(now):
+        disk.remove(folder / disk.MANIFEST)
+        disk.write_text(path, yaml.dump(now))
 
 
 def lines(made: dict[str, Any], folder: Path) -> str:

@@ -161,10 +161,7 @@ def _xnli_official(path: Path, split: str, languages: Sequence[str]) -> dict[str
         chosen_rows = [i for i, name in enumerate(column) if name == language]
         if not chosen_rows:
             raise DataError(f"{path}: no rows in '{language}'. Languages there: {', '.join(sorted(set(column)))}.")
-        part = Table(
-            table.source, table.columns, [table.rows[i] for i in chosen_rows], [table.lines[i] for i in chosen_rows]
-        )
-        parts[language] = _xnli_rows(part, split, language, ("sentence1", "sentence2", "gold_label"))
+        parts[language] = _xnli_rows(table.only(chosen_rows), split, language, ("sentence1", "sentence2", "gold_label"))
     return parts
 
 

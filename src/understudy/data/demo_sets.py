@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.base.errors import DataError
-from understudy.data.read import Table, read_jsonl
+from understudy.data.read import Table, read_json
 from understudy.data.types import Example, Splits, Task
 from understudy.kinds import kind
 from understudy.kinds.cells import class_number, score
@@ -30,7 +30,7 @@ def load_demo(name: str) -> Splits:
 
 def demo_splits(name: str, path: Path) -> Splits:
     """The same from any file with these columns."""
-    table = read_jsonl(path)
+    table = read_json(path)
     if name == "demo/paraphrase":
         task = Task(name, kind("classification"), ("different", "same"), ("accuracy", "f1"), "accuracy", pair=True)
     elif name == "demo/intent":
@@ -42,8 +42,8 @@ def demo_splits(name: str, path: Path) -> Splits:
         types = sorted({span["label"] for spans in table.column("entities") for span in spans})
         task = Task(name, kind("tokens"), bio_labels(types), ("f1", "precision", "recall"), "f1")
     parts: dict[str, list[Example]] = {"train": [], "dev": [], "test": []}
-    for i in range(len(table.rows)):
-        example = _example(task, table, i)
+    for i, row in enumerate(table.rows):
+        example = _example(task, dict(zip(table.columns, row, strict=True)), table, i)
         parts[part_of(example.id)].append(example)
     return Splits(task, parts["train"], parts["dev"], {"test": parts["test"]})
 
@@ -71,8 +71,7 @@ def words_and_tags(text: str, spans: list[dict[str, Any]]) -> tuple[tuple[str, .
     return tuple(words), tuple(tags)
 
 
-def _example(task: Task, table: Table, i: int) -> Example:
-    row = dict(zip(table.columns, table.rows[i], strict=True))
+def _example(task: Task, row: dict[str, Any], table: Table, i: int) -> Example:
     if task.pair:
         numbers = {name: n for n, name in enumerate(task.labels)}
         label = class_number(row["label"], numbers, where=table.place(i, "label"))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from understudy.base.errors import DataError
+from understudy.base.suggest import shown
 from understudy.data.types import Example, Task
 
 if TYPE_CHECKING:
@@ -33,13 +34,14 @@ class Encoded:
     input_ids       (T,) int32, special tokens included
     offsets         (N + 1,) int64
     token_type_ids  (T,) int8, or None where the tokenizer gives none
-    labels          classification (N,) int64 · regression (N,) float32 · multilabel (N, K) float32 · tokens (T,) int64:
+    labels          classification (N,) int64 · regression (N,) float32 · multilabel (N, K) float32; rows without a label hold
+                    -100, or NaN · tokens (T,) int64:
                     the first sub-word of a word carries its tag, all else -100;
-                    None without labels, and for text until it is masked
+                    None where no row has a label, and for text until it is masked
     word_index      tokens: (T,) int32, the number of the word in its sentence, -1 for special tokens; else None
     num_words       tokens: (N,) int32, words of each sentence, those cut off included; else None
     per_token       whether labels are one per sub-word, rather than one per row
-    truncated       rows that did not fit into max_length
+    cut             (N,) bool: rows that did not fit into max_length
     lost_words      tokens: words of which no sub-word is left, because they were cut off or the tokenizer drops them
     """
 
@@ -51,11 +53,16 @@ class Encoded:
     word_index: np.ndarray | None = None
     num_words: np.ndarray | None = None
     per_token: bool = False
-    truncated: int = 0
+    cut: np.ndarray | None = None
     lost_words: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def truncated(self) -> int:
+        """How many rows did not fit into max_length."""
+        return 0 if self.cut is None else int(self.cut.sum())
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -123,6 +130,11 @@ def encode(examples: Sequence[Example], tokenizer: Any, task: Task, *, max_lengt
             f"{type(tokenizer).__name__} marks words by the space before them; load it with add_prefix_space=True for "
             "token classification."
         )
+    if not task.pair and (second := next((row for row in examples if row.pair is not None), None)) is not None:
+        raise DataError(
+            f"row '{second.id}' has a second text, which the task '{task.name}' does not read: give the task pairs (`pair=True`, "
+            "task.columns.pair), or the rows one text."
+        )
     room = max_length - tokenizer.num_special_tokens_to_add(pair=task.pair)
     if room < 1 + task.pair:
         raise DataError(f"task.max_length is {max_length}: special tokens leave no room for a text. Give a larger one.")
@@ -130,18 +142,13 @@ def encode(examples: Sequence[Example], tokenizer: Any, task: Task, *, max_lengt
     pieces: list[list[int]] = []
     types: list[list[int]] = []
     word_numbers: list[list[int]] = []
-    truncated = 0
+    cut: list[bool] = []
     for start in range(0, len(examples), _CHUNK):
         chunk = examples[start : start + _CHUNK]
-        texts: list[Any] = [list(row.words or ()) if by_word else row.text or "" for row in chunk]
-        pairs = [row.pair or "" for row in chunk] if task.pair else None
-        out = tokenizer(
-            texts, pairs, truncation=True, max_length=max_length, padding=False, is_split_into_words=by_word,
-            return_attention_mask=False,
-        )  # fmt: skip
+        out = tokenized(chunk, tokenizer, task, truncation=True, max_length=max_length)
         pieces.extend(out["input_ids"])
         types.extend(out.get("token_type_ids") or [])
-        truncated += sum(bool(encoding.overflowing) for encoding in out.encodings)
+        cut.extend(bool(encoding.overflowing) for encoding in out.encodings)
         if by_word:
             word_numbers.extend([-1 if w is None else w for w in encoding.word_ids] for encoding in out.encodings)
 
@@ -159,9 +166,49 @@ def encode(examples: Sequence[Example], tokenizer: Any, task: Task, *, max_lengt
         word_index=word_index,
         num_words=num_words,
         per_token=by_word,
-        truncated=truncated,
+        cut=np.array(cut, dtype=bool),
         lost_words=0 if first is None or num_words is None else int(num_words.sum() - first.sum()),
     )
+
+
+def tokenized(examples: Sequence[Example], tokenizer: Any, task: Task, **options: Any) -> Any:
+    """What a tokenizer makes of examples, with its `options` (none: nothing is cut).
+
+    Raises:
+        DataError: it cannot take a text; some give up in ways (a panic of their compiled part) that nobody else catches.
+    """
+    by_word = task.kind.by_word
+
+    def call(rows: Sequence[Example]) -> Any:
+        texts: list[Any] = [list(row.words or ()) if by_word else row.text or "" for row in rows]
+        pairs = [row.pair or "" for row in rows] if task.pair else None
+        return tokenizer(
+            texts, pairs, padding=False, is_split_into_words=by_word, return_attention_mask=False, verbose=False, **options
+        )  # fmt: skip
+
+    try:
+        return call(examples)
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        for row in examples:
+            try:
+                call([row])
+            except BaseException as reason:  # the same as above, for one row
+                text = shown(row.text if row.text is not None else " ".join(row.words or ()))
+                name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
+                raise DataError(
+                    f"the tokenizer of {name} cannot cut the text of row '{row.id}' ({text}): {str(reason).splitlines()[0]}. "
+                    "Leave that row out, or use another model."
+                ) from None
+        raise
+
+
+def has_label(labels: Any) -> Any:
+    """(N,) bool: which rows of `Encoded.labels` (or of a batch of them) are labelled."""
+    rows = labels if labels.ndim == 1 else labels[:, 0]
+    numbers = rows.dtype.kind == "f" if isinstance(rows, np.ndarray) else rows.is_floating_point()
+    return rows == rows if numbers else rows != IGNORE  # NaN differs from itself
 
 
 def collate(encoded: Encoded, indices: Sequence[int] | np.ndarray) -> Batch:
@@ -211,10 +258,12 @@ def _first_subwords(word_index: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 def _token_labels(
     examples: Sequence[Example], word_index: np.ndarray | None, offsets: np.ndarray, first: np.ndarray | None
 ) -> np.ndarray | None:
-    if word_index is None or first is None or any(row.label is None for row in examples):
+    if word_index is None or first is None or all(row.label is None for row in examples):
         return None
     labels = np.full(len(word_index), IGNORE, dtype=np.int64)
     for row, start, end in zip(examples, offsets[:-1], offsets[1:], strict=True):
+        if row.label is None:
+            continue
         tags = np.asarray(row.label, dtype=np.int64)
         here = first[start:end]
         labels[start:end][here] = tags[word_index[start:end][here]]
@@ -223,4 +272,4 @@ def _token_labels(
 
 def _targets(examples: Sequence[Example], task: Task) -> np.ndarray | None:
     labels = [row.label for row in examples]
-    return None if any(label is None for label in labels) else task.kind.targets(labels, len(task.labels))
+    return None if all(label is None for label in labels) else task.kind.targets(labels, len(task.labels))

@@ -17,7 +17,7 @@ from understudy.data.crosslingual import (
 )
 from understudy.data.glue import GLUE, glue_task
 from understudy.data.ner import CONLL2003, WIKINEURAL, WIKINEURAL_LANGUAGES, tagged_examples
-from understudy.data.read import Table
+from understudy.data.read import Table, table_of
 from understudy.data.tags import Sentence
 from understudy.data.types import Example, Splits, Task
 
@@ -50,19 +50,7 @@ def hub_table(reference: str) -> Table:
     if not colon or not split or len(parts) not in (2, 3) or not all(parts):
         raise RecipeError(f"task.files: '{reference}' is not hub:OWNER/NAME:SPLIT or hub:OWNER/NAME/CONFIG:SPLIT.")
     data = fetch("/".join(parts[:2]), config=parts[2] if len(parts) == 3 else None, split=split)
-    columns = tuple(data.column_names)
-    rows = list(zip(*(_by_name(data, column) for column in columns), strict=True))
-    if not rows:
-        raise DataError(f"{reference} has no rows. Name another split.")
-    return Table(reference, columns, rows, list(range(1, len(rows) + 1)))
-
-
-def _by_name(data: Any, column: str) -> list[Any]:
-    """A column, with class labels by their names; -1 is the Hub's mark for a hidden label."""
-    names = getattr(data.features[column], "names", None)
-    if names is None:
-        return list(data[column])
-    return [names[cell] if isinstance(cell, int) and cell >= 0 else None for cell in data[column]]
+    return table_of(data, reference)
 
 
 def load_hub(settings: TaskSettings) -> Splits:

@@ -12,7 +12,7 @@ from understudy.data.split import hold_out
 from understudy.data.tags import Sentence, checked_bio, read_conll, tag_numbers
 from understudy.data.types import Example, Splits, Task
 from understudy.kinds import kind
-from understudy.kinds.tokens import bio_labels
+from understudy.kinds.tokens import bio_labels, is_bio
 
 if TYPE_CHECKING:
     from understudy.recipe.settings import TaskSettings
@@ -35,9 +35,9 @@ def load_conll2003(settings: TaskSettings) -> Splits:
         ("test", ("eng.testb", "test.txt")),
     ):
         path = find_file(folder, names, what=f"the {split} file of CoNLL-2003")
-        sentences, documents = read_conll(path)
+        sentences, said = read_conll(path, comments=False)
         parts.append(tagged_examples(sentences, CONLL2003.labels, split=split, source=str(path), notes=notes))
-        notes.append(f"{path.name}: {documents} -DOCSTART- lines are not sentences and are left out.")
+        notes += said
     train, dev, test = parts
     return Splits(CONLL2003, train, dev, {"test": test}, notes=notes)
 
@@ -56,7 +56,7 @@ def load_wikineural(settings: TaskSettings, *, seed: int) -> Splits:
 
     def part(language: str, file: str) -> list[Example]:
         path = find_file(folder / language, [file], what=f"the {language} {file} of WikiNEuRal")
-        sentences, _ = read_conll(path, words=1, tags=2, delimiter="\t")
+        sentences, _ = read_conll(path, words=1, tags=2, delimiter="\t", comments=False)
         split = file.removesuffix(".conllu")
         return tagged_examples(
             sentences, WIKINEURAL.labels, split=split, source=str(path), notes=notes, language=language
@@ -89,16 +89,21 @@ def tagged_examples(
     notes: list[str],
     language: str | None = None,
 ) -> list[Example]:
-    """Sentences as examples with one tag number per word, after any scheme became BIO."""
+    """Sentences as examples with one tag number per word, after any scheme of entities became BIO."""
     numbers = {label: i for i, label in enumerate(labels)}
     prefix = f"{language}-{split}" if language else split
     examples: list[Example] = []
     converted = 0
+    entities = is_bio(labels)
     for i, sentence in enumerate(sentences):
-        tags, changed = checked_bio(sentence, source=source)
+        if not sentence.tags:
+            examples.append(Example(sentence.id or f"{prefix}-{i}", words=sentence.words, group=sentence.group))
+            continue
+        tags, changed = checked_bio(sentence, source=source) if entities else (sentence.tags, 0)
         converted += changed
         label = tag_numbers(sentence, tags, numbers, source=source)
-        examples.append(Example(f"{prefix}-{i}", words=sentence.words, label=label, language=language))
+        name = sentence.id or f"{prefix}-{i}"
+        examples.append(Example(name, words=sentence.words, label=label, group=sentence.group, language=language))
     if converted:
         notes.append(f"{source}: {converted} tags are converted to BIO (entities that started with I-, or IOBES).")
     return examples

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 from understudy.base.errors import DataError, RecipeError
 from understudy.base.suggest import did_you_mean
 from understudy.data.crosslingual import load_pawsx, load_xnli
-from understudy.data.custom import load_custom
+from understudy.data.custom import load_custom, with_metric
 from understudy.data.demo_sets import load_demo
 from understudy.data.glue import GLUE, load_glue
 from understudy.data.hub import load_hub
 from understudy.data.ner import load_conll2003, load_wikineural
 from understudy.data.split import hold_out, subset
 from understudy.data.types import Example, Splits, Task, TaskData
-
-if TYPE_CHECKING:
-    from understudy.recipe.settings import TaskSettings
+from understudy.kinds import Kind
+from understudy.recipe.settings import ColumnSettings, TaskSettings
 
 __all__ = ["TASK_NAMES", "Example", "Splits", "Task", "TaskData", "load_task"]
 
@@ -29,13 +26,6 @@ TASK_NAMES = (
     *(f"demo/{name}" for name in ("intent", "entities", "urgency", "paraphrase")),
     "custom",
 )
-METRICS_OF_KIND = {
-    "classification": ("accuracy", "f1", "precision", "recall", "macro_f1", "micro_f1", "mcc", "loss"),
-    "multilabel": ("micro_f1", "macro_f1", "f1", "precision", "recall", "accuracy", "loss"),
-    "tokens": ("f1", "precision", "recall", "accuracy"),
-    "regression": ("pearson", "spearman", "mse", "mae"),
-    "text": ("loss", "perplexity"),
-}
 
 
 def load_task(settings: TaskSettings, *, seed: int) -> TaskData:
@@ -50,7 +40,7 @@ def load_task(settings: TaskSettings, *, seed: int) -> TaskData:
         RecipeError: settings that contradict each other or name a task, language or metric that does not exist.
     """
     found = _source(settings, seed)
-    task = _with_metric(found.task, settings.select)
+    task = with_metric(found.task, settings.select)
     notes = list(found.notes)
     train = found.train
     if settings.max_train_examples is not None and settings.max_train_examples < len(train):
@@ -58,10 +48,33 @@ def load_task(settings: TaskSettings, *, seed: int) -> TaskData:
         train = subset(train, settings.max_train_examples, seed=seed)
     train, select, tests = _select(found, train, settings.selection, seed, notes)
     _learnable(task, train)
-    if task.kind == "classification":
-        present = {row.label for row in train}
-        notes += [f"No training row has the label '{name}'." for i, name in enumerate(task.labels) if i not in present]
-    return TaskData(task, train, select, tests, notes)
+    given = [row.label for row in train if row.label is not None]
+    absent = task.kind.absent(given, task.labels) if given else []
+    if task.kind.labelled and len(given) < len(train):
+        what = "No training row has a label: they are learnt from the teacher alone."
+        some = f"{len(train) - len(given)} of {len(train)} training rows have no label: they are learnt from the teacher alone."
+        notes.append(some if given else what)
+    notes += [f"No training row has the label '{name}'." for name in absent]
+    return TaskData(task, train, select, tests, notes, held_out=not found.tests and not found.dev)
+
+
+def columns_of(settings: TaskSettings) -> list[ColumnSettings]:
+    """Where a file of this task has its texts: the columns the recipe names, or those of the official files and of the Hub."""
+    name = settings.name
+    if name == "custom":
+        return [settings.columns]
+    if name.startswith("glue/"):
+        spec = GLUE[name.removeprefix("glue/")]
+        found = [(spec.text, spec.pair)]
+        pair = spec.pair is not None
+    else:
+        found, pair = [], name in ("pawsx", "xnli", "demo/paraphrase")
+    if name == "demo/paraphrase":
+        found = [("text_a", "text_b")]
+    if pair:
+        found += [("sentence1", "sentence2"), ("premise", "hypothesis"), ("premise", "hypo")]
+    words = [ColumnSettings(words=column) for column in ("tokens", "words")] if name in ("conll2003", "wikineural") else []
+    return [*(ColumnSettings(text=text, pair=second) for text, second in found), *words, ColumnSettings()]
 
 
 def _source(settings: TaskSettings, seed: int) -> Splits:
@@ -99,8 +112,8 @@ def _select(
             notes.append("Results are reported on dev, because there is no test split with labels.")
     dev = [] if found.report_dev else found.dev
     if not tests:
-        train, held = hold_out(train, seed=seed, fraction=0.2, name="test")
-        tests = {"test": held}
+        train, held = _labelled_out(found.task.kind, train, seed=seed, fraction=0.2, name="test")
+        tests = {found.held_out: held}
         notes.append(f"There is no test file: {len(held)} rows of train are held out as the test set (by the seed).")
     if selection == "dev" and not dev:
         raise RecipeError(
@@ -109,36 +122,30 @@ def _select(
     if dev and selection in ("auto", "dev"):
         return train, dev, tests
     rows = len(train)
-    train, select = hold_out(train, seed=seed, fraction=None if selection == "auto" else float(selection))
+    train, select = _labelled_out(found.task.kind, train, seed=seed, fraction=None if selection == "auto" else float(selection))
     notes.append(f"{len(select)} of {rows} training rows are held out for selection (by the seed).")
     if dev:
         notes.append("The dev part is not used (task.selection is a fraction of train).")
     return train, select, tests
 
 
-def _with_metric(task: Task, metric: str | None) -> Task:
-    """The task with the metric that the recipe selects by."""
-    if metric is None or metric == task.select:
-        return task
-    known = METRICS_OF_KIND[task.kind]
-    if metric not in known:
-        raise RecipeError(
-            f"task.select: there is no metric '{metric}' for {task.name}.{did_you_mean(metric, known)} "
-            f"Metrics: {', '.join(known)}."
-        )
-    return replace(task, metrics=tuple(dict.fromkeys((metric, *task.metrics))), select=metric)
+def _labelled_out(kind: Kind, train: list[Example], **how: Any) -> tuple[list[Example], list[Example]]:
+    """`hold_out` of rows that have a label; those without stay."""
+    known = [row for row in train if row.label is not None or not kind.labelled]
+    if not known:
+        raise DataError("No training row has a label, so none can be held out: give dev and test files with labels.")
+    if len(known) == len(train):
+        return hold_out(train, **how)
+    _, held = hold_out(known, **how)
+    out = {id(row) for row in held}
+    return [row for row in train if id(row) not in out], held
 
 
 def _learnable(task: Task, train: Sequence[Example]) -> None:
     """Refuse data from which nothing can be learned."""
     if not train:
         raise DataError(f"{task.name}: no training rows are left. Give more data.")
-    if task.kind == "text":
-        return
-    seen = Counter(row.label for row in train)
-    if task.kind == "tokens" and all(not any(row.label) for row in train if isinstance(row.label, tuple)):
-        raise DataError(f"{task.name}: no word of the training rows has a tag but O. Is task.columns.tags right?")
-    if task.kind in ("classification", "regression", "multilabel") and len(seen) < 2:
-        only = next(iter(seen))
-        shown = f"'{task.labels[only]}'" if isinstance(only, int) else str(only)
-        raise DataError(f"{task.name}: all {len(train)} training rows have the label {shown}; at least two are needed.")
+    if task.kind.labelled and all(row.label is None for row in train):
+        return  # from a teacher alone
+    if problem := task.kind.unlearnable([row.label for row in train], task.labels):
+        raise DataError(f"{task.name}: {problem}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
 
+from understudy.base.errors import DataError
 from understudy.kinds import Kind, Label, kind
 
 
@@ -54,6 +55,8 @@ class Splits:
     dev: list[Example] = field(default_factory=list)
     tests: dict[str, list[Example]] = field(default_factory=dict)
     report_dev: bool = False
+    held_out: str = "test"
+    """What the test set is called that is held out of train where there is no other."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -66,6 +69,23 @@ class TaskData:
     select: list[Example]
     tests: dict[str, list[Example]]
     notes: list[str] = field(default_factory=list)
+    held_out: bool = False
+    """Whether the test rows are a part of the training file, which the seed decides."""
+
+    def labelled(self) -> TaskData:
+        """Without the training rows that have no label; itself where all have one.
+
+        Raises:
+            DataError: none has.
+        """
+        if not self.task.kind.labelled or all(row.label is not None for row in self.train):
+            return self
+        if not (known := [row for row in self.train if row.label is not None]):
+            raise DataError(
+                f"{self.task.name}: no training row has a label to learn from. Give some, or leave it to a teacher that was "
+                "trained for the task (no teacher.finetune, no weight on the labels)."
+            )
+        return replace(self, train=known)
 
     def digest(self) -> str:
         """32 hex digits that change when the task or any example, or their order, changes."""

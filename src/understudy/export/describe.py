@@ -90,18 +90,19 @@ def torch_code(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"from transformers import {auto}, AutoTokenizer"
     yield ""
     yield f'model, tokenizer = {auto}.from_pretrained("."), AutoTokenizer.from_pretrained(".")'
-    yield 'print(model(**tokenizer("My printer is on fire.", return_tensors="pt"))[0])'
+    yield 'print(model(**tokenizer("My printer is on fire.", truncation=True, return_tensors="pt"))[0])'
 
 
 def onnx_code(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Six lines that answer with onnxruntime and the tokenizers library, and nothing else."""
+    """Seven lines that answer with onnxruntime and the tokenizers library, and nothing else."""
     asked = kind(facts["kind"])
     rows, answer = (asked.onnx_rows, asked.onnx_answer) if facts["decides"] else (Kind.onnx_rows, Kind.onnx_answer)
     inputs = [("input_ids", "ids"), ("attention_mask", "attention_mask"), ("token_type_ids", "type_ids")]
     pairs = ", ".join(f'("{name}", "{part}")' for name, part in inputs if name in facts["inputs"])
     yield "import json, numpy as np, onnxruntime, tokenizers"
     yield 'config, tokenizer = json.load(open("config.json")), tokenizers.Tokenizer.from_file("tokenizer.json")'
-    yield 'tokenizer.enable_truncation(config["max_length"]), tokenizer.enable_padding(pad_id=config["pad_token_id"])'
+    yield 'tokenizer.enable_truncation(config["max_length"], direction=config["truncation_side"])'
+    yield 'tokenizer.enable_padding(pad_id=config["pad_token_id"])'
     yield f"rows = tokenizer.encode_batch({rows}{', is_pretokenized=True' if asked.by_word else ''})"
     yield f"inputs = {{name: np.array([getattr(row, part) for row in rows]) for name, part in [{pairs}]}}"
     yield f'outputs = onnxruntime.InferenceSession("model.onnx").run(None, inputs)[0]; {answer}'

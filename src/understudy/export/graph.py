@@ -20,6 +20,7 @@ import numpy as np
 from understudy.base.errors import RecipeError
 from understudy.export.compare import Call, decides, pad_id, takes_types
 from understudy.models.anatomy import anatomy
+from understudy.models.handover import longest_input
 from understudy.models.heads import names_of
 from understudy.models.model import Model
 
@@ -48,7 +49,6 @@ def input_names(model: Model) -> list[str]:
 
 def settings(model: Model) -> dict[str, Any]:
     """config.json beside the graph: what its inputs need and what its outputs mean."""
-    row = anatomy(model.net)
     names = list(model.labels) or names_of(model.net.config) if not model.kind.on_vocabulary else []
     return {
         "kind": str(model.kind),
@@ -56,7 +56,8 @@ def settings(model: Model) -> dict[str, Any]:
         "label2id": {name: number for number, name in enumerate(names)},
         "inputs": input_names(model),
         "output": output_name(model),
-        "max_length": row.max_tokens(model.net),
+        "max_length": longest_input(model),
+        "truncation_side": model.tokenizer.truncation_side,
         "pad_token_id": pad_id(model),
     }
 

@@ -21,6 +21,7 @@ from understudy.export import compare, describe, graph
 from understudy.export.compare import Rows
 from understudy.export.stock import needs_understudy, shape_of, to_hf, to_padded
 from understudy.models.anatomy import anatomy
+from understudy.models.handover import longest_input, write_handover
 from understudy.models.load import load_model
 from understudy.models.model import Model
 from understudy.models.save import save_model, save_tokenizer
@@ -118,7 +119,7 @@ def _fill_torch(
     model: Model, to: str, folder: Path, rows: Rows, latency: LatencySettings, *, int8: bool, eval_results: str | None
 ) -> dict[str, Any]:
     made = {"hf": to_hf, "padded": to_padded}.get(to, lambda same: same)(model)
-    save_model(made, folder, eval_results=eval_results)
+    save_model(made, folder, eval_results=eval_results, handover=model.handover)
     back = load_model(str(folder), key="export")  # what a reader of the folder gets, not what we meant to write
     compared = compare.require_equal(model, compare.torch_call(model.net), compare.torch_call(back.net), rows, form=to)
     calls = {
@@ -147,7 +148,9 @@ def _fill_onnx(
         "inputs": graph.input_names(model),
         "compared": compared,
     }
-    save_tokenizer(model.tokenizer, folder)
+    save_tokenizer(model.tokenizer, folder, max_length=longest_input(model))
+    if model.handover:
+        write_handover(model.handover, folder)
     disk.write_json(folder / "config.json", graph.settings(model))
     if eval_results:
         disk.write_text(folder / _EVAL, eval_results)

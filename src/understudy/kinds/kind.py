@@ -67,7 +67,8 @@ class Kind(str):
 
     def unlearnable(self, labels: Sequence[Label], names: Sequence[str]) -> str | None:
         """Why nothing can be learned from these training labels; None where something can."""
-        if len(set(labels)) > 1:
+        labels = [label for label in labels if label is not None]
+        if len(set(labels)) != 1:
             return None
         only = labels[0]
         shown = f"'{names[only]}'" if isinstance(only, int) and names else str(only)
@@ -77,13 +78,18 @@ class Kind(str):
         """The label names that no training row has."""
         return []
 
+    def classes(self, label: Any) -> set[int]:
+        """The numbers of the classes that a row's label names."""
+        return {int(label)}
+
     def gold(self, labels: Sequence[Any]) -> Any:
         """The true labels as arrays, which predictions are compared with."""
         return np.asarray(labels, np.int64)
 
     def targets(self, labels: Sequence[Any], outputs: int) -> np.ndarray | None:
-        """The labels as the loss reads them: (N,) or (N, outputs). None where they are made later, or by word."""
-        return np.array(labels, np.int64)
+        """The labels as the loss reads them: (N,) or (N, outputs); -100 or NaN in rows that have none. None where labels are
+        made later, or by word."""
+        return np.array([-100 if label is None else label for label in labels], np.int64)
 
     def batch_labels(self, labels: Tensor) -> Tensor:
         """Labels of a batch as data collators make them, (N,) or (N, 1) or (N, C), in the form and type of the loss.

@@ -29,8 +29,12 @@ class Multilabel(Kind):
     def parse(self, cell: Any, numbers: Mapping[str, int], *, separator: str, where: str) -> Label:
         return cells.indicator(cells.label_names(cell, separator=separator, where=where), numbers, where=where)
 
+    def classes(self, label: Any) -> set[int]:
+        return {number for number, on in enumerate(label) if on}
+
     def targets(self, labels: Sequence[Any], outputs: int) -> np.ndarray:
-        return np.array(labels, np.float32).reshape(len(labels), outputs)
+        none = [np.nan] * outputs
+        return np.array([none if label is None else label for label in labels], np.float32).reshape(len(labels), outputs)
 
     def batch_labels(self, labels: Tensor) -> Tensor:
         return labels.float()

@@ -1,4 +1,5 @@
-"""Tagging: each word of a sentence has a BIO tag. Scores and gold are one array of tag numbers (words,) per sentence."""
+"""Tagging: each word of a sentence has a tag: BIO tags of entities, or others. Scores and gold are one array of tag numbers
+(words,) per sentence."""
 
 from __future__ import annotations
 
@@ -9,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from understudy.kinds.arithmetic import Statistic, f1, precision, ratio, recall
+from understudy.kinds.classification import named_counts
 from understudy.kinds.kind import Kind, Label
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 OUTSIDE = "O"
+BEGINS = {"B": True, "I": False, "E": False, "S": True, "L": False, "U": True}
+"""What each scheme calls the parts of an entity, and whether it begins one: begin, inside, end, single (IOBES), last, unit."""
 
 
 def bio_labels(types: Iterable[str]) -> tuple[str, ...]:
@@ -25,6 +29,21 @@ def bio_labels(types: Iterable[str]) -> tuple[str, ...]:
     """
     names = [name.removeprefix("B-").removeprefix("I-") for name in types if name != OUTSIDE]
     return (OUTSIDE, *(f"{part}-{name}" for name in dict.fromkeys(names) for part in "BI"))
+
+
+def has_scheme(tag: str) -> bool:
+    """Whether a tag says which part of an entity its word is.
+
+    >>> has_scheme("B-PER"), has_scheme("VERB"), has_scheme("O")
+    (True, False, False)
+    """
+    prefix, dash, kind = tag.partition("-")
+    return bool(dash and kind) and prefix in BEGINS
+
+
+def is_bio(labels: Iterable[str]) -> bool:
+    """Whether a label set is one of entities, rather than of parts of speech or the like."""
+    return all(label == OUTSIDE or has_scheme(label) for label in labels)
 
 
 def entities(tags: tuple[str, ...]) -> frozenset[tuple[str, int, int]]:
@@ -56,7 +75,7 @@ class Tokens(Kind):
         "nearly all words are tagged O, rightly and with a confidence of nearly 1, so that four classes of words would tell "
         "rounding errors apart"
     )
-    metrics = ("f1", "precision", "recall", "accuracy")
+    metrics = ("f1", "precision", "recall", "accuracy", "macro_f1")
     onnx_rows = '[["My", "printer", "is", "on", "fire"], ["Thanks"]]'
     onnx_answer = 'print([[config["id2label"][str(i)] for i in row] for row in outputs.argmax(-1)])'
 
@@ -68,9 +87,15 @@ class Tokens(Kind):
         raise NotImplementedError("sentences are read by `data.tags`")
 
     def unlearnable(self, labels: Sequence[Label], names: Sequence[str]) -> str | None:
-        if any(any(tags) for tags in labels if isinstance(tags, tuple)):
+        seen = {tag for tags in labels if isinstance(tags, tuple) for tag in tags}
+        if len(seen) > 1 or (seen != {0} and is_bio(names)):
             return None
+        if not is_bio(names):
+            return f"all words of the training rows have the tag '{names[min(seen)]}'; at least two are needed."
         return "no word of the training rows has a tag but O. Is task.columns.tags right?"
+
+    def classes(self, label: Any) -> set[int]:
+        return set(label)
 
     def gold(self, labels: Sequence[Any]) -> list[np.ndarray]:
         return [np.asarray(tags, np.int64) for tags in labels]
@@ -105,13 +130,17 @@ class Tokens(Kind):
         return [np.asarray(row) for row in scores]
 
     def answer(self, scores: Any, labels: Sequence[str], words: Sequence[str]) -> dict[str, Any]:
-        found = [
-            {"text": " ".join(words[start:end]), "label": label, "start": start, "end": end}
-            for label, start, end in self._spans(scores, labels)
-        ]
-        return {"words": list(words), "tags": [labels[int(tag)] for tag in scores], "entities": found}
+        made: dict[str, Any] = {"words": list(words), "tags": [labels[int(tag)] for tag in scores]}
+        if is_bio(labels):
+            made["entities"] = [
+                {"text": " ".join(words[start:end]), "label": label, "start": start, "end": end}
+                for label, start, end in self._spans(scores, labels)
+            ]
+        return made
 
     def in_words(self, decision: Any, labels: Sequence[str], words: Sequence[str]) -> str:
+        if not is_bio(labels):
+            return " ".join(labels[int(tag)] for tag in decision)
         spans = self._spans(decision, labels)
         return " · ".join(f"{' '.join(words[start:end])} ({label})" for label, start, end in spans) or "no entity"
 
@@ -138,28 +167,42 @@ class Tokens(Kind):
         return None
 
     def default_metrics(self, labels: Sequence[str]) -> tuple[str, ...]:
-        return ("f1", "precision", "recall")
+        return ("f1", "precision", "recall") if is_bio(labels) else ("accuracy", "macro_f1")
 
     def statistics(self, labels: Sequence[str], scores: Any, gold: Any) -> dict[str, Statistic]:
-        """Of whole entities in strict IOB2, as seqeval has it; accuracy of words."""
-        true, said = _tag_names(labels, gold), _tag_names(labels, scores)
-        spans = [(entities(a), entities(b)) for a, b in zip(true, said, strict=True)]
+        """Of whole entities in strict IOB2, as seqeval has it; accuracy and macro F1 of words, over the tags that occur.
+        Where the tags are not those of entities, f1, precision and recall are macro averages over words too."""
+        counts = np.zeros((3, len(gold), len(labels)))  # hits, said and true words of each tag, by sentence
+        for row, (true, said) in enumerate(zip(gold, scores, strict=True)):
+            true, said = np.asarray(true, np.int64), np.asarray(said, np.int64)
+            for place, tags in enumerate((true[true == said], said, true)):
+                counts[place, row] = np.bincount(tags, minlength=len(labels))
+
+        def macro(score: Callable[..., np.ndarray]) -> Statistic:
+            def value(weights: np.ndarray) -> np.ndarray:
+                hit, said, true = (weights @ part for part in counts)
+                return ratio(score(hit, said, true).sum(axis=1), ((said + true) > 0).sum(axis=1))
+
+            return value
+
+        hits, words = counts[0].sum(axis=1), counts[2].sum(axis=1)
+        by_word = {"accuracy": lambda weights: ratio(weights @ hits, weights @ words), "macro_f1": macro(f1)}
+        if not is_bio(labels):
+            return {"f1": macro(f1), "precision": macro(precision), "recall": macro(recall), **by_word}
+        spans = [(entities(a), entities(b)) for a, b in zip(_tag_names(labels, gold), _tag_names(labels, scores), strict=True)]
         per_row = np.array([(len(a & b), len(b), len(a)) for a, b in spans], dtype=np.float64)
-        words = np.array(
-            [(sum(x == y for x, y in zip(a, b, strict=True)), len(a)) for a, b in zip(true, said, strict=True)],
-            dtype=np.float64,
-        )
 
         def entity(score: Callable[..., np.ndarray]) -> Statistic:
             return lambda weights: score(*(weights @ per_row).T)
 
         whole = {"f1": entity(f1), "precision": entity(precision), "recall": entity(recall)}
-        return {
-            **whole, **{f"entity_{name}": measure for name, measure in whole.items()},
-            "accuracy": lambda weights: ratio(*(weights @ words).T),
-        }  # fmt: skip
+        return {**whole, **{f"entity_{name}": measure for name, measure in whole.items()}, **by_word}
 
     def class_counts(self, labels: Sequence[str], scores: Any, gold: Any) -> dict[str, tuple[int, int, int]]:
+        if not is_bio(labels):
+            said, true = np.concatenate(scores), np.concatenate(gold)
+            parts = (true[true == said], said, true)
+            return named_counts(labels, *(np.bincount(tags, minlength=len(labels)) for tags in parts))
         counts: dict[str, list[int]] = {}
         for true, said in zip(_tag_names(labels, gold), _tag_names(labels, scores), strict=True):
             one, other = entities(true), entities(said)

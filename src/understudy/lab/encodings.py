@@ -114,5 +114,5 @@ def scale_of(rows: TaskData) -> tuple[float, float]:
     """Mean and deviation of the training labels of a regression task; 0 and 1 elsewhere."""
     if not rows.task.kind.standardise:
         return 0.0, 1.0
-    labels = np.array([example.label for example in rows.train], dtype=np.float64)
+    labels = np.array([example.label for example in rows.train if example.label is not None] or [0.0], dtype=np.float64)
     return float(labels.mean()), float(labels.std()) or 1.0

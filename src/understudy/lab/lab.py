@@ -55,8 +55,9 @@ class Lab(Bench):
             raise RecipeError("This method needs a teacher: add `teacher: {model: …}` to the recipe.")
         seed = self.recipe.seed if settings.seed is None else settings.seed
         return self._checkpoint(
-            settings.model, "teacher.model", seed, revision=settings.revision, trust_remote_code=settings.trust_remote_code
-        )
+            settings.model, "teacher.model", seed, revision=settings.revision, trust_remote_code=settings.trust_remote_code,
+            replace_head=settings.finetune is not None,
+        )  # fmt: skip
 
     def pretrained(self) -> Source:
         """The checkpoint `teacher.model` as it is, with a fresh head where it has none for this task."""
@@ -65,6 +66,8 @@ class Lab(Bench):
     def _checkpoint(self, ref: str, key: str, seed: int, **options: Any) -> Source:
         task = self.data.task
         model = load_model(ref, task=task, key=key, seed=seeds.derive(seed, "head"), **options)
+        for note in model.notes:
+            say(note)
         if task.kind.standardise and not model.fresh_head:
             to_standard_units(model.net, *self.scale)
         return Source.of(model)
@@ -102,7 +105,7 @@ class Lab(Bench):
     def _teacher_rows(self) -> TaskData:
         languages = self.recipe.teacher.languages if self.recipe.teacher else None
         if languages is None:
-            return self.data
+            return self.data.labelled()
         return load_task(self.recipe.task.model_copy(update={"train_languages": languages}), seed=self.recipe.split_seed)
 
     @cached_property
@@ -147,7 +150,7 @@ class Lab(Bench):
     @cached_property
     def _given_student(self) -> Source:
         assert self.recipe.student.model is not None
-        return self._checkpoint(self.recipe.student.model, "student.model", self.recipe.seed)
+        return self._checkpoint(self.recipe.student.model, "student.model", self.recipe.seed, replace_head=True)
 
     def _built(self, sizes: Mapping[str, Any] | None) -> Model:
         settings, seed = self.recipe.student, self.recipe.seed

@@ -64,6 +64,21 @@ def names_of(config: Any) -> list[str]:
     return [str(config.id2label.get(i, f"LABEL_{i}")) for i in range(config.num_labels)]
 
 
+def fits(config: Any, task: TaskLabels) -> bool:
+    """Whether a checkpoint's head for this kind of task was trained for the labels of this one, in whatever order."""
+    own, kind = names_of(config), task.kind
+    if kind.problem_type is not None and config.problem_type not in (None, kind.problem_type):
+        return False
+    if not kind.named:
+        return config.num_labels == kind.outputs(task.labels)
+    return len(own) == len(task.labels) and (unnamed(config) or {*map(_folded, own)} == {*map(_folded, task.labels)})
+
+
+def unnamed(config: Any) -> bool:
+    """Whether nobody chose names for the outputs: they are LABEL_0, LABEL_1, …, and are taken by their position."""
+    return all(re.fullmatch(r"LABEL_\d+", name) for name in names_of(config))
+
+
 def align(net: Any, labels: Sequence[str], *, source: str, key: str = "model") -> list[str]:
     """Put a head's outputs into the order of the task's labels, in place.
 
@@ -74,7 +89,7 @@ def align(net: Any, labels: Sequence[str], *, source: str, key: str = "model") -
     Shapes: the head's weight (C, D) and bias (C,) are permuted by rows, so that output i means `labels[i]`.
     """
     own = names_of(net.config)
-    if all(re.fullmatch(r"LABEL_\d+", name) for name in own) and len(own) == len(labels):
+    if unnamed(net.config) and len(own) == len(labels):
         taken = f"they are taken in the order of the task: {', '.join(labels)}"
         return [f"{key}: '{source}' does not name its labels ({', '.join(own)}); {taken}."]
     rows = {_folded(name): i for i, name in enumerate(own)}
@@ -82,10 +97,13 @@ def align(net: Any, labels: Sequence[str], *, source: str, key: str = "model") -
     if len(rows) != len(own) or len(set(wanted)) != len(wanted):
         rows, wanted = {name: i for i, name in enumerate(own)}, list(labels)
     if len(rows) != len(own) or set(rows) != set(wanted):
-        raise DataError(
-            f"{key}: the labels of '{source}' are {_listed(own)}, those of the task {_listed(labels)}. Use a model "
-            "trained for these labels, give the task's files the model's names, or fine-tune a base checkpoint."
+        more = len(rows) == len(own) and set(wanted) < set(rows)
+        help_text = (
+            f"It knows all of these and more: give the task its labels, task.labels: [{', '.join(own)}]."
+            if more
+            else "Use a model trained for these labels, give the task's files its names (task.label_map), or fine-tune it."
         )
+        raise DataError(f"{key}: the labels of '{source}' are {_listed(own)}, those of the task {_listed(labels)}. {help_text}")
     order = [rows[name] for name in wanted]
     notes = []
     if [own[i] for i in order] != list(labels):

@@ -16,10 +16,12 @@ from understudy.base.errors import DataError, RecipeError
 from understudy.kinds import Kind
 from understudy.models.anatomy import anatomy_of
 from understudy.models.compact import register
-from understudy.models.heads import TaskLabels, set_outputs, settle
+from understudy.models.handover import read_handover
+from understudy.models.heads import TaskLabels, fits, names_of, set_outputs, settle, unnamed
 from understudy.models.model import Model
-from understudy.models.source import CheckedFolder, resolve
+from understudy.models.source import CheckedFolder, hub_reachable, is_local, resolve
 from understudy.models.structure_file import check_file
+from understudy.recipe.settings import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +48,7 @@ def load_model(
     dtype: str = "float32",
     seed: int = 0,
     fresh_head: bool = False,
+    replace_head: bool = False,
 ) -> Model:
     """Load a model and its tokenizer for a task.
 
@@ -62,6 +65,7 @@ def load_model(
         dtype: of all weights in memory, whatever they are on disk.
         seed: of a fresh head.
         fresh_head: throw the checkpoint's head away even where it would fit.
+        replace_head: throw it away where it was trained for other labels, which is an error else.
 
     Raises:
         RecipeError, DataError, SafetyError: see `source.resolve` and `heads.align`; DataError also for missing or
@@ -77,6 +81,9 @@ def load_model(
     check_file(source.folder, config, ref)
     kind = kinds.of_checkpoint(config) if task is None else kinds.kind(task.kind)
     own_head = kind.has_head(config) and not fresh_head
+    other = ""
+    if replace_head and own_head and task is not None and not kind.on_vocabulary and not fits(config, task):
+        own_head, other = False, ", ".join(names_of(config)[:20])
     if not own_head and not kind.on_vocabulary:
         if task is None:
             raise RecipeError(f"{key}: '{ref}' has no head for a task; fine-tune it first (teacher.finetune).")
@@ -98,6 +105,9 @@ def load_model(
                 f"{key}: the weights of '{ref}' do not fit its config.json: {_first_line(error)}."
             ) from None
     notes = _judge(report, net, source, key, own_head=own_head, kind=kind)
+    if other:
+        notes[0] = f"{key}: the head of '{ref}' is for other labels ({other}); a fresh one takes its place."
+    nameless = own_head and task is not None and kind.named and unnamed(net.config)
     labels, decided = settle(net, task, kind=kind, source=ref, key=key, own_head=own_head)
     tokenizer = _open_tokenizer(source, key=key, words=kind.by_word, trust_remote_code=trust_remote_code)
     if len(tokenizer) > net.config.vocab_size:
@@ -105,7 +115,35 @@ def load_model(
             f"{key}: the tokenizer of '{ref}' knows {len(tokenizer):,} tokens, but the model has embeddings for "
             f"{net.config.vocab_size:,}. The folder mixes files of two models; download it again."
         )
-    return Model(net.eval(), tokenizer, labels, kind, ref, source.revision, (*notes, *decided), fresh_head=not own_head)
+    return Model(net.eval(), tokenizer, labels, kind, ref, source.revision, (*notes, *decided),
+                 fresh_head=not own_head, by_position=nameless, handover=read_handover(source.folder))  # fmt: skip
+
+
+def labels_of(ref: str, *, key: str = "model") -> tuple[str, ...]:
+    """The names of a checkpoint's outputs, from its configuration alone; () for regression and plain text."""
+    config = _read_config(resolve(ref, key=key, weights=False), trust_remote_code=False)
+    return tuple(names_of(config)) if kinds.of_checkpoint(config).named else ()
+
+
+def reader_of(recipe: Recipe, *, words: bool) -> tuple[Any, int, int | None] | None:
+    """How the student of a recipe will read: its tokenizer, its longest input, and what it could take (None: not known).
+
+    None where the model is not at hand.
+    """
+    given = recipe.teacher
+    if recipe.student.model is not None:
+        key, ref, revision, trust = "student.model", recipe.student.model, None, False
+    elif given is not None:
+        key, ref, revision, trust = "teacher.model", given.model, given.revision, given.trust_remote_code
+    else:
+        return None
+    if not (is_local(ref, key=key) or ref.startswith("package:") or hub_reachable()):
+        return None
+    source = resolve(ref, key=key, revision=revision, trust_remote_code=trust, weights=False)
+    most = source.config.get("max_position_embeddings")
+    tokenizer = _open_tokenizer(source, key=key, words=words, trust_remote_code=trust)
+    length = recipe.student.max_length or recipe.task.max_length
+    return tokenizer, length, most if isinstance(most, int) else None
 
 
 def _read_config(source: CheckedFolder, *, trust_remote_code: bool) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from understudy.kinds import Kind, kind
@@ -24,6 +25,16 @@ _NOT_COMPUTED = {
 }
 
 
+@dataclass(frozen=True)
+class Handover:
+    """How a student's inputs were read when it was scored: `max_length` in tokens, special ones included; `pair`: two texts a
+    row; `task`: what the recipe's section says about reading a file (columns, delimiter, encoding, …), as plain data."""
+
+    max_length: int
+    pair: bool = False
+    task: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass
 class Model:
     """A network with its tokenizer and the meaning of its outputs.
@@ -41,6 +52,8 @@ class Model:
     revision: str | None
     notes: tuple[str, ...] = ()
     fresh_head: bool = False  # the head was not in the checkpoint: its weights are random until it is trained
+    by_position: bool = False  # its outputs have no names, and were taken for the task's labels in their order
+    handover: Handover | None = None  # how its inputs were read when it was scored; None for a model of others
 
     def __post_init__(self) -> None:
         self.kind = kind(self.kind)  # a name is enough

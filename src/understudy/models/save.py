@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from understudy.base import disk
+from understudy.models.handover import write_handover
 from understudy.models.load import quiet
-from understudy.models.model import Model
+from understudy.models.model import Handover, Model
 from understudy.models.structure_file import FILE, content_of
 
 
-def save_model(model: Model, folder: Path | str, *, card: str = "", eval_results: str | None = None) -> Path:
+def save_model(
+    model: Model,
+    folder: Path | str,
+    *,
+    card: str = "",
+    eval_results: str | None = None,
+    handover: Handover | None = None,
+) -> Path:
     """Write config.json, model.safetensors, the tokenizer and README.md, and make the folder appear by one rename.
 
     A network with a structure is written in its compact form, with structure.json: each tensor once, narrow layers narrow.
@@ -25,12 +33,15 @@ def save_model(model: Model, folder: Path | str, *, card: str = "", eval_results
         model: its labels become `id2label`, its kind `problem_type`.
         folder: replaced if it exists.
         card: README.md with its YAML front matter (`card.card_text`).
+        handover: how inputs were read when it was scored: written to task.json, its length as `model_max_length`.
         eval_results: content of `.eval_results/understudy.yaml`, the Hub's format for benchmark scores.
     """
     folder = Path(folder)
     with disk.commit_dir(folder) as temporary, quiet():
         _save_net(model, temporary)
-        save_tokenizer(model.tokenizer, temporary)
+        save_tokenizer(model.tokenizer, temporary, max_length=handover.max_length if handover else None)
+        if handover:
+            write_handover(handover, temporary)
         if card:
             disk.write_text(temporary / "README.md", card)
         if eval_results:
@@ -56,12 +67,17 @@ def _save_net(model: Model, folder: Path) -> None:
         disk.write_json(folder / FILE, content)
 
 
-def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Write a tokenizer's files, the same bytes whatever was done with it before."""
+def save_tokenizer(tokenizer: Any, folder: Path, *, max_length: int | None = None) -> None:
+    """Write a tokenizer's files, the same bytes whatever was done with it before; `max_length` as its `model_max_length`."""
     # Truncation and padding of the last call would otherwise be written into tokenizer.json.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    tokenizer.save_pretrained(folder)
+    before = tokenizer.model_max_length
+    tokenizer.model_max_length = max_length or before
+    try:
+        tokenizer.save_pretrained(folder)
+    finally:
+        tokenizer.model_max_length = before
     _strip(folder / "tokenizer_config.json", ("name_or_path", "local_files_only", "is_local", "trust_remote_code"))
 
 

@@ -12,17 +12,20 @@ import hashlib
 import importlib.util
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from understudy.base.errors import DataError, RecipeError, SafetyError
+from understudy.base.suggest import shown
 from understudy.models.hub import fetch, hub_reachable
 
 __all__ = ["CheckedFolder", "hub_reachable", "read_json", "resolve"]
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
+MOST_LAYERS = 1000
 _MAX_JSON = 64_000_000
 _ATTENTION = {None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"}
 
@@ -54,6 +57,25 @@ def resolve(
         RecipeError: nothing is there, or it is not a model. DataError: damaged files, or the Hub cannot be reached.
         SafetyError: pickles, code, or paths that leave the folder.
     """
+    try:
+        return _resolve(ref, key=key, revision=revision, trust_remote_code=trust_remote_code, weights=weights)
+    except PermissionError as error:
+        raise DataError(f"{key}: {error.filename or ref} cannot be read ({error.strerror}).") from None
+
+
+def is_local(ref: str, *, key: str = "model") -> bool:
+    """Whether a reference is a folder here; RecipeError for a name that no file system takes."""
+    if not ref or "\0" in ref:
+        raise RecipeError(f"{key}: '{ref!r}' names no model; give a folder, package:NAME/FOLDER or a Hub name.")
+    try:
+        return Path(ref).expanduser().is_dir()
+    except PermissionError as error:
+        raise DataError(f"{key}: {error.filename or ref} cannot be read ({error.strerror}).") from None
+    except (OSError, RuntimeError) as error:  # too long; the home of nobody
+        raise RecipeError(f"{key}: '{shown(ref)}' is not a usable path ({getattr(error, 'strerror', None) or error}).") from None
+
+
+def _resolve(ref: str, *, key: str, revision: str | None, trust_remote_code: bool, weights: bool) -> CheckedFolder:
     commit = None
     folder = _find(ref, key=key, revision=revision)
     if folder is None:
@@ -72,18 +94,17 @@ def resolve(
 
 def _find(ref: str, *, key: str, revision: str | None) -> Path | None:
     """The local folder of a reference, or None when it must be a name on the Hub."""
-    if not ref or "\0" in ref:
-        raise RecipeError(f"{key}: '{ref!r}' names no model; give a folder, package:NAME/FOLDER or a Hub name.")
+    here = is_local(ref, key=key)
     if ref.startswith("package:"):
         return _in_package(ref, key=key)
     path = Path(ref).expanduser()
-    if path.is_dir():
+    if here:
         if revision is not None:
             raise RecipeError(f"{key}: '{ref}' is a folder, and folders have no revision; remove {key}'s `revision`.")
         return path
     if path.is_file():
         if path.suffix in PICKLES:
-            raise SafetyError(_no_pickles(str(path.parent), path.name))
+            raise SafetyError(_no_pickles(path.parent, str(path.parent), path.name))
         raise RecipeError(f"{key}: '{ref}' is a file; name the folder that holds config.json and {SINGLE}.")
     if ref.startswith((".", "/", "~")) or "\\" in ref or ref.count("/") > 1:
         raise RecipeError(f"{key}: there is no folder '{ref}'. Check the path; a Hub name looks like owner/name.")
@@ -115,6 +136,7 @@ def _check_configuration(folder: Path, ref: str, *, trust_remote_code: bool) -> 
             "(peft: `merge_and_unload()`, then `save_pretrained`) and use that folder."
         )
     config = read_json(folder / "config.json")
+    require_layers(config, f"'{ref}': config.json")
     if "quantization_config" in config:
         raise RecipeError(f"'{ref}' is quantized; distillation needs the full-precision checkpoint it was made from.")
     for name in ("config.json", "tokenizer_config.json"):
@@ -122,6 +144,14 @@ def _check_configuration(folder: Path, ref: str, *, trust_remote_code: bool) -> 
             content = config if name == "config.json" else read_json(folder / name)
             _check_settings(content, f"{ref}: {name}", trust_remote_code=trust_remote_code)
     return config
+
+
+def require_layers(config: Mapping[str, Any], where: str) -> None:
+    """Refuse depths that no encoder has, before anybody builds a layer of them."""
+    for name in ("num_hidden_layers", "n_layers", "num_layers"):
+        number = config.get(name)
+        if isinstance(number, int) and number > MOST_LAYERS:
+            raise RecipeError(f"{where}: {name} is {number:,}; no encoder has more than {MOST_LAYERS:,} layers.")
 
 
 def _check_settings(value: Any, where: str, *, trust_remote_code: bool) -> None:
@@ -172,21 +202,25 @@ def _weight_files(folder: Path, ref: str) -> tuple[Path, ...]:
         return tuple(folder / name for name in sorted(set(names)))
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
     if pickles:
-        raise SafetyError(_no_pickles(ref, pickles[0]))
-    raise SafetyError(f"'{ref}' has no {SINGLE}. " + _convert(ref))
+        raise SafetyError(_no_pickles(folder, ref, pickles[0]))
+    raise SafetyError(f"'{ref}' has no {SINGLE}. " + _convert(folder, ref))
 
 
-def _no_pickles(ref: str, name: str) -> str:
+def _no_pickles(folder: Path, ref: str, name: str) -> str:
     return (
         f"'{ref}' has its weights in {name}, a format that can run code when opened, so it is not opened. "
-        + _convert(ref)
+        + _convert(folder, ref)
     )
 
 
-def _convert(ref: str) -> str:
+def _convert(folder: Path, ref: str) -> str:
+    """How to make safetensors of a pickle: with the class the model was saved from, or a head would be lost or made up."""
+    saved = read_json(folder / "config.json").get("architectures") if (folder / "config.json").is_file() else None
+    name = str(saved[0]) if isinstance(saved, list) and saved else ""
+    name = name if re.fullmatch(r"[A-Z][A-Za-z0-9]{1,80}", name) else "AutoModel"  # it becomes part of a command
     return (
         'If you trust it, convert it once with the class it was trained as: python -c "from transformers import '
-        f"AutoModelForSequenceClassification as M; M.from_pretrained('{ref}').save_pretrained('converted')\", copy the "
+        f"{name} as M; M.from_pretrained('{ref}').save_pretrained('converted')\", copy the "
         "tokenizer's files beside it, and use that folder."
     )
 

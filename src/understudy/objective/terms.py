@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from understudy import losses
 from understudy.base.errors import RecipeError
 from understudy.base.schedule import Setting, value_at
+from understudy.data.encode import has_label
 from understudy.kinds import kind as kind_named
 from understudy.losses.rkd import FEWEST_ROWS
 from understudy.losses.rows import FeatureLoss, Reduction
@@ -41,7 +42,10 @@ def hard_labels(kind: str, *, class_weights: Sequence[float] | None = None) -> T
 
     def loss(seen: Seen) -> Tensor:
         assert seen.labels is not None
-        return task.loss(_wide(_get(seen.student, "logits")), seen.labels, reduction="sum")
+        logits, labels = _wide(_get(seen.student, "logits")), seen.labels
+        if not task.per_token and not bool((known := has_label(labels)).all()):  # the others are learnt by other terms
+            logits, labels = logits[known], labels[known]
+        return task.loss(logits, labels, reduction="sum")
 
     def weighted(seen: Seen) -> Tensor:
         assert seen.labels is not None
@@ -49,7 +53,7 @@ def hard_labels(kind: str, *, class_weights: Sequence[float] | None = None) -> T
         weights = logits.new_tensor(class_weights)
         return losses.cross_entropy(logits, seen.labels, weights=weights, reduction="sum")
 
-    return Term(loss if class_weights is None else weighted, task.unit, needs_student=_LOGITS, needs_labels=True)
+    return Term(loss if class_weights is None else weighted, "label", needs_student=_LOGITS, needs_labels=True)
 
 
 def soft_labels(

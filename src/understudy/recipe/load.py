@@ -16,10 +16,14 @@ from understudy.base.errors import RecipeError
 from understudy.recipe.flags import original_flags, translate
 from understudy.recipe.objective import Changes, written_out
 from understudy.recipe.problems import Origin, explain
-from understudy.recipe.settings import Recipe, complete, moved_keys
+from understudy.recipe.settings import Recipe, Settings, TaskSettings, complete, moved_keys
 
 COMMAND_LINE = "command line"
-R = TypeVar("R", bound=Recipe)
+R = TypeVar("R", bound=Settings)
+
+
+class _TaskAlone(Settings):
+    task: TaskSettings
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -57,6 +61,11 @@ def apply_changes(data: dict[str, Any], changes: Mapping[str, Any], *, source: s
         target, value = translate(str(key), copy.deepcopy(value), source=source)
         _set(data, target, value, given=str(key), source=source, replace=True)
     return data
+
+
+def task_from(data: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str) -> TaskSettings:
+    """The `task` section in a mapping, changed by `task.key=value` overrides and checked as part of a recipe would be."""
+    return _build(_TaskAlone, {"task": copy.deepcopy(dict(data))}, overrides, source=source, lines={}).task
 
 
 def recipe_hash(recipe: Recipe) -> str:

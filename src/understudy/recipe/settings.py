@@ -50,13 +50,15 @@ TRACKERS = Literal["tensorboard", "trackio", "wandb", "mlflow"]
 
 
 class FileSettings(Settings):
-    """The files of your own data: csv, tsv, jsonl, parquet, CoNLL columns, or plain text (kind `text`)."""
+    """The files of your own data: csv, tsv, json, jsonl, parquet (each also as .gz, .bz2, .xz), a folder written by
+    `datasets.save_to_disk`, CoNLL columns, or plain text (kind `text`). Several files, or a pattern such as `part*.csv`, are
+    read as one."""
 
-    train: Text = Field(description="the rows to learn from")
-    dev: Text | None = Field(
+    train: Text | Names = Field(description="the rows to learn from")
+    dev: Text | Names | None = Field(
         default=None, description="the rows to choose the best checkpoint by (else a part of train)"
     )
-    test: Text | dict[Name, Text] | None = Field(
+    test: Text | Names | dict[Name, Text | Names] | None = Field(
         default=None, description="the rows to report on: one file, or a name and a file for each of several test sets"
     )
 
@@ -73,10 +75,14 @@ class ColumnSettings(Settings):
     id: Name | None = Field(default=None, description="a name of the row, used in messages and predictions")
     group: Name | None = Field(
         default=None,
-        description="rows with the same value here (such as translations) never fall on both sides of a split",
+        description="rows with the same value here (such as translations) never fall on both sides of a split; where each row "
+        "holds one word (kind tokens): the sentence it belongs to, said on each row or on its first",
     )
     words: Name | None = Field(default=None, description="the words of a sentence, for kind tokens")
-    tags: Name | None = Field(default=None, description="the tags of these words (BIO or IOB1), for kind tokens")
+    tags: Name | None = Field(
+        default=None, description="the tags of these words (of entities: BIO, IOB1, IOBES or BILOU; or others, such as parts of "
+        "speech), for kind tokens"
+    )  # fmt: skip
 
 
 class TaskSettings(Settings):
@@ -125,6 +131,10 @@ class TaskSettings(Settings):
         default=None, description="the character between columns; by default a comma in .csv and a tab in .tsv files"
     )
     encoding: Text = Field(default="utf-8", description="character encoding of your own files")
+    label_map: dict[Name, Name] | None = Field(
+        default=None, description="what the labels (or tags) in your files are called in the task, as in {1: bad, 5: good}; "
+        "those not named stay as they are"
+    )  # fmt: skip
     label_separator: Text = Field(
         default="|", description="what separates several labels in one cell (kind multilabel)"
     )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from understudy.base.errors import DivergedError
 from understudy.cache import Teacher, autocast
 from understudy.data.batches import evaluation_batches
-from understudy.data.encode import IGNORE, Encoded, collate
+from understudy.data.encode import IGNORE, Encoded, collate, has_label
 from understudy.models.model import Model
 from understudy.models.needs import Signals
 from understudy.models.signals import forward
@@ -69,6 +69,8 @@ def count_step(data: Encoded, rows: np.ndarray) -> Counts:
     labels = len(rows)
     if data.per_token and data.labels is not None:
         labels = int(sum((data.labels[data.offsets[i] : data.offsets[i + 1]] != IGNORE).sum() for i in rows))
+    elif data.labels is not None:
+        labels = int(has_label(data.labels[rows]).sum())
     return Counts(examples=len(rows), tokens=int(lengths.sum()), labels=labels)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from understudy.base.errors import DataError, RecipeError
+from understudy.data.custom import load_tests
 from understudy.data.tasks import load_task
 
 ONE = {"text": "body", "label": "mood"}
@@ -89,10 +91,119 @@ def test_regression(write, custom):
     data = load(custom("regression", columns=ONE))
     assert data.task.labels == () and data.task.select == "pearson"
     assert sorted(e.label for e in data.train + data.select + data.tests["test"]) == [i / 4 for i in range(20)]
-    for cell, says in (("warm", "'warm' is not a number"), ("nan", "the score is nan"), ("", "score is missing")):
+    for cell, says in (("warm", "'warm' is not a number"), ("nan", "the score is nan")):
         write("train.csv", csv("a,1", f"b,{cell}"))
         with pytest.raises(DataError, match=f"line 3, column 'mood': .*{says}"):
             load(custom("regression", columns=ONE))
+
+
+def test_rows_without_labels_are_learnt_from_and_never_held_out(write, custom):
+    write("train.csv", csv(*["good day,glad", "bad day,sad", "some day,"] * 10))
+    data = load(custom("classification", columns=ONE))
+    assert sum(row.label is None for row in data.train) == 10
+    assert all(row.label is not None for row in [*data.select, *data.tests["test"]])
+    assert any("10 of" in note and "training rows have no label" in note for note in data.notes)
+    assert {row.label for row in data.labelled().train} == {0, 1}
+    write("test.csv", csv("good,"))
+    with pytest.raises(DataError, match=r"test\.csv, line 2, column 'mood': the label is missing"):
+        load_tests(custom("classification", columns=ONE, files={"train": "train.csv", "test": "test.csv"}), ("glad", "sad"))
+    write("bare.csv", "body\ngood\nbad\n")
+    write("dev.csv", GLAD_OR_SAD)
+    files = {"train": "bare.csv", "dev": "dev.csv", "test": "dev.csv"}
+    bare = load(custom("classification", columns=ONE, files=files, labels=["glad", "sad"]))
+    assert [row.label for row in bare.train] == [None, None] and "No training row has a label" in " ".join(bare.notes)
+    with pytest.raises(DataError, match="no training row has a label to learn from"):
+        bare.labelled()
+    with pytest.raises(DataError, match="so none can be held out"):
+        load(custom("classification", columns=ONE, files={"train": "bare.csv"}, labels=["glad", "sad"]))
+    with pytest.raises(DataError, match="no column 'mood'"):
+        load(custom("classification", columns=ONE, files=files))
+
+
+def test_labels_are_mapped_as_the_recipe_says(write, custom):
+    write("train.csv", csv(*["a,1", "b,2", "c,5"] * 10))
+    data = load(custom("classification", columns=ONE, label_map={1: "bad", 2: "bad", 5: "good"}))
+    assert data.task.labels == ("bad", "good") and {row.text: row.label for row in data.train} == {"a": 0, "b": 0, "c": 1}
+    write("train.csv", csv(*["a,r|b", "b,b", "c,"] * 10))
+    assert load(custom("multilabel", columns=ONE, label_map={"r": "red", "b": "blue"})).task.labels == ("blue", "red")
+    write("train.jsonl", "\n".join([json.dumps({"w": ["Anna", "sings"], "t": [0, 1]})] * 10))
+    columns = {"words": "w", "tags": "t"}
+    data = load(custom("tokens", files={"train": "train.jsonl"}, columns=columns, label_map={0: "NOUN", 1: "VERB"}))
+    assert data.task.labels == ("NOUN", "VERB") and data.task.select == "accuracy"
+
+
+def test_tags_that_are_numbers_and_tags_that_are_no_entities(write, custom):
+    write("train.jsonl", "\n".join([json.dumps({"w": ["Anna", "sings", "in", "Rome"], "t": [1, 0, 0, 3]})] * 10))
+    task = {"files": {"train": "train.jsonl"}, "columns": {"words": "w", "tags": "t"}}
+    data = load(custom("tokens", **task, labels=["PER", "LOC"]))
+    assert data.task.labels == ("O", "B-PER", "I-PER", "B-LOC", "I-LOC") and data.train[0].label == (1, 0, 0, 3)
+    listed = load(custom("tokens", **task, labels=["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]))
+    assert listed.train[0].label == (1, 0, 0, 3) and listed.task.labels[1] == "B-LOC"
+    with pytest.raises(DataError, match="the tags are numbers .*task.labels"):
+        load(custom("tokens", **task))
+    write("train.txt", "Anna NOUN\nsings VERB\n\n" * 10)
+    data = load(custom("tokens", files={"train": "train.txt"}))
+    assert data.task.labels == ("NOUN", "VERB") and data.task.metrics == ("accuracy", "macro_f1")
+    write("train.txt", "Anna B-PER\nsings VERB\n\n" * 10)
+    with pytest.raises(DataError, match="line 2: the tag 'VERB' has no scheme"):
+        load(custom("tokens", files={"train": "train.txt"}))
+
+
+def test_a_word_in_each_row(write, custom):
+    rows = [row for i in range(12) for row in (f"s{i},Anna,B-PER", ",sings,O", ",.,O")]
+    write("train.csv", csv(*rows, head="sentence,word,tag"))
+    columns = {"words": "word", "tags": "tag", "group": "sentence"}
+    data = load(custom("tokens", columns=columns))
+    every = [*data.train, *data.select, *data.tests["test"]]
+    assert len(every) == 12 and {row.words for row in every} == {("Anna", "sings", ".")}
+    write("train.csv", csv(*(row.replace(",", f"s{i // 3},", 1) if row[0] == "," else row for i, row in enumerate(rows)),
+                           head="sentence,word,tag"))  # fmt: skip
+    assert load(custom("tokens", columns=columns)).digest() == data.digest()
+    with pytest.raises(DataError, match="each row holds one word. Name the column"):
+        load(custom("tokens", columns={"words": "word", "tags": "tag"}))
+
+
+def test_files_as_they_lie_around(write, custom, tmp_path):
+    import gzip
+
+    whole = load(custom("classification", columns=ONE, files={"train": str(write("a.csv", GLAD_OR_SAD))}))
+    lines = GLAD_OR_SAD.splitlines()[1:]
+    objects = [{"body": line.split(",")[0], "mood": line.split(",")[1]} for line in lines]
+    write("one.json", "\n".join(map(json.dumps, objects)))
+    write("list.json", json.dumps(objects, indent=1))
+    write("under.json", json.dumps({"version": 1, "data": objects}))
+    write("a.csv.gz", gzip.compress(GLAD_OR_SAD.encode()))
+    write("excel.csv", "sep=;\nbody;mood;;\n" + "".join(f"{line.replace(',', ';')};;\n" for line in lines) + ";;;\n")
+    write("part1.csv", csv(*lines[:7]))
+    write("part2.csv", csv(*lines[7:], head="body,mood"))
+    for file in ("one.json", "list.json", "under.json", "a.csv.gz", "excel.csv", "part*.csv", ["part1.csv", "part2.csv"]):
+        assert load(custom("classification", columns=ONE, files={"train": file})).digest() == whole.digest(), file
+    excel = load(custom("classification", columns=ONE, files={"train": "excel.csv"})).notes
+    assert [note.partition(": ")[2][:14] for note in excel[:2]] == ["1 rows without", "2 columns with"]
+    with pytest.raises(DataError, match=r"no file is called like '.*nothing\*\.csv'"):
+        load(custom("classification", columns=ONE, files={"train": "nothing*.csv"}))
+    with pytest.raises(DataError, match=r"part2\.csv, line 2: 3 cells"):
+        write("part2.csv", csv("a,b,c"))
+        load(custom("classification", columns=ONE, files={"train": "part*.csv"}))
+
+
+def test_folders_and_shards_of_datasets_keep_the_names_of_their_classes(custom, tmp_path):
+    import datasets
+
+    made = datasets.Dataset.from_dict(
+        {"body": ["001", "NA", ""] * 10, "mood": [0, 1, 0] * 10},
+        features=datasets.Features({"body": datasets.Value("string"), "mood": datasets.ClassLabel(names=["sad", "glad"])}),
+    )
+    made.save_to_disk(str(tmp_path / "folder"))
+    datasets.DatasetDict({"train": made}).save_to_disk(str(tmp_path / "splits"))
+    for i in range(2):
+        made.shard(2, i, contiguous=True).to_parquet(str(tmp_path / f"train-{i}.parquet"))
+    for file in ("folder", "splits/train", "train-*.parquet"):
+        data = load(custom("classification", columns=ONE, files={"train": file}))
+        assert data.task.labels == ("glad", "sad"), file
+        assert {(row.text, row.label) for row in data.train} == {("001", 1), ("NA", 0), ("", 1)}
+    with pytest.raises(DataError, match=r"holds the splits train; name one, as in .*splits/train"):
+        load(custom("classification", columns=ONE, files={"train": "splits"}))
 
 
 def test_multilabel_in_one_cell_in_lists_and_in_columns(write, custom):
@@ -107,6 +218,10 @@ def test_multilabel_in_one_cell_in_lists_and_in_columns(write, custom):
     write("train.csv", csv(*["a,1,0", "b,0,1"] * 5, head="body,red,blue"))
     columns = {"text": "body", "label": ["red", "blue"]}
     assert load(custom("multilabel", columns=columns)).task.labels == ("red", "blue")
+    write("train.csv", csv(*["a,1.0,0.0", "b,0.0,1.0"] * 5, head="body,red,blue"))
+    assert {e.text: e.label for e in load(custom("multilabel", columns=columns)).train} == {"a": (1, 0), "b": (0, 1)}
+    write("train.csv", csv(*["a,\"['red', 'blue']\"", "b,[]", "c,['blue']"] * 5))
+    assert load(custom("multilabel", columns=ONE)).task.labels == ("blue", "red")
     write("train.csv", csv("a,1,0", "b,0,2", head="body,red,blue"))
     with pytest.raises(DataError, match="line 3, column 'blue': '2' is neither 0 nor 1"):
         load(custom("multilabel", columns=columns))
@@ -143,7 +258,7 @@ def test_tags_in_tables(write, custom):
     write("train.tsv", "w\tt\nAnna sings\tB-PER O\nAnna sings\tO\n")
     with pytest.raises(DataError, match="line 3: 2 words but 1 tags"):
         load(custom("tokens", files={"train": "train.tsv"}, columns=columns))
-    write("train.tsv", "w\tt\nAnna\tB-PER\n \tO\n")
+    write("train.tsv", "w\tt\nAnna sings\tB-PER O\n \tO\n")
     with pytest.raises(DataError, match="line 3, column 'w': expected a list of words"):
         load(custom("tokens", files={"train": "train.tsv"}, columns=columns))
 
@@ -259,7 +374,6 @@ def test_reading_data_loads_no_heavy_package():
 def test_metrics_exist_in_the_evaluation():
     import numpy as np
 
-    from understudy.data.tasks import METRICS_OF_KIND
     from understudy.data.types import Task
     from understudy.evaluate.metrics import compute
     from understudy.evaluate.predictions import Predictions
@@ -273,5 +387,6 @@ def test_metrics_exist_in_the_evaluation():
     }
     for kind, (scores, gold) in one.items():
         labels = ("O", "B-X") if kind == "tokens" else ("a", "b")
-        task = Task("t", kind, labels, METRICS_OF_KIND[kind])
-        assert set(compute(task, Predictions(["1", "2"], scores, gold))) == set(METRICS_OF_KIND[kind])
+        task = Task("t", kind, labels)
+        task = dataclasses.replace(task, metrics=task.kind.metrics)
+        assert set(compute(task, Predictions(["1", "2"], scores, gold))) == set(task.kind.metrics)

@@ -35,8 +35,8 @@ def test_every_scheme_becomes_bio(given, bio):
 
 def test_read_conll(write):
     path = write("a.txt", "-DOCSTART- -X- O\n\nOne NN I-A\n, , O\n\n\n-DOCSTART- -X- O\n\nTwo  NN\tO\n")
-    sentences, documents = read_conll(path)
-    assert documents == 2
+    sentences, notes = read_conll(path)
+    assert notes == ["a.txt: 2 -DOCSTART- lines are not sentences and are left out."]
     assert sentences == [Sentence(("One", ","), ("I-A", "O"), 3), Sentence(("Two",), ("O",), 9)]
 
 

@@ -12,9 +12,11 @@ import toys
 from torch.nn.functional import cross_entropy
 
 from understudy.data.encode import collate, encode
-from understudy.data.types import Example
+from understudy.data.types import Example, Task
 from understudy.evaluate.answers import answers
 from understudy.evaluate.predict import predict
+
+TASK = Task("t", "classification", fits.MOODS)
 
 
 def stock_logits(model, encoded, row: int) -> torch.Tensor:
@@ -105,7 +107,7 @@ def test_answers_in_words():
     """What `understudy predict` prints, from the same numbers."""
     model, rows = fits.model(), fits.examples(3)
     encoded = fits.encoded(3)
-    for i, answer in enumerate(answers(model, rows)):
+    for i, answer in enumerate(answers(model, rows, TASK)):
         shares = stock_logits(model, encoded, i).softmax(dim=0)
         assert answer["row"] == f"row-{i}" and answer["label"] == fits.MOODS[int(shares.argmax())]
         assert answer["probabilities"]["sad"] == pytest.approx(shares[1].item(), abs=1e-5)
@@ -116,7 +118,7 @@ def test_answers_for_words_join_entities():
     with torch.no_grad():  # every word begins an entity
         model.net.classifier.weight.zero_()
         model.net.classifier.bias.copy_(torch.tensor([0.0, 1.0]))
-    (answer,) = answers(model, [Example("a", words=("good", "desk"))])
+    (answer,) = answers(model, [Example("a", words=("good", "desk"))], Task("t", "tokens", model.labels))
     assert answer["tags"] == ["B-mood", "B-mood"]
     assert answer["entities"] == [
         {"text": "good", "label": "mood", "start": 0, "end": 1}, {"text": "desk", "label": "mood", "start": 1, "end": 2},
@@ -127,5 +129,5 @@ def test_long_texts_are_said_to_be_cut():
     model = fits.model()
     long = Example("long", text="good " * 100)
     short = Example("short", text="good")
-    found = {answer["row"]: answer.get("cut", False) for answer in answers(model, [long, short])}
+    found = {answer["row"]: answer.get("cut", False) for answer in answers(model, [long, short], TASK)}
     assert found == {"long": True, "short": False}

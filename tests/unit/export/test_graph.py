@@ -52,7 +52,7 @@ def test_a_pruned_student_runs_without_torch_transformers_and_us(tmp_path: Path)
     assert agreement["same"] > 0.9 and 0 < agreement["mean_abs_difference"] < 0.1
 
     code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[1]
-    assert len(code.splitlines()) == 6
+    assert len(code.splitlines()) == 7
     texts = ["my printer is on fire", "thanks"]
     code = (
         code.replace('["My printer is on fire.", "Thanks!"]', json.dumps(texts)) + "print(json.dumps(outputs.tolist()))"

@@ -10,11 +10,13 @@ from understudy.adapters.inject import put, remove
 from understudy.adapters.transfer import plan, told, transfer
 from understudy.base.errors import RecipeError
 from understudy.base.progress import say
-from understudy.data.rows import read_rows
+from understudy.data.custom import read_rows
 from understudy.data.types import Task
 from understudy.kinds import kind
 from understudy.models.load import load_model
 from understudy.models.model import Model
+from understudy.recipe.load import task_from
+from understudy.recipe.settings import ColumnSettings
 from understudy.recipe.transfer import TransferSettings
 
 _CHECKED = "moved"
@@ -50,7 +52,10 @@ def transfer_folder(
     require_layout(how.module, target.net, layout)
     if how.align == "lsa" and texts is None:
         raise RecipeError("These models differ in width, family or vocabulary, so texts are needed: name a file with --texts.")
-    rows = [] if texts is None else read_rows(texts, kind="text", text=text)
+    rows = []
+    if texts is not None:
+        layout_of = task_from({"name": "custom", "kind": "text", "files": {"train": str(texts)}}, source="--texts")
+        rows, _ = read_rows(layout_of, texts_task, str(texts), columns=[ColumnSettings(text=text)])
     found = transfer(source, target, read, how, rows=rows, task=texts_task, seed=seed, max_length=max_length)
     for line in (*told(found.report), *put(target.net, found.adapter, name=_CHECKED)):  # strictly: it fits, or is not written
         say(line)

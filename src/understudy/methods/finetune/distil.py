@@ -19,4 +19,4 @@ def labels_only(task: Task) -> Objective:
 def distil(cfg: FineTune, lab: Lab) -> Model:
     """Train the student on the labels."""
     student = lab.student()
-    return lab.fit("student", student, objective_for(lab, student, None), about=about(lab))
+    return lab.fit("student", student, objective_for(lab, student, None), about=about(lab), rows=lab.data.labelled())
