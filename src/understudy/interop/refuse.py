@@ -34,8 +34,9 @@ def _of_model(model: Any, args: TrainingArguments, kind: Kind) -> Iterator[str]:
     saves_memory = getattr(args, "activation_checkpointing", False) or getattr(args, "gradient_checkpointing", False)
     if row.packs and saves_memory:
         yield (
-            f"Gradient checkpointing has no effect on {row.family}, whose layers are run part by part without padding. "
-            "Lower per_device_train_batch_size and raise gradient_accumulation_steps: the loss stays the same."
+            f"The Trainer's gradient checkpointing runs the layers of {row.family} a second time without what keeps packed "
+            "sequences apart. Take steps of your own within `models.lighten.Light(net, checkpoint=True, …).on()`, or lower "
+            "per_device_train_batch_size and raise gradient_accumulation_steps: the loss stays the same."
         )
 
 
@@ -55,11 +56,11 @@ def _of_arguments(args: TrainingArguments) -> Iterator[str]:
     if args.label_smoothing_factor:
         yield "label_smoothing_factor is not seen by the objective, whose terms read the labels as they are; set it to 0."
     named = {
-        "fsdp": "it shards layers, which are run part by part here; use data parallelism",
-        "deepspeed": "it shards layers, which are run part by part here; use data parallelism",
+        "fsdp": "it shards the model behind the objective's back; use data parallelism",
+        "deepspeed": "it shards the model behind the objective's back; use data parallelism",
         "parallelism_config": "it splits sequences or layers; use data parallelism",
-        "torch_compile": "batches are packed, so that each has a shape of its own and would be compiled anew",
-        "use_liger_kernel": "it replaces the forward that is not called here",
+        "torch_compile": "it compiles the model as a whole, and layers are what can be compiled (models.lighten.Light)",
+        "use_liger_kernel": "it replaces the forward of the whole model, and only the one without its head is called here",
         "neftune_noise_alpha": "its noise depends on the padded length of a batch, and there is no padding here",
     }
     for name, why in named.items():

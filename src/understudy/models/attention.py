@@ -10,7 +10,7 @@ Shapes: T tokens of all sequences, Hq query heads, Hk heads of keys and values (
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,13 +71,20 @@ def packed(config: Any) -> Iterator[None]:
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     if NAME not in ALL_ATTENTION_FUNCTIONS:
-        ALL_ATTENTION_FUNCTIONS.register(NAME, attention)
+        register(attention)
     before = config._attn_implementation
     config._attn_implementation = NAME
     try:
         yield
     finally:
         config._attn_implementation = before
+
+
+def register(function: Callable[..., Any]) -> None:
+    """Let stock models find a function under our name."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    ALL_ATTENTION_FUNCTIONS.register(NAME, function)
 
 
 def attention(

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from understudy import kinds
+from understudy.base.errors import RecipeError
 from understudy.kinds import Kind
 from understudy.models.anatomy import Anatomy, Layer, Net, anatomy
 from understudy.models.attention import Packing, Rule, attend, packed, pad, pad_index
@@ -46,10 +47,17 @@ def forward(net: Net, batch: Batch, needs: Needs, *, kind: Kind | str) -> Signal
 
     Returns:
         Signals: logits (B, C); (T, C) for tokens; (M, V) at the M masked positions for text.
+
+    Raises RecipeError for a model that checkpoints its layers by transformers' own means.
     """
     row = anatomy(net)
     layers = row.layers(net)
     kind = kinds.kind(kind)
+    if row.packs and getattr(layers[0], "gradient_checkpointing", False):
+        raise RecipeError(
+            "gradient_checkpointing_enable() runs layers a second time without what keeps packed sequences apart. Call "
+            "gradient_checkpointing_disable(), and set train.checkpoint_activations or use models.lighten.Light."
+        )
     uses_head = needs.logits or needs.feature is not None
     depth = len(layers) if uses_head else max((0, *needs.hidden, *needs.cls, *needs.qkv))
     first_only = (

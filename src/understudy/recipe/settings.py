@@ -227,7 +227,14 @@ class TrainSettings(Settings):
         default="stop",
         description="on a NaN or infinite loss or gradient: stop (exit code 5), or skip the step and record it",
     )
-    compile: Flag = Field(default=False, description="torch.compile; not with determinism: exact")
+    compile: Flag = Field(
+        default=False, description="the student's layers by torch.compile; not with determinism: exact"
+    )
+    checkpoint_activations: Flag = Field(
+        default=False,
+        description="keep only what each layer reads and compute the rest again in the backward pass: less memory, about a "
+        "third more time, the same numbers",
+    )
     only: Literal["auto", "all", "adapter", "head"] = Field(
         default="auto",
         description="what is trained: all of the model; an adapter and the task's head, with the rest frozen; the head alone; "

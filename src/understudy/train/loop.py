@@ -25,6 +25,7 @@ from understudy.cache import autocast
 from understudy.data.batches import micro_batches, training_batches
 from understudy.data.encode import Encoded, collate
 from understudy.models.dropout import quicken
+from understudy.models.lighten import Light
 from understudy.train import checkpoint
 from understudy.train.devices import accelerator, any_process, resolve_precision
 from understudy.train.embeddings import RowGradients
@@ -67,15 +68,19 @@ class _Loop:
         task.objective.to(self.device)
         if self.settings.dropout is not None:
             set_dropout(net, self.settings.dropout)
-        quicken(net)
+        if not self.settings.compile:  # a compiled layer draws its own random numbers
+            quicken(net)
         self.net = net
-        # Data parallelism adds dense gradients only, and a compiled network handles embeddings itself.
-        alone = self.device.type == "cpu" and self.acc.num_processes == 1 and not self.settings.compile
+        alone = self.device.type == "cpu" and self.acc.num_processes == 1  # data parallelism adds dense gradients only
         self.embeddings = RowGradients(net if alone else nn.Module())
         self.optimizer = make_optimizer(net, task.objective, self.settings)
+        self.light = Light(
+            net,
+            compile=self.settings.compile,
+            checkpoint=self.settings.checkpoint_activations,
+            read=task.objective.needs_student.qkv,
+        )
         self.module = Learner(net, task.objective, task.model.kind)
-        if self.settings.compile:
-            net.compile()
         self.learner = self.acc.prepare(self.module) if self.acc.num_processes > 1 else self.module
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.lengths = np.asarray(task.data[0].lengths)
@@ -235,7 +240,7 @@ class _Loop:
                 synced = view is None and number == len(parts)
                 # Data parallelism averages over ranks; our loss is already a sum over all of them.
                 share = self.acc.num_processes if view is None else 1 / len(views)
-                with nullcontext() if synced else self.acc.no_sync(self.learner), self._as(view):
+                with nullcontext() if synced else self.acc.no_sync(self.learner), self._as(view), self.light.on():
                     with autocast(self.device, self.precision):
                         loss, terms = self.learner(batch, seen, made, counts, idle)
                     self.scaler.scale(loss * share).backward()

@@ -34,7 +34,7 @@ def logits_only(kind: str = "classification") -> Objective:
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor"),
         ({"neftune_noise_alpha": 5.0}, "neftune_noise_alpha does not work"),
         ({"torch_compile": True}, "torch_compile does not work"),
-        ({"gradient_checkpointing": True}, "no effect on bert"),
+        ({"gradient_checkpointing": True}, "layers of bert a second time"),
     ],
 )
 def test_settings_under_which_the_loss_would_be_wrong(args, sentence, tmp_path):

@@ -337,3 +337,34 @@ def test_held_out_loss_is_the_mean_over_all_rows(tmp_path):
     for max_tokens in (64, 8192):
         found = held_out_loss(model, data, objective, None, fits.settings(max_tokens=max_tokens))
         assert found == pytest.approx(expected / count, rel=1e-5)
+
+
+def test_checkpointed_activations_change_nothing(tmp_path: Path):
+    """With dropout: what is computed a second time draws the same random numbers."""
+    ends = []
+    for name, on in (("plain", False), ("checkpointed", True)):
+        task = fits.make(tmp_path / name, train={"checkpoint_activations": on, "dropout": 0.1})
+        fits.run(task)
+        ends.append(fits.weights(task))
+    for name, tensor in ends[0].items():
+        assert torch.equal(tensor, ends[1][name]), name
+
+
+def test_a_compiled_fit_is_the_same_fit(tmp_path: Path, monkeypatch):
+    made, compiled = [], torch.compile
+
+    def watched(run, *, backend):
+        assert backend == "inductor"
+        made.append(run)
+        return compiled(run, backend="eager")  # the same way through the loop, in seconds
+
+    monkeypatch.setattr(torch, "compile", watched)
+    ends = []
+    for name, on in (("plain", False), ("compiled", True)):
+        task = fits.make(tmp_path / name, train={"compile": on, "dropout": 0.0})
+        fits.run(task)
+        ends.append(fits.weights(task))
+    assert len(made) == 2  # the toy's layers
+    assert all("forward" not in vars(module) for module in task.model.net.modules())
+    for name, tensor in ends[0].items():
+        torch.testing.assert_close(ends[1][name], tensor, rtol=1e-4, atol=1e-6)
