@@ -121,12 +121,20 @@ def _run(
     entered, last = 0, None
     caught: dict[int, dict[int, Tensor]] = {index: {} for index in qkv}
     inside: list[Any] = []  # hooks on the projections of the layer that is running
+    read: Tensor | None = None
+    as_cast: Tensor | None = None
 
     def catch(part: int) -> Callable[[Any, Any, Tensor], None]:
         def hook(module: Any, args: Any, output: Tensor) -> None:
             caught[entered].setdefault(part, output)  # a later call is not about the content: DeBERTa's positions
 
         return hook
+
+    def cast_once(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        nonlocal read, as_cast
+        if read is not args[0]:
+            read, as_cast = args[0], _cast(args[0])
+        return as_cast, *args[1:]
 
     def leave() -> None:
         while inside:
@@ -140,8 +148,13 @@ def _run(
             last = args[0]
             raise _Enough
         entered += 1
+        projections = row.qkv(layer)
+        # Left to autocast, three projections cast and keep their input three times. A layer that `Light` stands in for has to do
+        # without: such a hook would be compiled with it, or be gone when it runs again.
+        if len(projections) > 1 and "forward" not in vars(layer) and torch.is_autocast_enabled(args[0].device.type):
+            inside.extend(module.register_forward_pre_hook(cast_once) for module in projections)
         if entered in caught:
-            inside.extend(module.register_forward_hook(catch(part)) for part, module in enumerate(row.qkv(layer)))
+            inside.extend(module.register_forward_hook(catch(part)) for part, module in enumerate(projections))
 
     hooks = [layer.register_forward_pre_hook(enter) for layer in {id(layer): layer for layer in layers}.values()]
     backbone = row.backbone(net)
