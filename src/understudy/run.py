@@ -33,6 +33,7 @@ from understudy.evaluate.predict import predict as predict_examples
 from understudy.evaluate.reference import constant, cosine
 from understudy.evaluate.result import assemble
 from understudy.evaluate.verdict import still_rising, verdict
+from understudy.kinds import kind
 from understudy.lab import Lab, Source
 from understudy.lab.adapting import deliver
 from understudy.lab.replay import Replay
@@ -426,7 +427,7 @@ def predict(
         layouts = [layouts[0].model_copy(update=given)]
     pair = bool(layouts[0].pair) or (handover.pair if handover else False)
     task = Task(settings.name, model.kind, model.labels, pair=pair)
-    if settings.kind not in (None, model.kind):
+    if settings.kind is not None and kind(settings.kind) is not model.kind:
         raise RecipeError(f"task.kind: {path} was trained for {model.kind}, not for {settings.kind}.")
     examples, notes = read_rows(settings, task, rows, columns=layouts)
     for note in notes:

@@ -76,9 +76,9 @@ def _example(task: Task, row: dict[str, Any], table: Table, i: int) -> Example:
         numbers = {name: n for n, name in enumerate(task.labels)}
         label = class_number(row["label"], numbers, where=table.place(i, "label"))
         return Example(str(row["id"]), text=row["text_a"], pair=row["text_b"], label=label)
-    if task.kind == "classification":
+    if task.labels and not task.kind.by_word:
         return Example(str(row["id"]), text=row["text"], label=task.labels.index(row["intent"]))
-    if task.kind == "regression":
+    if not task.labels:
         return Example(str(row["id"]), text=row["text"], label=score(row["urgency"], where=table.place(i, "urgency")))
     for span in row["entities"]:
         if not 0 <= span["start"] < span["end"] <= len(row["text"]):

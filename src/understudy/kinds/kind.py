@@ -30,7 +30,8 @@ Label = int | float | tuple[int, ...] | None
 
 
 class Kind(str):
-    """One kind of task. Attributes and methods below are the defaults: one vector of logits for each example."""
+    """One kind of task: its name, as a string, and all that follows from it. Attributes and methods below are the defaults, one
+    vector of logits for each example; a kind overrides what is different."""
 
     summary: str = ""
     """What a row is, for the reference of recipes."""

@@ -79,7 +79,12 @@ def load_model(
     anatomy_of(str(source.config.get("model_type", "")))  # families without a row are refused here
     config = _read_config(source, trust_remote_code=trust_remote_code)
     check_file(source.folder, config, ref)
-    kind = kinds.of_checkpoint(config) if task is None else kinds.kind(task.kind)
+    handover = read_handover(source.folder)
+    if task is not None:
+        kind = kinds.kind(task.kind)
+    else:  # a student of ours says it; of another checkpoint its configuration tells
+        said = handover.task.get("kind") if handover else None
+        kind = kinds.kind(said) if isinstance(said, str) else kinds.of_checkpoint(config)
     own_head = kind.has_head(config) and not fresh_head
     other = ""
     if replace_head and own_head and task is not None and not kind.on_vocabulary and not fits(config, task):
@@ -116,7 +121,7 @@ def load_model(
             f"{net.config.vocab_size:,}. The folder mixes files of two models; download it again."
         )
     return Model(net.eval(), tokenizer, labels, kind, ref, source.revision, (*notes, *decided),
-                 fresh_head=not own_head, by_position=nameless, handover=read_handover(source.folder))  # fmt: skip
+                 fresh_head=not own_head, by_position=nameless, handover=handover)  # fmt: skip
 
 
 def labels_of(ref: str, *, key: str = "model") -> tuple[str, ...]:
