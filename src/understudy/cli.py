@@ -98,6 +98,21 @@ def init(
         show(template(method))
 
 
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors.
+
+    Beside a recipe, it lets an editor complete and check keys while they are typed: recipes of `understudy init` name the
+    file in their first line. `check-jsonschema` reads it too. Methods and terms of other packages that are installed are in it.
+
+    Example: understudy schema > understudy.schema.json
+    """
+    with guard():
+        from understudy.recipe.schema import schema as recipe_schema
+
+        show_json(recipe_schema())
+
+
 @app.command(context_settings=_PASS_ON)
 def check(recipe: RecipePath, overrides: Overrides = None, out: Out = None, as_json: Json = False) -> None:
     """Find what would fail, before it costs an hour.

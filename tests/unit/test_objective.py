@@ -8,13 +8,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from objectives import objective_of
+from objectives import objective_of, settings_of
 
+from understudy import losses
 from understudy.base.errors import DataError, DivergedError, RecipeError
 from understudy.base.schedule import Ramp
+from understudy.kinds import kind as kind_named
 from understudy.models.needs import Needs, Signals
 from understudy.objective import Counts, Objective, projection
 from understudy.objective import terms as learn
+from understudy.objective.pair import Pair, Side
+from understudy.objective.vocabulary import build as build_objective
+from understudy.recipe.objective import terms
 from understudy.recipe.settings import PositiveSchedule, Schedule
 
 C, D_S, D_T, LAYERS_S, LAYERS_T = 3, 4, 6, 2, 4
@@ -373,3 +378,57 @@ def test_half_precision_signals_lose_nothing_in_the_loss():
     one, _ = objective.compute(half, cast, labels, progress=0.0, counts=counts)
     other, _ = objective.compute(wide, cast, labels, progress=0.0, counts=counts)
     assert one.dtype == torch.float32 and one.item() == other.item()
+
+
+SIZES = {"student_width": D_S, "teacher_width": D_T, "student_layers": LAYERS_S, "teacher_layers": LAYERS_T, "num_labels": C}
+
+
+def test_what_the_models_lack_is_refused_or_left_out_with_a_note():
+    bare = Pair(kind_named("text"), Side(4, 2, outputs=False), Side(6, 4, outputs=True), same_tokens=True)
+    asked = settings_of({"name": "automm"}, {"hard": 1, "hidden": 1}).terms()
+    with pytest.raises(RecipeError, match="objective.hard: it compares outputs, and the student has no head"):
+        build_objective(asked, bare)
+    own = settings_of({"name": "automm"}, kind="text").terms()
+    built, notes = build_objective(own, bare)
+    assert set(built.terms) == {"output_feature", "hidden"}
+    assert [note.split(":")[0] for note in notes] == ["objective.hard is left out", "objective.soft is left out"]
+    with pytest.raises(RecipeError, match="hidden: it compares token with token"):
+        objective_of({"name": "automm"}, {"hidden": 1}, same_tokens=False, **SIZES)
+    assert "hidden" not in objective_of({"name": "automm"}, same_tokens=False, **SIZES).terms
+    alone = Pair(kind_named("classification"), Side(4, 2), None, num_labels=C)
+    for term in ("soft", "hidden", "rkd_angle", "relations", "logit_kl"):
+        with pytest.raises(RecipeError, match=f"objective.{term}: it asks a teacher, and here nobody teaches"):
+            build_objective(settings_of({"name": "finetune"}, {term: 1}).terms(), alone)
+    assert set(build_objective(settings_of({"name": "finetune"}).terms(), alone)[0].terms) == {"hard"}
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression", "multilabel", "tokens", "text"])
+@pytest.mark.parametrize("method", ["automm", "finetune", "minidisc", "maxidisc", "mkd", "peakd", "kdnas"])
+def test_the_own_objective_of_every_method_fits_every_kind(method, kind):
+    objective = objective_of({"name": method}, kind=kind, variances=lambda layers: {i: torch.ones(D_T) for i in layers}, **SIZES)
+    assert objective.terms
+
+
+@pytest.mark.parametrize("method", ["automm", "minidisc", "peakd"])
+def test_every_term_goes_with_every_schedule(method):
+    given = dict.fromkeys(terms(), 1.0) | {"patient": {"mapping": "top"}}
+    objective = objective_of(
+        {"name": method}, given, teacher_head=(randn(1, C, D_T), None), **SIZES,
+        variances=lambda layers: {i: torch.ones(D_T) for i in layers},
+    )  # fmt: skip
+    assert set(objective.terms) == set(terms())
+
+
+def test_relations_of_pruned_layers_divide_what_is_left():
+    teacher = Side(12, 2, ((3, 12), (3, 12)))
+    pruned = Side(12, 2, ((3, 12), (2, 8)))  # one of three heads of the last layer is gone
+    asked = settings_of({"name": "automm"}, {"relations": 1}).terms()
+    objective, _ = build_objective(asked, Pair(kind_named("classification"), pruned, teacher, same_tokens=True))
+    qkv = [tuple(randn(seed + i, 5, heads, 4) for i in range(3)) for seed, heads in ((0, 2), (9, 3))]
+    student, theirs = (Signals([2, 3], qkv={2: one}) for one in qkv)
+    _, values = objective.double().compute(student, theirs, None, progress=0.0, counts=Counts(2, 5, 2))
+    parts = [losses.relations(s, t, [2, 3], heads=2) for s, t in zip(*qkv, strict=True)]  # divide 8 and 12, 3 do not
+    assert values["relations"].item() == pytest.approx((sum(parts) / 3).item())
+    empty = Side(12, 2, ((3, 12), (0, 0)))
+    with pytest.raises(RecipeError, match="objective.relations: pruning has left no attention head.*min_heads"):
+        build_objective(asked, Pair(kind_named("classification"), empty, teacher, same_tokens=True))

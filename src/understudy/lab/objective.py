@@ -50,7 +50,7 @@ def objective_for(
 
 def about(lab: Lab, **more: Any) -> dict[str, Any]:
     """The recipe's objective as part of a step's key."""
-    return {"objective": lab.recipe.objective.model_dump(mode="json"), **more}
+    return {"objective": lab.recipe.objective.model_dump(mode="json", exclude={"of"}), **more}
 
 
 def variances_of(lab: Lab, teacher: Source, layers: Sequence[int], rows: TaskData) -> dict[int, torch.Tensor]:

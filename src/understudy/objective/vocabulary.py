@@ -35,8 +35,17 @@ def _original_name(value: Any) -> Any:
     return _LOSSES.get(value, value) if isinstance(value, str) else value
 
 
-LogitLoss = Annotated[Literal["auto", "mse", "cross_entropy"], BeforeValidator(_original_name)]
-FeatureLoss = Annotated[Literal["mse", "cosine"], BeforeValidator(_original_name)]
+def _loss(*names: str) -> Any:
+    old = [old for old, name in _LOSSES.items() if name in names]
+    return Annotated[
+        Literal[names], BeforeValidator(_original_name, json_schema_input_type=Literal[(*names, *old)])
+    ]
+
+
+if TYPE_CHECKING:
+    LogitLoss, FeatureLoss = Literal["auto", "mse", "cross_entropy"], Literal["mse", "cosine"]
+else:
+    LogitLoss, FeatureLoss = _loss("auto", "mse", "cross_entropy"), _loss("mse", "cosine")
 
 
 class Hard(TermSettings):

@@ -136,6 +136,8 @@ class Method:
     """What `parity: true` sets elsewhere in the recipe, where the recipe says nothing: {"train": {"lr": …}}."""
     objective_keys: ClassVar[Mapping[str, Sets]] = {}
     """Keys that a recipe may give under `method` and that set terms of `objective`, as papers and scripts have them."""
+    elsewhere: ClassVar[tuple[str, ...]] = ()
+    """Further keys that a recipe may give under `method`: `complete` or the settings know what they mean."""
     student_example: ClassVar[Mapping[str, Any]] = {"num_layers": 3}
     """What `understudy init` writes under `student`."""
 

@@ -45,9 +45,14 @@ class TermSettings(Settings):
 class ObjectiveSettings(Settings):
     """What the student learns: a term for each key. A number is a term's weight, a section its settings."""
 
+    of: str | None = Field(
+        default=None,
+        description="the method whose own objective this is, in recipes that runs write down; another method has its own instead",
+    )
+
     def terms(self) -> dict[str, TermSettings]:
         """The terms that are listed, in the order in which they are added up."""
-        return {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name) is not None}
+        return {name: getattr(self, name) for name in terms() if getattr(self, name) is not None}
 
     @model_serializer(mode="wrap")
     def _listed(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
@@ -136,26 +141,30 @@ def with_objective(data: dict[str, Any], own: Mapping[str, Any] | None, keys: Ma
     Raises RecipeError for a key under `method` that stands for what `objective` says as well.
     """
     given, method = data.get("objective"), data["method"]
+    name = str(method.get("name"))
+    if isinstance(given, dict) and given.get("of") not in (None, name):
+        given = None
     moved = {key: method[key] for key in keys if key in method}
     data = {**data, "method": {key: value for key, value in method.items() if key not in keys}}
     if own is None or not isinstance(given, dict | None):
         return data
-    mine = {name: written_out(value) for name, value in own.items()}
+    mine = {term: written_out(value) for term, value in own.items()}
     if not given or isinstance(given, Changes):
-        found = {**mine, **{name: _over(mine.get(name, {}), value) for name, value in (given or {}).items()}}
+        found = {"of": name, **mine, **{term: _over(mine.get(term, {}), value) for term, value in (given or {}).items()}}
+    elif given.get("of"):
+        found = dict(given)
     else:
         for key in moved:
             _require_one(key, keys[key], given)
-        inherited = {name: {k: v for k, v in term.items() if k != "if_possible"} for name, term in mine.items()}
-        found = {name: _over(inherited.get(name, {}), value) for name, value in given.items()}
+        found = {term: _over(_inherited(mine.get(term, {})), value) for term, value in given.items()}
     weights_first = sorted(moved, key=lambda key: not any(target.endswith(".weight") for target in keys[key].targets))
     for key in weights_first:
         for target in keys[key].targets if moved[key] is not None else ():
-            name, setting = target.split(".")
+            term, setting = target.split(".")
             if len(keys[key].targets) == 1:
-                found.setdefault(name, {"weight": 0.0})
-            if isinstance(found.get(name), dict):
-                found[name] = {**found[name], setting: keys[key].of(moved[key])}
+                found.setdefault(term, {"weight": 0.0})
+            if isinstance(found.get(term), dict):
+                found[term] = {**found[term], setting: keys[key].of(moved[key])}
     return {**data, "objective": found}
 
 
@@ -166,6 +175,11 @@ def changed(own: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     {'hard': {'weight': 0.1, 'if_possible': True}, 'soft': {'weight': 1.0}}
     """
     return {**own, **{name: {**written_out(own.get(name, {})), **settings} for name, settings in changes.items()}}
+
+
+def _inherited(own: Mapping[str, Any]) -> dict[str, Any]:
+    """What a term that is listed takes from the method's own: it is wanted, so neither a weight of 0 nor only if possible."""
+    return {key: value for key, value in own.items() if key != "if_possible" and (key, value) != ("weight", 0.0)}
 
 
 def _over(own: Mapping[str, Any], given: Any) -> Any:

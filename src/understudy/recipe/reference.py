@@ -34,6 +34,8 @@ from understudy.recipe.settings import (
     TrainSettings,
 )
 
+FILE = "understudy.schema.json"
+"""Where a new recipe says that its JSON Schema lies: beside it."""
 _WIDTH = 110
 _COLUMN = 44
 # What a new recipe says where there is no default: something that runs as it is.
@@ -54,9 +56,10 @@ def template(method: str) -> str:
         raise RecipeError(f"there is no method '{method}'.{did_you_mean(method, known)} There are {', '.join(known)}.")
     how = known[method]
     head = (
-        f"# {method}: {how.summary}.\n# It needs {how.needs}.\n#\n"
+        f"# yaml-language-server: $schema={FILE}\n# {method}: {how.summary}.\n# It needs {how.needs}.\n#\n"
         "# Lines that begin with `# key:` are settings left at null, their default; remove the `# ` to set them.\n"
-        "# Check with `understudy check`, run with `understudy train`; keys can also be given on the command line.\n\n"
+        "# Check with `understudy check`, run with `understudy train`; keys can also be given on the command line.\n"
+        f"# `understudy schema > {FILE}` beside this file lets an editor complete and check its keys.\n\n"
     )
     return head + "\n".join(_lines(Recipe, how, "", 0)) + "\n"
 

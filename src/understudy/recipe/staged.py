@@ -111,6 +111,7 @@ class StagedMethod(Method):
     """What MiniDisc and MaxiDisc have in common."""
 
     student_example = {"sparsity": 0.9}
+    elsewhere = ("sparsity",)
     objective_keys = {
         "objective": Sets(),
         "temperature": Sets("soft.temperature"),

@@ -39,8 +39,10 @@ def _as_text(value: Any) -> Any:
 
 
 Text = Annotated[str, Field(min_length=1)]
-Name = Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
-Names = Annotated[tuple[Name, ...], BeforeValidator(_as_list), Field(min_length=1)]
+Name = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int), Field(min_length=1)]
+Names = Annotated[
+    tuple[Name, ...], BeforeValidator(_as_list, json_schema_input_type=str | list[str | int]), Field(min_length=1)
+]
 
 
 class Settings(BaseModel):

@@ -151,7 +151,7 @@ def test_nearest_sparsity():
         ({"compare": {"budget": "hours"}}, "should be one of 'steps', 'flops', 'seconds'"),
         ({"arms": {"finetune": {}}}, "that is the name of another arm"),
         ({"arms": {"../up": {}}}, "letters, digits"),
-        ({"method": "kdnas", "student": None}, "says who learns"),
+        ({"method": "kdnas", "student": None}, "kdnas finds its student"),
     ],
 )  # fmt: skip
 def test_the_file_is_checked_as_strictly_as_any_recipe(tmp_path: Path, section, words):

@@ -15,6 +15,7 @@ class _AutoMM(Method):
     Settings = AutoMM
     flags = FLAGS
     objective_keys = KEYS
+    elsewhere = ("matches",)
     summary = "learn the teacher's soft labels, features and geometry in one weighted sum; terms on layers are optional"
     needs = "a teacher of any size; tokenizers may differ (not for terms on layers)"
 

@@ -15,6 +15,7 @@ class _MKD(Method):
     summary = "move an adapter (bottleneck, LoRA) trained on the teacher to the student, and train on from there"
     needs = "a teacher at least as wide as the student, in any language and with any tokenizer"
     trains = "adapter"
+    elsewhere = ("topk",)
     objective_keys = {"soft_label_weight": Sets("soft.weight"), "temperature": Sets("soft.temperature")}
 
     def objective(self, section: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
