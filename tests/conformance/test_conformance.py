@@ -25,7 +25,7 @@ from understudy.data.masking import mask_inputs
 from understudy.data.tasks import load_task
 from understudy.evaluate import measure
 from understudy.evaluate.result import validated
-from understudy.lab import lab
+from understudy.lab import bench, lab
 from understudy.recipe.load import recipe_from
 from understudy.run import train
 from understudy.train import loop
@@ -139,7 +139,7 @@ def test_a_second_run_does_nothing(finished: Finished, monkeypatch):
     def forbidden(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("a finished run did work again")
 
-    for module, name in ((lab, "fit"), (lab, "predict"), (SignalCache, "_compute")):
+    for module, name in ((bench, "fit"), (bench, "predict"), (lab, "predict"), (SignalCache, "_compute")):
         monkeypatch.setattr(module, name, forbidden)
     monkeypatch.setattr(measure, "costs", forbidden)
     files = {path: path.stat().st_mtime_ns for path in (finished.folder / "steps").rglob("*") if path.is_file()}
