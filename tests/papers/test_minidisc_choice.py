@@ -14,7 +14,7 @@ from understudy.methods.minidisc.distil import choose, choose_as_released, trade
 from understudy.methods.minidisc.plan import assistants, candidates, target_sparsity
 from understudy.methods.minidisc.settings import MiniDisc
 from understudy.recipe.settings import StudentSettings
-from understudy.recipe.staged import Stage
+from understudy.recipe.staged import Waypoint
 
 LAM = 0.2
 MRPC = {0.3: 0.9151, 0.4: 0.9132, 0.5: 0.9126, 0.6: 0.8993, 0.7: 0.8889, 0.8: 0.8704}
@@ -148,11 +148,11 @@ def test_the_cost_model_gives_the_published_table():
 
 
 def test_ways():
-    target = Stage(sparsity=0.9)
+    target = Waypoint(sparsity=0.9)
     named = [name_of(way) for way in ways(MaxiDisc(), target, 12)]
     assert named == ["90S", "50S-90S", "60S-90S", "70S-90S", "80S-90S", "85S-90S"]
-    assert [name_of(way) for way in ways(MaxiDisc(direct=False), Stage(layers=4), 6)] == ["5L-4L"]
-    assert [name_of(way) for way in ways(MaxiDisc(path="6,4L"), Stage(layers=4), 12)] == ["6L-4L"]
+    assert [name_of(way) for way in ways(MaxiDisc(direct=False), Waypoint(layers=4), 6)] == ["5L-4L"]
+    assert [name_of(way) for way in ways(MaxiDisc(path="6,4L"), Waypoint(layers=4), 12)] == ["6L-4L"]
     assert [name_of(way) for way in ways(MaxiDisc(path=[]), None, 12)] == ["student"]
     assert [name_of(way) for way in ways(MaxiDisc(path="6L,80S"), target, 12)] == ["6L-80S-90S"]
     with pytest.raises(RecipeError, match=r"method\.assistants"):

@@ -74,7 +74,7 @@ def takes_types(model: Model) -> bool:
 
 
 def pad_id(model: Model) -> int:
-    """The id behind the end of short rows: the model's own, because RoBERTa counts positions around it."""
+    """The padding id: the model's own, because RoBERTa derives positions from it."""
     known = model.net.config.pad_token_id
     return int(known if known is not None else model.tokenizer.pad_token_id or 0)
 

@@ -217,7 +217,7 @@ def _wrapped(net: Any) -> Any:
 
 @contextlib.contextmanager
 def _captured() -> Iterator[io.StringIO]:
-    """The exporter prints pages and warns of packages it could also use; none of it is for the person who exports."""
+    """The exporter prints pages and warns of packages it could also use; none of it concerns the person who exports."""
     said = io.StringIO()
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Our objective inside other people's machinery.
+"""Our objective inside a Trainer of transformers.
 
     trainer.py   DistilTrainer: a `transformers.Trainer` whose loss is an Objective
     pack.py      the padded batches that data collators make, as packed ones

@@ -26,7 +26,7 @@ from understudy.train.checkpoint import read_module, write_module
 from understudy.train.learner import Learner
 
 FILE = "objective.safetensors"
-"""Beside a checkpoint's optimizer.pt: the projections, which are no part of the student."""
+"""Beside a checkpoint's optimizer.pt: the projections, which are not part of the student."""
 
 
 class DistilTrainer(Trainer):

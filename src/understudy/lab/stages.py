@@ -9,13 +9,13 @@ from understudy.figures.words import duration
 from understudy.lab.lab import Lab
 from understudy.lab.pruning import allocation
 from understudy.models.model import Model
-from understudy.recipe.staged import Stage, target_of
+from understudy.recipe.staged import Waypoint, target_of
 from understudy.steps import read_done, step_folder
 from understudy.students.keep_layers import keep_layers
 from understudy.students.sparsify import sparsify
 
 
-def student_of(lab: Lab, stage: Stage | None, model: Model, *, parity: bool = False) -> Model:
+def student_of(lab: Lab, stage: Waypoint | None, model: Model, *, parity: bool = False) -> Model:
     """What a stage trains: made of a model that contains it, with copies of its weights.
 
     Args:

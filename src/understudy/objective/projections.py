@@ -15,7 +15,7 @@ from understudy.base.seeds import torch_seed
 from understudy.base.suggest import did_you_mean
 from understudy.losses import head_logits
 
-KINDS = ("auto", "identity", "linear", "linear_norm", "mlp")
+ADAPTORS = ("auto", "identity", "linear", "linear_norm", "mlp")
 
 
 class Projection(NamedTuple):
@@ -48,7 +48,7 @@ def projection(name: str, kind: str, *, student_width: int, teacher_width: int, 
             return Projection(name, nn.Sequential(linear, nn.LayerNorm(teacher_width)))
         if kind == "mlp":
             return Projection(name, nn.Sequential(linear, nn.GELU(), nn.Linear(teacher_width, teacher_width)))
-    raise RecipeError(f"Unknown adaptor '{kind}'; use one of {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}")
+    raise RecipeError(f"Unknown adaptor '{kind}'; use one of {', '.join(ADAPTORS)}.{did_you_mean(kind, ADAPTORS)}")
 
 
 class FrozenHead(nn.Module):

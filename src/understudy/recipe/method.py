@@ -121,9 +121,9 @@ class Method:
 
     Settings: ClassVar[type[MethodSettings]]
     summary: ClassVar[str]
-    """What it does, as the rest of a sentence: `understudy methods` prints it."""
+    """What it does, as the end of a sentence: `understudy methods` prints it."""
     needs: ClassVar[str]
-    """What it needs, as the rest of a sentence."""
+    """What it needs, as the end of a sentence."""
     needs_teacher: ClassVar[bool] = True
     """Without: it is its own baseline."""
     finds_student: ClassVar[bool] = False

@@ -24,14 +24,14 @@ _OBJECTIVES = {"pkd_last": "pkd"} | {
 
 
 @dataclass(frozen=True)
-class Stage:
+class Waypoint:
     """A student on the way: some of the teacher's layers ("6L"), or a share of its heads and neurons gone ("80S")."""
 
     layers: int | None = None
     sparsity: float | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Stage:
+    def parse(cls, text: str) -> Waypoint:
         """Raises ValueError for anything but a whole number above 0 and L, or a number between 0 and 100 and S."""
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([LSls])\s*", text)
         if found is not None:
@@ -70,7 +70,7 @@ def _several(value: Any) -> Any:
     return parts
 
 
-StageText = Annotated[str, BeforeValidator(_one), AfterValidator(lambda text: Stage.parse(text).label)]
+StageText = Annotated[str, BeforeValidator(_one), AfterValidator(lambda text: Waypoint.parse(text).label)]
 Stages = Annotated[tuple[StageText, ...], BeforeValidator(_several)]
 
 
@@ -92,15 +92,15 @@ class Staged(MethodSettings):
     )
 
 
-def target_of(student: Any) -> Stage | None:
+def target_of(student: Any) -> Waypoint | None:
     """The recipe's student as a stage; None where it is not a part of the teacher, or is cut in both ways."""
     layers = len(student.keep) if not isinstance(student.keep, str) else student.num_layers
     if student.model is not None or student.config is not None or (student.prunes and (layers or not student.sparsity)):
         return None
-    return Stage(layers=layers) if student.sparsity is None else Stage(sparsity=student.sparsity)
+    return Waypoint(layers=layers) if student.sparsity is None else Waypoint(sparsity=student.sparsity)
 
 
-def scale_of(stage: Stage | None, teacher_layers: int) -> float:
+def scale_of(stage: Waypoint | None, teacher_layers: int) -> float:
     """The share of the teacher's layers, heads and neurons that a stage has; 1 for the teacher and for foreign students."""
     if stage is None:
         return 1.0
@@ -159,7 +159,7 @@ class StagedMethod(Method):
         path = _several(method.get("path"))
         if isinstance(path, list | tuple) and path and not student:
             try:
-                last = Stage.parse(str(_one(path[-1])))
+                last = Waypoint.parse(str(_one(path[-1])))
             except ValueError:
                 return data
             made = {"num_layers": last.layers} if last.sparsity is None else {"sparsity": last.sparsity}

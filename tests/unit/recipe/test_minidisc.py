@@ -9,7 +9,7 @@ import pytest
 from understudy.base.errors import RecipeError
 from understudy.recipe.flags import translate
 from understudy.recipe.load import recipe_from
-from understudy.recipe.staged import Stage
+from understudy.recipe.staged import Waypoint
 
 BASE: dict[str, Any] = {"task": "glue/mrpc", "teacher": {"model": "somebody/teacher"}}
 
@@ -39,7 +39,7 @@ def test_paths(given, path):
     made = recipe({"name": "maxidisc", "path": given}, **student)
     assert made.method.path == path
     if path:
-        last = Stage.parse(path[-1])
+        last = Waypoint.parse(path[-1])
         assert (made.student.sparsity, made.student.num_layers) == (last.sparsity, last.layers)
 
 

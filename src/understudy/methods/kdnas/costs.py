@@ -58,7 +58,7 @@ class Costs:
         from understudy.models.anatomy import anatomy
         from understudy.students.fresh import resized
 
-        # DeBERTa reads numbers on its way, for its relative positions: of it two depths are made for real.
+        # DeBERTa reads tensor values in its forward (relative positions), so its two depths are built with weights.
         where = "cpu" if anatomy(self.teacher.net).family == "deberta-v2" else "meta"
         with torch.device(where), torch_seed(0, "costs"):
             return type(self.teacher.net)(resized(self.teacher, as_config(one, self.teacher.net.config)))

@@ -1,4 +1,4 @@
-"""Who is tried next: four engines behind one interface, all of them Optuna samplers.
+"""Which candidate is tried next: four engines behind one interface, all of them Optuna samplers.
 
 Each proposes legal points only, never one that was proposed before, and its proposal is a function of the seed, the
 number of earlier proposals and what they were worth; no generator lives on. So a search that was killed and resumed

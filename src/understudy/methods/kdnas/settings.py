@@ -125,7 +125,7 @@ class KDNAS(MethodSettings):
         description="database for workers on several machines, as in postgresql://host/name (the password goes into PGPASSWORD "
         "or ~/.pgpass); null = a file in the run",
     )
-    heartbeat: PositiveCount = Field(default=10, description="seconds between signs of life of a worker; two missed are its end")
+    heartbeat: PositiveCount = Field(default=10, description="seconds between a worker's heartbeats; two missed = dead")
     alpha: Annotated[float, Field(strict=True, le=0, allow_inf_nan=False)] = Field(
         default=-0.06, description="exponent of the relative latency in the reward; 0 = only the loss counts"
     )

@@ -1,6 +1,6 @@
 """The durable study: an Optuna database that any number of workers share, in which no point is lost or tried twice.
 
-Optuna's database keeps trials, values and signs of life, and `optuna-dashboard` opens it as it is. Three things are added:
+Optuna's database keeps trials, values and heartbeats, and `optuna-dashboard` opens it as it is. Three things are added:
 
 * **Claims.** Before a point is trained its number is inserted into a table of ours whose primary key is the point: of
   several workers one succeeds, on SQLite and PostgreSQL alike. The others answer from the record, or propose again.
@@ -57,7 +57,7 @@ class StoppedEarly(Exception):
 
 
 class Report:
-    """How a candidate tells its value so far, and learns whether to go on."""
+    """How a candidate reports its value so far, and learns whether to continue."""
 
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
@@ -116,7 +116,7 @@ class Study:
                     grace_period=2 * heartbeat,
                     engine_kwargs={"connect_args": {"timeout": 120}} if local else {"pool_pre_ping": True},
                 )
-            except Exception as error:  # every database driver has its own way of refusing
+            except Exception as error:  # every database driver raises errors of its own
                 raise ResourceError(
                     f"method.storage: the database does not answer ({str(error).splitlines()[0]}). Is its address right, "
                     "does it run, and is its Python driver installed?"
@@ -173,7 +173,7 @@ class Study:
                     after()
 
     def _next(self, evaluate: Evaluate) -> None:
-        """One trial, whatever becomes of it."""
+        """One trial, whatever happens to it."""
         self._current = None
         try:
             with warnings.catch_warnings():
@@ -273,14 +273,14 @@ class Study:
         return left
 
     def _is_gone(self, trial: FrozenTrial) -> bool:
-        """Whether a running trial's worker, on this machine, no longer lives; or was gone before it came to a point."""
+        """Whether a running trial's worker on this machine has died, or died before it claimed a point."""
         worker = trial.user_attrs.get(WORKER)
         if worker == self.worker:
             return False
         if worker is not None and self._is_here(worker):
             return not self._lives(worker)
         if worker is not None and "point" in trial.user_attrs:
-            return False  # elsewhere: its heartbeats tell
+            return False  # on another machine: its heartbeats tell
         now = time.monotonic()
         return now - self._first_seen.setdefault(trial.number, now) > self.grace
 
@@ -308,7 +308,7 @@ class Study:
 
     @contextmanager
     def _alive(self) -> Iterator[None]:
-        """Hold this worker's lock, by which others on this machine know that it lives."""
+        """Hold this worker's lock, by which others on this machine know that it is alive."""
         with ExitStack() as stack:
             stack.enter_context(lock(self.folder / "workers" / self.worker))
             yield
@@ -358,7 +358,7 @@ class Study:
         return sum(self._is_row(t) for t in trials) + (repeats if self.engine.repeats else 0)
 
     def _running(self) -> int:
-        """Trials under way that may still become a row."""
+        """Running trials that may still become a row."""
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return sum(DUPLICATE_OF not in trial.user_attrs for trial in trials)
 
@@ -381,13 +381,13 @@ class Study:
         return {name: float(share) for name, share in found.items()}
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self.storage.remove_session()
         self.storage.engine.dispose()
 
 
 def _write_ahead(engine: Any) -> None:
-    """Let SQLite write ahead: survives every kill, and does not wait for the disk at each of a trial's many commits. Only
+    """Use a write-ahead log: it survives every kill, and does not wait for the disk at each of a trial's many commits. Only
     a power cut may take the last trials back, and they are then tried again."""
     from sqlalchemy import event
 

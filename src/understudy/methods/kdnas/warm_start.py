@@ -53,7 +53,7 @@ def chosen_dimensions(net: Any, wanted: int) -> Tensor:
 
 
 def chosen_neurons(row: Anatomy, layer: nn.Module, wanted: int) -> Tensor:
-    """(wanted,) int64, rising: the neurons with the largest product of the norms of their ways in and out."""
+    """(wanted,) int64, rising: the neurons with the largest product of the norms of their input and output weights."""
     up, down = row.up(layer).weight, row.down(layer).weight
     ways_in = up.norm(dim=1)
     if row.gated:

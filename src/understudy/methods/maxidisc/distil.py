@@ -22,7 +22,7 @@ from understudy.methods.maxidisc.plan import Way, name_of, step_name, ways
 from understudy.methods.maxidisc.settings import MaxiDisc
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
-from understudy.recipe.staged import Stage, scale_of, target_of
+from understudy.recipe.staged import Waypoint, scale_of, target_of
 
 
 def distil(cfg: MaxiDisc, lab: Lab) -> Model:
@@ -65,7 +65,7 @@ def _walk(cfg: MaxiDisc, lab: Lab, way: Way, seed: int) -> Model:
     return model
 
 
-def _contains(large: Stage, small: Stage | None) -> bool:
+def _contains(large: Waypoint, small: Waypoint | None) -> bool:
     """Whether a stage holds all weights that another one starts from: layers of layers, prefixes of prefixes."""
     if small is None:
         return False

@@ -8,15 +8,14 @@ from typing import Any
 from understudy.base.errors import RecipeError
 from understudy.data.types import TaskData
 from understudy.methods.maxidisc.settings import MaxiDisc
-from understudy.recipe.method import Facts
-from understudy.recipe.method import Stage as Training
+from understudy.recipe.method import Facts, Stage
 from understudy.recipe.settings import Recipe
-from understudy.recipe.staged import GRID, Stage, scale_of, target_of
+from understudy.recipe.staged import GRID, Waypoint, scale_of, target_of
 
-Way = tuple[Stage | None, ...]  # None: a student that is not a part of the teacher
+Way = tuple[Waypoint | None, ...]  # None: a student that is not a part of the teacher
 
 
-def ways(cfg: MaxiDisc, target: Stage | None, depth: int) -> list[Way]:
+def ways(cfg: MaxiDisc, target: Waypoint | None, depth: int) -> list[Way]:
     """The ways to the target, the shortest first.
 
     Args:
@@ -26,24 +25,24 @@ def ways(cfg: MaxiDisc, target: Stage | None, depth: int) -> list[Way]:
         RecipeError: an assistant that is not larger than what it is to teach, or no assistant at all.
     """
     if cfg.path is not None:
-        stages = [Stage.parse(text) for text in cfg.path]
+        stages = [Waypoint.parse(text) for text in cfg.path]
         return [_checked([*stages, target] if not stages or stages[-1] != target else stages, depth)]
     direct: list[Way] = [(target,)] if cfg.direct else []
     if cfg.assistants != "auto":
-        return [*direct, *(_checked([Stage.parse(text), target], depth) for text in cfg.assistants)]
+        return [*direct, *(_checked([Waypoint.parse(text), target], depth) for text in cfg.assistants)]
     if target is None:
         raise RecipeError("This student is not a part of its teacher, so its assistants must be named: give method.assistants.")
     if target.sparsity is not None:
         sparsity = target.sparsity
-        among = [Stage(sparsity=s) for s in GRID if 0.5 <= s < sparsity]
+        among = [Waypoint(sparsity=s) for s in GRID if 0.5 <= s < sparsity]
     else:
-        among = [Stage(layers=layers) for layers in range(depth - 1, target.layers or depth, -1)]
+        among = [Waypoint(layers=layers) for layers in range(depth - 1, target.layers or depth, -1)]
     if not among and not direct:
         raise RecipeError(f"No assistant lies between the teacher and {target.label}; give method.assistants.")
     return [*direct, *((one, target) for one in among)]
 
 
-def _checked(stages: Sequence[Stage | None], depth: int) -> Way:
+def _checked(stages: Sequence[Waypoint | None], depth: int) -> Way:
     scales = [scale_of(stage, depth) for stage in stages if stage is not None]
     if any(stage is not None and (stage.layers or 0) > depth for stage in stages):
         raise RecipeError(f"method: the way {name_of(tuple(stages))} has more layers than the teacher, which has {depth}.")
@@ -70,7 +69,7 @@ def check(cfg: MaxiDisc, recipe: Recipe, data: TaskData | None, teacher: Any, st
         ways(cfg, target_of(recipe.student), teacher.layers)
 
 
-def stages(cfg: MaxiDisc, recipe: Recipe, facts: Facts) -> list[Training]:
+def stages(cfg: MaxiDisc, recipe: Recipe, facts: Facts) -> list[Stage]:
     """Every training of every way; what ways share is paid for once."""
     seeds = cfg.seeds or (recipe.seed,)
     found = {
@@ -78,7 +77,7 @@ def stages(cfg: MaxiDisc, recipe: Recipe, facts: Facts) -> list[Training]:
         else scale_of(way[number - 1], facts.layers)
         for way in ways(cfg, target_of(recipe.student), facts.layers) for seed in seeds for number in range(1, len(way) + 1)
     }  # fmt: skip
-    return [Training(name, "train.epochs", recipe.train.epochs, 1.0, share) for name, share in found.items()]
+    return [Stage(name, "train.epochs", recipe.train.epochs, 1.0, share) for name, share in found.items()]
 
 
 def arm(own: dict[str, Any], base: Any) -> tuple[dict[str, Any], list[str]]:

@@ -23,7 +23,7 @@ from understudy.lab.stages import Planned, costs, student_of, together, units
 from understudy.methods.minidisc.plan import assistants, candidates, scales, target_sparsity
 from understudy.methods.minidisc.settings import MiniDisc
 from understudy.models.model import Model
-from understudy.recipe.staged import Stage
+from understudy.recipe.staged import Waypoint
 from understudy.students.nested import Nested
 
 
@@ -107,9 +107,9 @@ def _together(
     cfg: MiniDisc, lab: Lab, name: str, source: Source, among: Sequence[float], *, watched: float | None = None
 ) -> dict[float, Trained]:
     """Train these sparsities as sub-networks of the largest, which starts from the source."""
-    labels = {s: Stage(sparsity=s).label for s in among}
+    labels = {s: Waypoint(sparsity=s).label for s in among}
     allocations = {labels[s]: allocation(lab, lab.teacher().model, s) for s in among}
-    model = student_of(lab, Stage(sparsity=among[0]), source.model)
+    model = student_of(lab, Waypoint(sparsity=among[0]), source.model)
     patient_for = None if watched is None else [labels[watched]]
     views = Nested(model, allocations, sandwich=cfg.sandwich, seed=lab.recipe.seed, watched=patient_for)
     kept = {label: [allocation.widths, allocation.keeps_bias] for label, allocation in allocations.items()}
@@ -124,7 +124,7 @@ def _together(
 
 def _alone(cfg: MiniDisc, lab: Lab, name: str, source: Source, sparsity: float, *, shared: bool = False) -> Model:
     """Train one student of a source, starting from the source."""
-    model = student_of(lab, Stage(sparsity=sparsity), source.model)
+    model = student_of(lab, Waypoint(sparsity=sparsity), source.model)
     objective = objective_for(lab, model, source)
     return lab.fit(name, model, objective, teacher=source, about=about(lab), shared=shared)
 
@@ -162,6 +162,6 @@ def table(choice: Mapping[str, Any]) -> str:
     lines = [f"Assistants: T(s) = {choice['metric']} + {choice['lam']:g} · s, on held-out rows"]
     for row in choice["rows"]:
         mark = "  <- chosen" if row["sparsity"] == choice["chosen"] else ""
-        label = Stage(sparsity=row["sparsity"]).label
+        label = Waypoint(sparsity=row["sparsity"]).label
         lines.append(f"  {label:>6}  {choice['metric']} {row['score']:.4f}  T {row['T']:.4f}{mark}")
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from typing import Any
 
 from understudy.base.errors import RecipeError
 from understudy.recipe.method import Flags
-from understudy.recipe.staged import Stage
+from understudy.recipe.staged import Waypoint
 
 _STEPS = "training, proving and saving are one run; leave it out (`understudy predict` answers new rows)"
 _TASKS = {name: f"glue/{name}" for name in ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")} | {
@@ -83,7 +83,7 @@ class _MiniDiscFlags(Flags):
 def _size(text: str, flag: str, source: str) -> tuple[str, Any]:
     """`4L` and `90S` as the original reads them; anything with a slash or a dot is the path of a checkpoint."""
     try:
-        stage = Stage.parse(text)
+        stage = Waypoint.parse(text)
     except ValueError as error:
         if "/" in text or text.startswith("."):
             return "student.model", text

@@ -85,7 +85,7 @@ def _counted_from_1(layers: Any) -> list[int]:
 
 
 def _criterion(metric: str, given: Any, never: bool, flag: str, source: str) -> str:
-    """The best checkpoint and the last are always saved, so that the threshold has no work left to do."""
+    """The best checkpoint and the last are always saved, so the threshold has no effect."""
     if never:
         raise RecipeError(f"{source}: {flag}: {given} means never to save by {metric}; leave the flag out.")
     return metric
