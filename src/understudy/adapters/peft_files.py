@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from understudy import kinds
 from understudy.adapters.inject import Adapter, Address, linear_maps, places
@@ -126,19 +126,16 @@ def render(adapter: Adapter, net: Net, *, base: str) -> tuple[dict[str, Any], di
         else:
             tensors[key + f"lora_{what}.weight"] = tensor
     tensors |= {PREFIX + name: tensor for name, tensor in adapter.head.items()}
-    adapted = {names[place.layer, place.name]: place.name for place in places(net, config)}
-    linears = {
-        name.removesuffix(".base_layer")  # where the adapter is in the model, peft's layer has the Linear's name
-        for name, module in net.named_modules()
-        if isinstance(module, nn.Linear) and ".lora_" not in name
-    }
+    # Without the backbone's name: peft then finds them in a bare backbone too.
+    base_name = f"{net.base_model_prefix}."
+    adapted = {names[place.layer, place.name].removeprefix(base_name): place.name for place in places(net, config)}
     heads = [one for one in kinds.every() if one.named and type(net).__name__.endswith(one.ending)]
     about: dict[str, Any] = {
         "base_model_name_or_path": base,
         "inference_mode": True,
         "modules_to_save": sorted({name.partition(".")[0] for name in adapter.head}) or None,
         "peft_type": "LORA" if isinstance(config, LoraAdapter) else "IA3",
-        "target_modules": _suffixes(set(adapted), linears),
+        "target_modules": sorted(adapted),
         "task_type": heads[0].peft_type if heads else None,
     }
     if isinstance(config, LoraAdapter):
@@ -148,21 +145,6 @@ def render(adapter: Adapter, net: Net, *, base: str) -> tuple[dict[str, Any], di
             "use_rslora": config.rslora,
         }  # fmt: skip
     else:
-        scaled = {path for path, role in adapted.items() if role in config.feedforward}
-        ends = _suffixes(scaled, linears)
-        about |= {"fan_in_fan_out": False, "feedforward_modules": ends}
-        about["target_modules"] = sorted({*ends, *_suffixes(set(adapted) - scaled, linears)})  # peft wants the same ends
+        scaled = sorted(path for path, role in adapted.items() if role in config.feedforward)
+        about |= {"fan_in_fan_out": False, "feedforward_modules": scaled}
     return about, tensors
-
-
-def _suffixes(wanted: set[str], among: set[str]) -> list[str]:
-    """The shortest ends of names that pick exactly the wanted modules, as peft matches them: whole name, or `.end`."""
-    chosen = set()
-    for path in wanted:
-        words = path.split(".")
-        for length in range(1, len(words) + 1):
-            end = ".".join(words[-length:])
-            if {name for name in among if name == end or name.endswith(f".{end}")} <= wanted:
-                chosen.add(end)
-                break
-    return sorted(chosen)
