@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import stdev
 from typing import Any
 
 from understudy.evaluate.many import front, pair
@@ -93,7 +94,43 @@ def verdict(made: Mapping[str, Any]) -> str:
     interval = "" if row["low"] is None else f", 95 % interval {plain(row['low'], metric)} to {plain(row['high'], metric)}"
     over = "a tie with" if row["verdict"] == "tie" else "against"
     many = f", p {row['p_holm']:.2g} corrected for {_number_compared(made)} comparisons" if len(names) > 2 else ""
-    return f"{text}; {over} training without a teacher: {change}{interval}{many}.{_poor_teacher(made)}"
+    text = f"{text}; {over} training without a teacher: {change}{interval}{many}."
+    return f"{text}{would_tell(made, row) if row['verdict'] == 'tie' else ''}{_poor_teacher(made)}"
+
+
+MOST_SEEDS = 30
+"""More than anybody trains."""
+
+
+def would_tell(made: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """A sentence: how many seeds, or else how many rows, would tell a tie of two arms, if the difference is what it seems.
+
+    The interval of a difference has two parts: what seeds do shrinks with their number K as t(K - 1)/√K, what rows do with the
+    square root of their number. The rows' part is what the seeds' own deviation leaves of the interval.
+    """
+    seeds = [seed for seed in made["arms"][row["one"]]["seeds"] if seed in made["arms"][row["other"]]["seeds"]]
+    gap = abs(row["difference"])
+    if row["low"] is None or not gap:
+        return ""
+    if len(seeds) < 2:
+        return " One seed tells nothing of others: repeat with compare.seeds=3."
+    from scipy import stats
+
+    def score_of(name: str, seed: int) -> float:
+        arm = made["arms"][name]
+        return arm["metrics"][row["test"]][row["metric"]]["values"][arm["seeds"].index(seed)]
+
+    deviation = stdev(score_of(row["one"], seed) - score_of(row["other"], seed) for seed in seeds)
+
+    def half(number: int) -> float:
+        return float(stats.t.ppf(0.975, number - 1)) * deviation / number**0.5
+
+    rows = math.sqrt(max(0.0, ((row["high"] - row["low"]) / 2) ** 2 - half(len(seeds)) ** 2))
+    enough = next((n for n in range(len(seeds) + 1, MOST_SEEDS + 1) if math.hypot(half(n), rows) < gap), None)
+    if enough is not None:
+        return f" If the difference is what it seems, about {enough} seeds would tell."
+    needed = made["task"]["tests"][row["test"]] * (rows / gap) ** 2
+    return f" More seeds would not tell; about {round_up(max(needed, 1.0)):,.0f} test rows might." if rows >= gap else ""
 
 
 def _number_compared(made: Mapping[str, Any]) -> int:

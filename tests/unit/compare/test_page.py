@@ -10,7 +10,7 @@ import comparisons
 import pytest
 from pages import HOSTILE, Page, assert_inert
 
-from understudy.compare.advice import fronts, latencies, ranked, recommendations, round_up
+from understudy.compare.advice import fronts, latencies, ranked, recommendations, round_up, would_tell
 from understudy.evaluate.many import pair
 from understudy.report.comparison import render_comparison
 
@@ -119,3 +119,29 @@ def test_what_the_clock_cannot_tell_apart_is_equally_fast(made):
     assert not within or {within[0]["arm"], *within[0]["ties"]} >= {"automm", "minidisc"}
     best = next(one for one in recommendations(equal) if one["arm"] in ("automm", "minidisc"))
     assert {best["arm"], *best["ties"]} >= {"automm", "minidisc"}, "neither is left out for being a tenth slower"
+
+
+def tie(values: list[float], *, half: float, rows: int = 400) -> str:
+    """What is said of an arm against another that is always at 0.8."""
+    seeds = list(range(len(values)))
+    of = {"a": values, "b": [0.8] * len(values)}
+    arms = {name: {"seeds": seeds, "metrics": {"dev": {"f1": {"values": one}}}} for name, one in of.items()}
+    gap = sum(values) / len(values) - 0.8
+    row = {"one": "a", "other": "b", "test": "dev", "metric": "f1", "difference": gap, "low": gap - half, "high": gap + half}
+    return would_tell({"arms": arms, "task": {"tests": {"dev": rows}}}, row)
+
+
+def test_a_tie_says_how_many_seeds_or_rows_would_tell():
+    from scipy import stats
+
+    values = [0.83, 0.80, 0.84]  # a gap of 0.0233 with a deviation of 0.0208 between seeds
+    deviation = 0.020817
+    for_three = stats.t.ppf(0.975, 2) * deviation / 3**0.5
+    said = tie(values, half=for_three)  # seeds alone
+    enough = int(said.split("about ")[1].split(" ")[0])
+    ends = [stats.t.ppf(0.975, number - 1) * deviation / number**0.5 for number in (enough - 1, enough)]
+    assert ends[1] < 0.07 / 3 < ends[0]
+    said = tie([0.81, 0.81, 0.81], half=0.02)  # rows alone: twice the gap, so four times the rows
+    assert said == " More seeds would not tell; about 2,000 test rows might."
+    assert "compare.seeds=3" in tie([0.81], half=0.02)
+    assert tie([0.8, 0.8], half=0.02) == ""
