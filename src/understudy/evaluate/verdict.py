@@ -103,15 +103,34 @@ def _undecided(result: Mapping[str, Any]) -> list[str]:
         return []  # the verdict says that nothing was learnt
     if not gain or gain["low"] is None or not gain["low"] <= 0 <= gain["high"] or not gain["value"]:
         return []
-    rows = result["task"]["tests"][test]
+    rows, elsewhere = result["task"]["tests"][test], _no_tie_elsewhere(result, test, metric)
     half = gain["value"] - gain["low"] if gain["value"] > 0 else gain["high"] - gain["value"]
     needed = rows * (half / abs(gain["value"])) ** 2
     if needed > 50 * rows:
-        return [f"Distillation and plain fine-tuning are equally good on these {rows:,} rows; more would hardly tell."]
+        equal = f"Distillation and plain fine-tuning are equally good on these {rows:,} rows; more would hardly tell."
+        return elsewhere or [equal]
     magnitude = 10 ** max(0, len(str(int(needed))) - 2)
     about = -(-int(needed) // magnitude) * magnitude
     said = f"A tie on {rows:,} rows: if the difference is what it seems, about {about:,} would tell"
-    return [f"{said}. Seeds matter too: `understudy compare` runs several."]
+    return [f"{said}. Seeds matter too: `understudy compare` runs several.", *elsewhere]
+
+
+def _no_tie_elsewhere(result: Mapping[str, Any], test: str, metric: str) -> list[str]:
+    """Where the headline is a tie, the largest other test set on which some metric is none."""
+    others = [
+        (result["task"]["tests"][name], name, other, gain)
+        for name, by_metric in result["gain"].items()
+        for other, gain in by_metric.items()
+        if (name, other) != (test, metric) and gain["low"] is not None
+    ]
+    clear = [one for one in others if not one[3]["low"] <= 0 <= one[3]["high"]]
+    if not clear:
+        return []
+    rows, name, other, gain = max(clear, key=lambda one: one[0])
+    interval = f"95 % interval {plain(gain['low'], other)} to {plain(gain['high'], other)}"
+    change = f"{amount(gain['value'], other, sign=True)} of {metric_name(result, other)}"
+    where = f"on {rows:,} rows of {name} it is no tie"
+    return [f"Look at the other scores too: {where} ({change}, {interval}; one of {len(others)} such comparisons)."]
 
 
 def _busy(result: Mapping[str, Any]) -> list[str]:

@@ -51,6 +51,16 @@ def test_a_tie_says_how_many_rows_would_tell():
     assert again["gain"]["dev"]["f1"]["low"] > 0 and again["advice"] == []
 
 
+def test_a_tie_of_the_headline_that_is_none_elsewhere():
+    made = result({"teacher": 0.95, "baseline": 0.84, "student": 0.86}, rows=100)
+    made["task"]["tests"]["later"] = 2000
+    made["gain"]["later"] = {"accuracy": {"value": 0.063, "low": 0.041, "high": 0.084}, "f1": made["gain"]["dev"]["f1"]}
+    assert advice(made)[-1] == (
+        "Look at the other scores too: on 2,000 rows of later it is no tie (+6.3 points of accuracy, 95 % interval 4.1 to 8.4; "
+        "one of 3 such comparisons)."
+    )
+
+
 def test_equal_scores_are_no_tie_that_rows_would_break():
     assert result({"teacher": 0.95, "baseline": 0.9, "student": 0.9})["advice"] == []
 
