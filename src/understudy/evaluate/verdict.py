@@ -85,14 +85,18 @@ def _cut(result: Mapping[str, Any]) -> list[str]:
     cut = (result.get("data") or {}).get("cut")
     if not cut or cut["share"] < 0.02:
         return []
-    longer = f": try task.max_length={cut['holds_99']}" if cut.get("holds_99", 0) > cut["max_length"] else ""
+    enough = min(cut["holds_99"], cut.get("most") or cut["holds_99"])  # not more than the model can read
+    longer = f": try task.max_length={enough}" if enough > cut["max_length"] else ""
     return [f"{percent(cut['share'])} of the texts were cut at {cut['max_length']} tokens{longer}."]
 
 
 def _leaks(result: Mapping[str, Any]) -> list[str]:
-    rows = (result.get("data") or {}).get("in_train_and_test") or 0
-    test, _ = headline(result)
-    return [f"{rows:,} rows of {test} stand in train too: remove them there, or the scores promise too much."] if rows else []
+    overlap = (result.get("data") or {}).get("overlap") or {}
+    return [
+        f"{one['in_train']:,} of {one['rows']:,} rows of {test} stand in train too: take them out there, or the scores promise "
+        "too much."
+        for test, one in overlap.items()
+    ]
 
 
 def _undecided(result: Mapping[str, Any]) -> list[str]:

@@ -95,10 +95,14 @@ def test_rising_is_more_than_half_a_point_at_the_end(values, select, rises):
 
 def test_cut_texts_leaks_and_busy_clocks():
     scores = {"teacher": 0.95, "baseline": 0.6, "student": 0.9}
-    data = {"cut": {"share": 0.09, "max_length": 128, "holds_99": 256}, "in_train_and_test": 12}
+    overlap = {"dev": {"rows": 200, "in_train": 12, "other_label": 1}}
+    data = {"cut": {"share": 0.09, "words": 0.1, "max_length": 128, "holds_99": 256, "most": 512}, "overlap": overlap}
     cut, leak, busy = result(scores, data=data, iqr=0.9)["advice"]
     assert cut == "9 % of the texts were cut at 128 tokens: try task.max_length=256."
-    assert leak.startswith("12 rows of dev stand in train too") and "busy" in busy and "teacher and baseline and student" in busy
+    assert leak.startswith("12 of 200 rows of dev stand in train too")
+    assert "busy" in busy and "teacher and baseline and student" in busy
+    data["cut"]["most"] = 200
+    assert result(scores, data=data)["advice"][0].endswith("try task.max_length=200.")  # no more than the model can read
     little = {"cut": {"share": 0.01, "max_length": 128, "holds_99": 128}}
     assert result(scores, data=little)["advice"] == []
 
