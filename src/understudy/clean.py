@@ -57,8 +57,12 @@ def _last_used(folder: Path) -> float:
 
 def _delete(folder: Path) -> bool:
     """False where another process is filling it; one that only reads goes on with the files it has open."""
+    from understudy.cache.store import Store
+
     try:
         with lock(folder):
+            if Store(folder).claims():
+                return False
             disk.remove(folder)
     except InUse:
         return False

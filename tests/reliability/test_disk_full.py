@@ -48,7 +48,7 @@ def test_no_room_for_the_finished_model(reference, train, tmp_path: Path):
 
 def test_no_room_for_the_teachers_outputs(reference, train, tmp_path: Path):
     shutil.copytree(reference.home / "steps", tmp_path / "home" / "steps")
-    ended = train(fault={"do": "ENOSPC", "match": "before-write .*/home/signals/.*data.f32", "at": 1})
+    ended = train(fault={"do": "ENOSPC", "match": "before-write .*/home/signals/.*signals.safetensors", "at": 0})
     assert ended.code == 6 and "The disk is full" in ended.err
     assert intact(tmp_path)
     assert train().code == 0

@@ -86,6 +86,15 @@ def test_what_is_being_filled_stays():
     assert clean().deleted == 1
 
 
+def test_what_somebody_is_computing_for_stays():
+    """Not only while they look for something to do: also while they do it."""
+    cache = store()
+    with cache.store.claim(cache.keys[:3], ["logits"]):
+        found = clean()
+    assert (found.deleted, found.kept, found.in_use) == (0, 1, 1)
+    assert clean().deleted == 1
+
+
 def test_leftovers_of_a_killed_clean_go_too():
     store()
     doomed = home() / "signals" / f".tmp-{2**22 + 1}-gone-abc"  # no process has that number

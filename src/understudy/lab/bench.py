@@ -16,7 +16,6 @@ import numpy as np
 from understudy.base import disk, seeds
 from understudy.base.errors import Interrupted
 from understudy.base.home import home
-from understudy.base.lock import DAY, lock
 from understudy.base.progress import say
 from understudy.cache import CachedTeacher, LiveTeacher, SignalCache, Teacher
 from understudy.data.encode import Encoded
@@ -36,7 +35,7 @@ from understudy.objective import Objective
 from understudy.recipe.settings import Recipe, TrainSettings
 from understudy.steps import Step, open_step
 from understudy.train.checkpoint import BEST, PREFIX
-from understudy.train.devices import accelerator, any_process, resolve_precision
+from understudy.train.devices import accelerator, any_process, over_processes, resolve_precision
 from understudy.train.guard import StopSignals
 from understudy.train.learner import held_out_loss
 from understudy.train.loop import Fit, fit
@@ -85,7 +84,7 @@ class Bench:
 
     @property
     def teacher_examples(self) -> int:
-        """On how many examples this process ran a teacher: 0 when everything was known already."""
+        """On how many examples a teacher was run, here and in the other ranks: 0 when everything was known already."""
         return self._asked["teacher"]
 
     # -- rows ----------------------------------------------------------------------------------------------------------
@@ -165,13 +164,12 @@ class Bench:
                 f"({settings.budget_gb:g}): the teacher is run in every epoch instead."
             )
             return live
-        interrupted = None
-        if accelerator().is_main_process:
-            try:
-                with lock(cache.folder, wait_seconds=DAY):
-                    cache.fill(needs, self._count, self.stop)
-            except Interrupted as error:
-                interrupted = error
+        interrupted, ran = None, Counter[str]()
+        try:
+            cache.fill(needs, lambda examples: ran.update(teacher=examples), self.stop)  # with all other processes
+        except Interrupted as error:
+            interrupted = error
+        self._count(over_processes(ran["teacher"]))
         if any_process(interrupted is not None):
             raise interrupted or self.stop.interruption("the teacher's outputs so far are saved.")
         return CachedTeacher(cache, needs)

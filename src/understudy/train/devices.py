@@ -39,13 +39,17 @@ def leave_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def any_process(mine: bool) -> bool:
-    """True in all processes as soon as it is true in one. All of them must ask."""
+def over_processes(mine: int) -> int:
+    """The sum over all processes. All of them must ask."""
     acc = accelerator()
     if acc.num_processes == 1:
         return mine
-    votes = torch.tensor(float(mine), device=acc.device)
-    return bool(torch.as_tensor(acc.reduce(votes, reduction="sum")) > 0)
+    return int(torch.as_tensor(acc.reduce(torch.tensor(mine, device=acc.device), reduction="sum")))
+
+
+def any_process(mine: bool) -> bool:
+    """True in all processes as soon as it is true in one. All of them must ask."""
+    return over_processes(int(mine)) > 0
 
 
 def main_says(mine: bool) -> bool:
