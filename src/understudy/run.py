@@ -283,10 +283,10 @@ def _save_student(recipe: Recipe, lab: Lab, model: Model, result: dict[str, Any]
         to_label_units(model.net, *lab.scale)
     scored = _without_times(result)
     model = deliver(model, folder, base=recipe.student.model or (recipe.teacher.model if recipe.teacher else ""))
-    card = card_text(scored, stock=structure_of(model.net) is None)
     length = min(recipe.student.max_length or recipe.task.max_length, anatomy(model.net).max_tokens(model.net))
     said = recipe.task.model_dump(mode="json", exclude_defaults=True)
     handover = handed_on(said, max_length=length, pair=lab.data.task.pair)
+    card = card_text(scored, stock=structure_of(model.net) is None, handover=handover)
     save_model(model, target, card=card, eval_results=eval_results_text(scored), handover=handover)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def test_rows_that_were_held_out_are_scored_only_while_they_are_the_same(tmp_pat
         evaluate_folder(tmp_path / "run", recipe(0))
 
 
-def test_everything_that_reads_reads_what_was_scored(run: Path, tmp_path: Path):
+def test_everything_that_reads_reads_what_was_scored(run: Path, monkeypatch: pytest.MonkeyPatch):
     """The same rows, most of them too long, through eval, predict, the stock pipeline, the card's code and ONNX."""
     pytest.importorskip("onnxruntime")
     from transformers import pipeline
@@ -135,6 +136,13 @@ def test_everything_that_reads_reads_what_was_scored(run: Path, tmp_path: Path):
         assert [one["label"] for one in made] == [answer["label"] for answer in answers]
         assert [one["score"] for one in made] == pytest.approx(said, abs=1e-5)
         assert [answer["row"] for answer in predict(place, str(run / "test.csv"))] == [row["no"] for row in rows]
+
+    code = re.search(r"```python\n(.*?)```", (run / "run" / "student" / "README.md").read_text(), re.DOTALL)
+    assert code is not None
+    used: dict[str, Any] = {}
+    monkeypatch.chdir(run / "run" / "student")
+    exec(code[1], used)
+    assert [one["score"] for one in used["answer"](bodies)] == pytest.approx(said, abs=1e-5)
 
     import onnxruntime
     import tokenizers

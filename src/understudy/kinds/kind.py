@@ -112,6 +112,10 @@ class Kind(str):
     """What peft calls it."""
     pipeline: str = "text-classification"
     """The Hub's name for what such a model does."""
+    pipeline_options: str = ", truncation=True"
+    """Further arguments of transformers' `pipeline`, in the code of a model card: to answer as the model was scored."""
+    pipeline_row: str = '"My printer is on fire."'
+    """A row for that code."""
     per_token = False
     """Whether the model answers for each token rather than for each example."""
     on_vocabulary = False

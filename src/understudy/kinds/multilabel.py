@@ -20,6 +20,7 @@ class Multilabel(Kind):
     summary = "several labels"
     problem_type = "multi_label_classification"
     distribution = "sigmoid"
+    pipeline_options = ", truncation=True, top_k=None"  # each label's probability; those above one half apply
     metrics = ("micro_f1", "macro_f1", "f1", "precision", "recall", "accuracy", "loss")
     onnx_answer = 'print([[config["id2label"][str(i)] for i in np.flatnonzero(row > 0)] for row in outputs])'
 

@@ -22,6 +22,8 @@ class Text(Kind):
     auto = "AutoModelForMaskedLM"
     peft_type = None
     pipeline = "fill-mask"
+    pipeline_options = ', tokenizer_kwargs={"truncation": True}'
+    pipeline_row = "f'My printer is on {answer.tokenizer.mask_token}.'"
     per_token = True
     on_vocabulary = True
     no_confidence = "plain text has no labels to be right about"

@@ -70,6 +70,7 @@ class Tokens(Kind):
     auto = "AutoModelForTokenClassification"
     peft_type = "TOKEN_CLS"
     pipeline = "token-classification"
+    pipeline_options = ', aggregation_strategy="first"'  # the tag of a word is that of its first sub-word
     per_token = True
     no_confidence = (
         "nearly all words are tagged O, rightly and with a confidence of nearly 1, so that four classes of words would tell "

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from understudy.kinds import kind
+from understudy.models.model import Handover
 
 # Task -> data set on the Hub and its configuration; `{test}` is the name of a test set.
 DATASETS = {
@@ -22,27 +23,47 @@ DATASETS = {
 }
 METRIC_TYPES = {"mcc": "matthews_correlation", "spearman": "spearmanr", "pearson": "pearsonr"}
 
-_REGISTER = """
-## How it is loaded
 
-No stock class of transformers holds this shape. `pip install` understudy, and before `AutoModel….from_pretrained`:
-
-```python
-import understudy
-
-understudy.register()
-```
-"""
-
-
-def card_text(result: Mapping[str, Any], *, stock: bool = True) -> str:
+def card_text(result: Mapping[str, Any], *, stock: bool = True, handover: Handover | None = None) -> str:
     """README.md of a student: YAML front matter with a model index, then Markdown.
 
     Args:
         result: what `result.json` holds (version 1). Teacher and baseline may be None.
         stock: the student is a network that transformers knows; any other (pruned, shared layers) has to be registered.
+        handover: how its inputs were read when it was scored; the code of the card reads them so.
     """
-    return f"---\n{_front_matter(result)}---\n\n{_body(result)}{'' if stock else _REGISTER}"
+    use = "\n".join(_use(result, stock, handover))
+    return f"---\n{_front_matter(result)}---\n\n{_body(result)}\n{use}\n"
+
+
+def _use(result: Mapping[str, Any], stock: bool, handover: Handover | None) -> Iterator[str]:
+    """Code that answers as the student was scored, run in its folder."""
+    asked = kind(result["task"]["kind"])
+    yield "## How it is used"
+    yield ""
+    if not stock:
+        yield "No stock class of transformers holds this shape: `pip install` understudy, which registers it."
+        yield ""
+    yield "```python"
+    if not stock:
+        yield "import understudy"
+    yield "from transformers import pipeline"
+    yield ""
+    if not stock:
+        yield "understudy.register()"
+    name, options = asked.pipeline, asked.pipeline_options
+    if asked.on_vocabulary and "perplexity" not in result["task"]["metrics"]:  # no head on the vocabulary
+        name, options = "feature-extraction", ""
+    yield f'answer = pipeline("{name}", model="."{options})'
+    row = '{"text": "The first text.", "text_pair": "The second."}' if handover and handover.pair else asked.pipeline_row
+    yield f"print(answer({row}))"
+    yield "```"
+    if handover:
+        yield ""
+        yield (
+            f"Inputs are cut after {handover.max_length} tokens, as they were when it was scored; the tokenizer knows "
+            "(`model_max_length`)."
+        )
 
 
 def eval_results_text(result: Mapping[str, Any]) -> str | None:
