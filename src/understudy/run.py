@@ -32,10 +32,12 @@ from understudy.evaluate.metrics import compute
 from understudy.evaluate.predict import predict as predict_examples
 from understudy.evaluate.reference import constant, cosine
 from understudy.evaluate.result import assemble
+from understudy.evaluate.thresholds import best_thresholds, move_boundaries
 from understudy.evaluate.verdict import still_rising, verdict
 from understudy.kinds import kind
 from understudy.lab import Lab, Source
 from understudy.lab.adapting import deliver
+from understudy.lab.fits import copy_of
 from understudy.lab.replay import Replay
 from understudy.models.anatomy import anatomy
 from understudy.models.card import card_text, eval_results_text
@@ -84,6 +86,8 @@ def train(recipe: Recipe, folder: Path | str) -> dict[str, Any]:
         for note in data.notes:
             say(note)
         models = _train_models(recipe, lab)
+        if recipe.evaluate.thresholds == "select":
+            models = _with_thresholds(lab, models)
         result = _prove(recipe, lab, models, folder, asked.how, known)
         for tracker in trackers:
             tracker.finish()
@@ -180,6 +184,30 @@ def _train_models(recipe: Recipe, lab: Lab) -> dict[str, Source]:
     student = student or recipe.how.distil(recipe.method, lab)
     models["student"] = Source.of(student)
     return models
+
+
+def _with_thresholds(lab: Lab, models: dict[str, Source]) -> dict[str, Source]:
+    """All models with the boundaries that are best on the selection rows."""
+    if lab.data.task.kind.distribution != "sigmoid":
+        raise RecipeError(f"evaluate.thresholds: a task of kind {lab.data.task.kind} has none; they are for several labels.")
+    rows = [row for row in lab.data.select if row.label is not None]
+    gold = lab.data.task.kind.gold([row.label for row in rows])
+
+    def find() -> dict[str, list[float]]:
+        found = {}
+        for name, source in models.items():
+            length = None if name == "teacher" else lab.recipe.student.max_length
+            source.model.net.to(lab.device)
+            made = predict_examples(source.model, rows, lab.encoded(source.model, rows, max_length=length)[0])
+            found[name] = best_thresholds(made.scores, gold)
+        return found
+
+    kept = lab.keep("thresholds", {"models": {name: source.digest for name, source in models.items()}}, find)
+    moved = {name: copy_of(source.model) for name, source in models.items()}
+    for name, model in moved.items():
+        move_boundaries(model, kept[name])
+    lab.data.notes.append(f"Thresholds chosen on {len(rows)} selection rows are part of the weights (evaluate.thresholds).")
+    return {name: Source.of(model) for name, model in moved.items()}
 
 
 def _prove(

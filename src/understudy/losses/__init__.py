@@ -12,7 +12,7 @@ Shape suffixes: B examples, T tokens, N rows of either kind, C outputs, D width,
 """
 
 from understudy.losses.features import output_feature
-from understudy.losses.hard import binary_cross_entropy, cross_entropy, squared_error, token_cross_entropy
+from understudy.losses.hard import binary_cross_entropy, cross_entropy, focal, squared_error, token_cross_entropy
 from understudy.losses.hidden import hidden_states
 from understudy.losses.parity import mixed_cross_entropy, mixed_squared_error
 from understudy.losses.patient import patient
@@ -26,6 +26,7 @@ __all__ = [
     "attention_relations",
     "binary_cross_entropy",
     "cross_entropy",
+    "focal",
     "head_logits",
     "hidden_states",
     "labelled",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,6 +24,23 @@ def cross_entropy(
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(f"cross_entropy takes logits (N, C) and labels (N,); got {_shapes(logits, labels)}.")
     return over_rows(F.cross_entropy(logits, labels, weight=weights, reduction="none"), reduction)
+
+
+def focal(
+    logits: Tensor, labels: Tensor, *, gamma: float, weights: Tensor | None = None, reduction: Reduction = "mean"
+) -> Tensor:
+    """(1 - p_y)^gamma times cross-entropy: rows that are right already count less (Lin et al. 2017, eq. 4 and 5).
+
+    logits: (N, C). labels: (N,) int64. weights: (C,), as in `cross_entropy`. gamma 0 is cross-entropy.
+
+    >>> import torch
+    >>> round(focal(torch.tensor([[0.0, 0.0]]), torch.tensor([1]), gamma=2.0).item(), 4)  # log 2 / 4
+    0.1733
+    """
+    plain_N = cross_entropy(logits, labels, reduction="none")
+    costs_N = plain_N if weights is None else cross_entropy(logits, labels, weights=weights, reduction="none")
+    wrong_N = (-torch.expm1(-plain_N)).clamp_min(1e-12)  # 1 - p_y; at 0 a power below 1 has no gradient
+    return over_rows(wrong_N**gamma * costs_N, reduction)
 
 
 def token_cross_entropy(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:

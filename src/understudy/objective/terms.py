@@ -33,10 +33,11 @@ LEAST_VARIANCE = 1e-3
 """Of the mean variance of a layer: a dimension that hardly moves would otherwise decide the whole loss."""
 
 
-def hard_labels(kind: str, *, class_weights: Sequence[float] | None = None) -> Term:
+def hard_labels(kind: str, *, class_weights: Sequence[float] | None = None, focal: float = 0.0) -> Term:
     """The true labels: cross-entropy, squared error or binary cross-entropy, whatever the task asks for.
 
     class_weights: C numbers, for classification: how much a row of each class counts.
+    focal: gamma of the focal loss, for classification: rows that are right already count less.
     """
     task = kind_named(kind)
 
@@ -49,11 +50,14 @@ def hard_labels(kind: str, *, class_weights: Sequence[float] | None = None) -> T
 
     def weighted(seen: Seen) -> Tensor:
         assert seen.labels is not None
-        logits = _wide(_get(seen.student, "logits"))
-        weights = logits.new_tensor(class_weights)
-        return losses.cross_entropy(logits, seen.labels, weights=weights, reduction="sum")
+        logits, known = _wide(_get(seen.student, "logits")), has_label(seen.labels)
+        weights = None if class_weights is None else logits.new_tensor(class_weights)
+        logits, labels = logits[known], seen.labels[known]
+        if not focal:
+            return losses.cross_entropy(logits, labels, weights=weights, reduction="sum")
+        return losses.focal(logits, labels, gamma=focal, weights=weights, reduction="sum")
 
-    return Term(loss if class_weights is None else weighted, "label", needs_student=_LOGITS, needs_labels=True)
+    return Term(loss if class_weights is None and not focal else weighted, "label", needs_student=_LOGITS, needs_labels=True)
 
 
 def soft_labels(

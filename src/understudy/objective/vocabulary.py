@@ -54,6 +54,9 @@ class Hard(TermSettings):
     class_weights: tuple[NonNegative, ...] | None = Field(
         default=None, description="how much a row of each class counts (classification); null = all alike"
     )
+    focal: NonNegative = Field(
+        default=0.0, description="gamma of the focal loss (classification): rows that are right already count less; 0 = off"
+    )
 
     def build(self, pair: Pair) -> Term:
         from understudy.objective.terms import hard_labels
@@ -61,7 +64,9 @@ class Hard(TermSettings):
         one_class = pair.kind.distribution == "softmax" and not pair.kind.per_token
         if self.class_weights is not None and (not one_class or len(self.class_weights) != pair.num_labels):
             raise RecipeError(f"class_weights needs one number for each of the {pair.num_labels} classes of a classification.")
-        return hard_labels(pair.kind, class_weights=self.class_weights)
+        if self.focal and not one_class:
+            raise RecipeError("focal is for a classification: one right class in each row.")
+        return hard_labels(pair.kind, class_weights=self.class_weights, focal=self.focal)
 
 
 class Soft(TermSettings):
