@@ -1,4 +1,4 @@
-"""A method of somebody else's package, installed as such, goes through every command: no line of ours knows it."""
+"""A method and a term of somebody else's package, installed as such, go through every command: no line of ours knows them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def understudy(installed: Path, *commands: list[str]) -> list[tuple[int, str]]:
 def test_it_is_listed_and_its_recipe_is_printed(installed):
     (code, listed), (_, template) = understudy(installed, ["methods"], ["init", "echo"])
     assert code == 0 and "Repeat the teacher's answers" in listed
-    assert "name: echo" in template and "faint_epochs: 1" in template
+    assert "name: echo" in template and "faint_epochs: 1" in template and "overlap" in template
     assert "echo" not in understudy_without(["methods"])
 
 
@@ -70,11 +70,15 @@ def test_it_is_checked_trained_compared_and_reported(installed, toy_checkpoint, 
         ["report", str(run)],
         ["verify", str(run)],
         ["check", str(path), "method.faint_epoch=2"],
+        ["check", str(path), "method=automm", "objective.overlap=1"],
+        ["check", str(path), "method=finetune", "objective.overlap=1"],  # nobody teaches
     )
-    assert [code for code, _ in said] == [0, 0, 0, 0, 0, 2], said
+    assert [code for code, _ in said] == [0, 0, 0, 0, 0, 2, 0, 2], said
     assert "echo answers with" in said[0][1]
     page = (run / "report.html").read_text()
     assert "What was repeated" in page and "Labels were not looked at." in page
+    learnt = json.loads((run / "steps" / "student" / "metrics.jsonl").read_text().splitlines()[0])["terms"]
+    assert set(learnt) == {"soft", "overlap"} and 0 < learnt["overlap"]["value"] < 1
     arms = json.loads(said[2][1])["arms"]
     assert arms["echo"]["epochs"] == {"method.faint_epochs": 1, "train.epochs": 2}  # both are paid for
     assert [stage["stage"] for stage in arms["echo"]["spent"]["stages"]] == ["faint", "student"]

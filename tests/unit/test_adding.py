@@ -85,11 +85,16 @@ print(json.dumps([made.how.distil(made.method, None), made.share, refused, "loud
     assert "Did you mean 'loudness'" in said[2]
 
 
-def test_a_name_that_is_taken_is_refused(scratch):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("automm", "method 'automm' of clash:METHOD: there is a method of that name already"),
+     ("mine", "method 'mine' calls itself 'automm' in a recipe")],
+)  # fmt: skip
+def test_a_name_that_is_taken_or_another_is_refused(scratch, name, said):
     clash = scratch / "clash-1.dist-info"
     clash.mkdir()
     (clash / "METADATA").write_text("Metadata-Version: 2.1\nName: clash\nVersion: 1\n")
-    (clash / "entry_points.txt").write_text("[understudy.methods]\nmine = clash:METHOD\n")
+    (clash / "entry_points.txt").write_text(f"[understudy.methods]\n{name} = clash:METHOD\n")
     (scratch / "clash.py").write_text(
         "from understudy.methods.automm import METHOD as theirs\nMETHOD = type(theirs)()\n"
     )
@@ -102,7 +107,7 @@ try:
 except RecipeError as error:
     print(json.dumps(str(error)))
 """
-    assert "method 'automm' of clash:METHOD: there is a method of that name already" in str(answer_of(scratch, code))
+    assert said in str(answer_of(scratch, code))
 
 
 def test_nobody_compares_the_name_of_a_method():

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, wraps
-from importlib import import_module, metadata
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from understudy.base.errors import RecipeError
+from understudy.base.plugins import plugins
 from understudy.recipe.objective import Sets
 from understudy.recipe.types import Settings
 
@@ -289,14 +290,9 @@ def methods() -> dict[str, Method]:
     Raises:
         RecipeError: a package brings a method that cannot be imported, or a name that is taken.
     """
-    ours = import_module(GROUP)
-    names = [found.name for found in pkgutil.iter_modules(ours.__path__) if found.ispkg]
-    found: dict[str, Method] = {name: import_module(f"{GROUP}.{name}").METHOD for name in names}
-    for point in metadata.entry_points(group=GROUP):
-        try:
-            method = point.load()
-        except Exception as error:  # other people's code may raise anything
-            raise RecipeError(f"method '{point.name}' of {point.value} cannot be imported: {error}") from error
-        if found.setdefault(method.name, method) is not method:
-            raise RecipeError(f"method '{method.name}' of {point.value}: there is a method of that name already.")
+    ours = [found.name for found in pkgutil.iter_modules(import_module(GROUP).__path__) if found.ispkg]
+    found = plugins(GROUP, {name: import_module(f"{GROUP}.{name}").METHOD for name in ours}, what="method")
+    for name, method in found.items():
+        if method.name != name:
+            raise RecipeError(f"method '{name}' calls itself '{method.name}' in a recipe; its entry point must have that name.")
     return found

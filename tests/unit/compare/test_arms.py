@@ -29,6 +29,8 @@ def arms(toy_checkpoint, toy_csv, tmp_path) -> Any:
 
 def test_methods_get_the_student_that_suits_them(arms):
     found = arms("compare.methods=automm,peakd,minidisc,maxidisc,mkd,kdnas")
+    assert set(found["finetune"].recipe.objective.terms()) == {"hard"}  # each has the objective of its method
+    assert "logit_kl" in found["peakd"].recipe.objective.terms() and "soft" in found["automm"].recipe.objective.terms()
     assert list(found) == ["finetune", "automm", "peakd", "minidisc", "maxidisc", "mkd", "kdnas"]
     for name in ("automm", "peakd", "mkd", "finetune"):
         assert found[name].recipe.student.num_layers == 1

@@ -1,7 +1,7 @@
 """Echo: the student repeats its teacher's answers, first faintly (softened), then aloud.
 
-A method for understudy in a package of its own. What is heavy is imported by the modules that are asked: `plan.py`,
-`distil.py`, `page.py`.
+A method for understudy in a package of its own, with a term, `overlap`, that goes with any method. What is heavy is imported
+by the modules that are asked: `plan.py`, `distil.py`, `page.py`.
 """
 
 from __future__ import annotations
