@@ -15,7 +15,7 @@ PHASES = {
     "fine-tuning": r"/home/steps/",
     "caching": r"/home/signals/",
     "distilling": r"/run/steps/student",
-    "saving": r"/run/(\.tmp-\d+-)?(student|result|details|run\.json|report|manifest)",
+    "saving": r"/run/(\.tmp-\d+@\w+-)?(student|result|details|run\.json|report|manifest)",
 }
 
 

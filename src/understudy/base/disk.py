@@ -15,8 +15,11 @@ import json
 import os
 import re
 import shutil
+import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +111,20 @@ def sync_file(path: Path) -> None:
             os.close(handle)
 
 
+def _temporary(path: Path, what: str = "") -> Path:
+    """A name beside `path` that no other process gives, in whatever container or machine it shares the folder from."""
+    return path.with_name(f".tmp-{os.getpid()}@{_place()}-{what}{path.name}")
+
+
+@cache
+def _place() -> str:
+    """Where the number of this process means something: a host, its boot, and a namespace of processes."""
+    named = socket.gethostname()
+    with contextlib.suppress(OSError):  # not Linux: the host alone
+        named += Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/pid")
+    return xxhash.xxh32_hexdigest(named.encode())
+
+
 def _rename(source: Path, target: Path) -> None:
     with _op("rename", target):
         os.replace(source, target)
@@ -118,7 +135,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file so that at every moment either the old or the new content is there."""
     path = Path(path)
     make_dir(path.parent)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    temporary = _temporary(path)
     try:
         with _op("write", temporary), open(temporary, "wb") as handle:
             handle.write(data)
@@ -169,7 +186,7 @@ def remove(path: Path) -> None:
         return
     with _op("remove", path):
         if path.is_dir():
-            doomed = path.with_name(f".tmp-{os.getpid()}-gone-{path.name}")
+            doomed = _temporary(path, "gone-")
             os.replace(path, doomed)
             shutil.rmtree(doomed)
         else:
@@ -230,7 +247,7 @@ def commit_dir(path: Path) -> Iterator[Path]:
     path = Path(path)
     make_dir(path.parent)
     sweep(path.parent)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    temporary = _temporary(path)
     shutil.rmtree(temporary, ignore_errors=True)
     make_dir(temporary)
     try:
@@ -256,7 +273,7 @@ def commit_dir(path: Path) -> Iterator[Path]:
 @contextmanager
 def _set_aside(path: Path) -> Iterator[None]:
     """Move what is at `path` out of the way; it comes back if the block fails, and goes for good if it does not."""
-    old = path.with_name(f".tmp-{os.getpid()}-gone-{path.name}")
+    old = _temporary(path, "gone-")
     try:
         if path.exists():
             _rename(path, old)
@@ -336,13 +353,16 @@ def sweep(folder: Path) -> None:
     """Remove what a killed process left unfinished in this folder."""
     if folder.is_dir():
         for path in folder.iterdir():
-            if path.name.startswith(".tmp-") and not _alive(path.name):
+            if path.name.startswith(".tmp-") and not _alive(path):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _alive(name: str) -> bool:
-    """Whether the process that owns a temporary name is a running process other than this one."""
-    pid = name.removeprefix(".tmp-").split("-", 1)[0]
+def _alive(path: Path) -> bool:
+    """Whether the process that owns a temporary name is a running one other than this. Elsewhere, one of a day ago is not."""
+    pid, _, place = path.name.removeprefix(".tmp-").split("-", 1)[0].partition("@")
+    if place not in ("", _place()):
+        with contextlib.suppress(OSError):
+            return time.time() - path.stat().st_mtime < 24 * 3600
     if not pid.isdigit() or int(pid) == os.getpid():
         return False
     try:

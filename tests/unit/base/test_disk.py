@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -249,6 +250,20 @@ def test_logs_grow_by_lines_and_are_cut_to_a_length(tmp_path: Path):
     assert log.read_text() == "one\ntwo\nthree\n"
     disk.truncate(log, 8)
     assert log.read_text() == "one\ntwo\n"
+
+
+def test_temporary_names_of_another_container_are_left_alone(tmp_path: Path, monkeypatch):
+    """The number of a process there is another process's here, or nobody's."""
+    here = disk._temporary(tmp_path / "one")
+    monkeypatch.setattr(disk, "_place", lambda: "elsewhere")
+    there, old = disk._temporary(tmp_path / "one"), disk._temporary(tmp_path / "old")
+    monkeypatch.undo()
+    assert here != there
+    for path in (there, old):
+        path.mkdir()
+    os.utime(old, (time.time() - 90_000,) * 2)
+    disk.sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == [there]
 
 
 def test_remove_files_folders_and_nothing(tmp_path: Path):
