@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ def lock(folder: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
     The kernel holds the lock (flock on the file `.lock`) and drops it when its process ends, in whatever way. So no owner
     has to be recognised as dead: process numbers mean nothing in another container, and a clock nothing on another
     machine. NFS passes the lock on to its server. A lock that consists in a file's existence (filelock's `SoftFileLock`)
-    would have to guess, and is not fallen back on. The file stays where it is; what it says is for messages only.
+    would have to guess, and is not fallen back on. The file stays where it is; the name in it is for messages only.
 
     A folder that cannot be written, such as a store on a read-only disk, needs no lock: nobody works in it.
 
@@ -54,6 +55,8 @@ def lock(folder: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
         disk.note(path, f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
+        with contextlib.suppress(ResourceError):  # the folder may be gone by now, or the disk full
+            disk.note(path, "")
         held.release()
 
 

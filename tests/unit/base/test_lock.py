@@ -51,6 +51,7 @@ def test_a_lock_keeps_others_out_and_goes_away(tmp_path: Path):
         refused(tmp_path, f"in use by process {other.pid} on ")
     with lock(tmp_path):
         refused(tmp_path, f"in use by process {os.getpid()} on ")
+    assert (tmp_path / ".lock").read_bytes() == b""
     with lock(tmp_path):
         pass
 
