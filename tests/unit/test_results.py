@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import subprocess
@@ -160,3 +161,14 @@ def test_what_is_finished_is_not_repeated_and_what_fails_is_named(results, tmp_p
     (made,) = record.read(kept).values()
     assert made == {"command": "understudy train recipe.yaml task.path=… 'a b=1'", "commit": "abc", "variant": "good", "seed": 1}
     assert after == [kept / "good.json"] * 2
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "benchmarks").glob("*.py")))
+def test_what_a_benchmark_takes_from_the_package_is_there(script):
+    """Most of it is imported where it is needed, hours into a measurement."""
+    tree = ast.parse((ROOT / "benchmarks" / script).read_text(encoding="utf-8"))
+    taken = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("understudy")]
+    for node in taken:
+        module = importlib.import_module(str(node.module))
+        for one in node.names:
+            assert hasattr(module, one.name) or importlib.import_module(f"{node.module}.{one.name}"), (node.module, one.name)
