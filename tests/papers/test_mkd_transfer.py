@@ -229,7 +229,7 @@ def test_the_streamed_correlation_is_the_textbook_one():
     assert not found[3].any() and not found[:, 5].any() and np.isfinite(found).all()
     bad = Sums()
     bad.add(torch.tensor([[1.0], [torch.nan]]), torch.tensor([[1.0], [2.0]]))
-    with pytest.raises(DataError, match="not a number"):
+    with pytest.raises(DataError, match="NaN or infinite"):
         bad.correlation()
 
 

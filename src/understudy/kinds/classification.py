@@ -20,7 +20,6 @@ def positive_label(labels: Sequence[str]) -> int:
 
 
 class Classification(Kind):
-    summary = "a class"
     problem_type = "single_label_classification"
     metrics = ("accuracy", "f1", "precision", "recall", "macro_f1", "micro_f1", "mcc", "loss")
     onnx_answer = 'print([config["id2label"][str(i)] for i in outputs.argmax(-1)])'

@@ -6,15 +6,15 @@ labelled token. Arrays here are numpy's, except where torch's `Tensor` is named.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from understudy.base.errors import RecipeError
+from understudy.base.plugins import plugins
 from understudy.base.suggest import did_you_mean
 from understudy.kinds import cells
 from understudy.kinds.arithmetic import Statistic
@@ -22,8 +22,6 @@ from understudy.recipe.types import KINDS
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-GROUP = "understudy.kinds"
 
 Label = int | float | tuple[int, ...] | None
 """A class number, a score, 0 or 1 for each label, one tag number for each word, or None where there is none."""
@@ -33,9 +31,6 @@ class Kind(str):
     """One kind of task: its name, as a string, and all that follows from it. Attributes and methods below are the defaults, one
     vector of logits for each example; a kind overrides what is different."""
 
-    summary: str = ""
-    """What a row is, for the reference of recipes."""
-
     # --- rows and their labels ---------------------------------------------------------------------------------------
 
     labelled = True
@@ -44,10 +39,6 @@ class Kind(str):
     """Whether a row is a list of words with a label for each, in place of a text."""
     named = True
     """Whether outputs have names: the task's labels, in order."""
-
-    def label_set(self, names: Sequence[str]) -> tuple[str, ...]:
-        """The labels of a task, in the order of the outputs, from the names a recipe gives or that stand in the data."""
-        return tuple(names) if self.named else ()
 
     def names_in(self, cell: Any, *, separator: str, where: str) -> list[str]:
         """The label names in one cell of a table."""
@@ -269,14 +260,9 @@ def architecture_of(config: Any) -> str:
 
 
 @cache
-def _named(name: str) -> Kind:
-    if name in KINDS:
-        return import_module(f"understudy.kinds.{name}").KIND
-    theirs = entry_points(group=GROUP)
-    if name not in theirs.names:
-        known = [*KINDS, *sorted(theirs.names)]
-        raise RecipeError(f"There is no kind of task '{name}'.{did_you_mean(name, known)} Kinds: {', '.join(known)}.")
-    return theirs[name].load()
+def _kinds() -> dict[str, Kind]:
+    ours = {name: import_module(f"understudy.kinds.{name}").KIND for name in KINDS}
+    return plugins("understudy.kinds", ours, what="kind of task")
 
 
 def kind(name: str) -> Kind:
@@ -285,13 +271,17 @@ def kind(name: str) -> Kind:
     Raises:
         RecipeError: no kind is called so.
     """
-    return name if isinstance(name, Kind) else _named(name)
+    if isinstance(name, Kind):
+        return name
+    known = _kinds()
+    if name not in known:
+        raise RecipeError(f"There is no kind of task '{name}'.{did_you_mean(name, known)} Kinds: {', '.join(known)}.")
+    return known[name]
 
 
-@cache
-def every() -> tuple[Kind, ...]:
+def every() -> Iterable[Kind]:
     """All kinds: ours in their order, then those that other packages bring."""
-    return tuple(kind(name) for name in (*KINDS, *sorted(entry_points(group=GROUP).names)))
+    return _kinds().values()
 
 
 def of_checkpoint(config: Any) -> Kind:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 class Multilabel(Kind):
-    summary = "several labels"
     problem_type = "multi_label_classification"
     distribution = "sigmoid"
     pipeline_options = ", truncation=True, top_k=None"  # each label's probability; those above one half apply

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 class Regression(Kind):
-    summary = "a number"
     problem_type = "regression"
     named = False
     standardise = True

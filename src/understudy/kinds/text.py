@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 class Text(Kind):
-    summary = "text without a label"
     labelled = False
     named = False
     auto = "AutoModelForMaskedLM"

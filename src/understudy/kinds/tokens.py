@@ -65,7 +65,6 @@ def _entities(tags: tuple[str, ...]) -> frozenset[tuple[str, int, int]]:
 
 
 class Tokens(Kind):
-    summary = "a tag for each word"
     by_word = True
     auto = "AutoModelForTokenClassification"
     peft_type = "TOKEN_CLS"
@@ -79,10 +78,6 @@ class Tokens(Kind):
     metrics = ("f1", "precision", "recall", "accuracy", "macro_f1")
     onnx_rows = '[["My", "printer", "is", "on", "fire"], ["Thanks"]]'
     onnx_answer = 'print([[config["id2label"][str(i)] for i in row] for row in outputs.argmax(-1)])'
-
-    def label_set(self, names: Sequence[str]) -> tuple[str, ...]:
-        """The BIO tags of the entity types, "O" first."""
-        return bio_labels(names)
 
     def parse(self, cell: Any, numbers: Mapping[str, int], *, separator: str, where: str) -> Label:
         raise NotImplementedError("sentences are read by `data.tags`")

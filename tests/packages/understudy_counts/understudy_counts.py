@@ -14,7 +14,6 @@ from understudy.kinds.arithmetic import mean_of
 
 
 class Counts(Kind):
-    summary = "how often something happens"
     named = False
     distribution = None
     no_confidence = "a rate is neither right nor wrong"

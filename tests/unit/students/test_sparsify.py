@@ -109,7 +109,7 @@ def test_gradients_of_several_prefixes_add_up_in_the_whole_weights(family: str):
     assert [id(parameter) for parameter in whole.net.parameters()] == objects
     assert features == [(m.in_features, m.out_features) for m in whole.net.modules() if isinstance(m, torch.nn.Linear)]
 
-    # The same by masks on the reordered network: no views, no prefixes.
+    # The same by masks on the reordered network: no views, not a prefixes.
     expected = copy.deepcopy(whole.net)
     expected.zero_grad()
     row, width = anatomy(expected), anatomy(expected).head_dim(expected)
@@ -188,9 +188,9 @@ def test_an_assistant_is_cut_further_and_has_prefixes_too():
     assert structure is not None and structure.heads == target.heads and structure.neurons == target.neurons
     with pytest.raises(RecipeError, match="were cut before"):
         sparsify(twice, large)
-    with pytest.raises(ValueError, match="no prefix"):
+    with pytest.raises(ValueError, match="not a prefix"):
         Prefixes(twice, {0: large})
-    with pytest.raises(ValueError, match="no prefix"):
+    with pytest.raises(ValueError, match="not a prefix"):
         Prefixes(model, {0: target})
     with pytest.raises(RecipeError, match="was pruned already"):
         importance(twice, Encoded([], np.zeros(0), np.zeros(1), labels=np.zeros(0)))

@@ -52,19 +52,12 @@ def unknown_past(teacher: str) -> RecipeError:
 def judge(logits: np.ndarray, gold: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """How sure the teacher is of its own answer, (N,) float64 in (0, 1], and whether that answer is right, (N,) bool.
 
-    Confidence is the probability the teacher gives to what it says, at temperature 1: the largest softmax probability.
-    With several labels the answer is a set, and its probability is the product over labels of max(p, 1 - p).
-
     Args:
         logits: (N, C).
         gold: (N,) class numbers, or (N, C) of 0 and 1 for several labels.
     """
-    logits = np.asarray(logits, dtype=np.float64)
-    if kind_named(kind).distribution == "sigmoid":
-        sure = -np.logaddexp(0.0, -np.abs(logits)).sum(axis=1)  # log of the product of max(p, 1 - p)
-        return np.exp(sure), ((logits > 0) == (np.asarray(gold) > 0)).all(axis=1)
-    top = logits.max(axis=1, keepdims=True)
-    return 1 / np.exp(logits - top).sum(axis=1), logits.argmax(axis=1) == np.asarray(gold)
+    asked = kind_named(kind)
+    return asked.confidence(logits), asked.right(asked.decide(logits), gold)
 
 
 def require_rule(rule: str | tuple[float, float], task: str) -> None:
