@@ -114,6 +114,12 @@ def look(
             _objective(recipe, data, teacher, learner, found)
     if data is not None and not strict:
         _known(recipe, data, found)
+    with found.catching("train"):
+        from understudy.train.devices import accelerator, resolve_precision
+
+        for settings in (recipe.train, recipe.teacher.finetune if recipe.teacher else None):
+            if settings is not None:
+                resolve_precision(settings.precision, accelerator().device)
     with found.catching("out"):
         _room(recipe, found, out, teacher, student)
     return Inspection(found.list, data, teacher, student)
@@ -205,16 +211,16 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
                     )
                 adapted = recipe.how.teacher_adapter(recipe.method) is not None  # brings its head
                 if settings.finetune is None and not adapted and (recipe.how.needs_teacher or recipe.student.prunes):
-                    _teaches_as_it_is(settings, source, recipe, data, found)
-                elif settings.finetune is not None and data is not None:
-                    _head_that_goes(source, "teacher.model", data, found)
+                    _teaches_as_it_is(settings, source, recipe)
+                if recipe.how.needs_teacher or settings.finetune is not None or recipe.student.model is None:
+                    _loads(source, "teacher.model", recipe, data, found)
     with found.catching("student"):
         wanted = recipe.student
         if wanted.model is not None:
             own = _source(wanted.model, "student", None, False, found)
             student = _sizes(own.config, recipe) if own else None
-            if own and data is not None:
-                _head_that_goes(own, "student.model", data, found)
+            if own:
+                _loads(own, "student.model", recipe, data, found)
         elif source is not None and teacher is not None and not wanted.searched:
             student = _made_from(source.config, teacher, recipe)
         if student:
@@ -326,21 +332,24 @@ def _on_vocabulary(recipe: Recipe) -> bool:
     return recipe.task.kind is not None and kind(recipe.task.kind).on_vocabulary
 
 
-def _head_that_goes(source: CheckedFolder, key: str, data: TaskData, found: _Findings) -> None:
-    """Say that a head for other labels will be replaced."""
-    from transformers import AutoConfig
+def _loads(source: CheckedFolder, key: str, recipe: Recipe, data: TaskData | None, found: _Findings) -> None:
+    """Load a model that is here as the run will: tokenizer, tensors and head are judged where they are put together."""
+    if data is None or not source.weights:
+        return
+    from understudy.evaluate.order import require_order
+    from understudy.models.load import load_model
 
-    from understudy.models.heads import fits, names_of
+    given, teacher = recipe.teacher, key == "teacher.model"
+    trained = not teacher or (given is not None and given.finetune is not None)
+    trust = teacher and given is not None and given.trust_remote_code
+    model = load_model(source.ref, task=data.task, key=key, trust_remote_code=trust, replace_head=trained)
+    for note in model.notes:
+        found.note(key.partition(".")[0], note.removeprefix(f"{key}: "))
+    if model.by_position and not trained:
+        require_order(model, data, max_length=recipe.task.max_length)
 
-    config = AutoConfig.for_model(**source.config)
-    if data.task.kind.has_head(config) and not data.task.kind.on_vocabulary and not fits(config, data.task):
-        names = ", ".join(names_of(config)[:20])
-        found.note(key, f"the head of {source.ref} is for other labels ({names}); a fresh one takes its place.")
 
-
-def _teaches_as_it_is(
-    settings: TeacherSettings, source: CheckedFolder, recipe: Recipe, data: TaskData | None, found: _Findings
-) -> None:
+def _teaches_as_it_is(settings: TeacherSettings, source: CheckedFolder, recipe: Recipe) -> None:
     """A teacher that will not be fine-tuned has a trained head, and its labels are those of the task."""
     if _on_vocabulary(recipe):
         return
@@ -350,16 +359,6 @@ def _teaches_as_it_is(
             f"teacher.model: {settings.model} has no trained head for this task. Give a checkpoint that was fine-tuned "
             "for it, or add `finetune: {epochs: 3}` under `teacher`."
         )
-    if data is not None and source.weights:
-        from understudy.models.load import load_model
-
-        model = load_model(settings.model, task=data.task, key="teacher.model", trust_remote_code=settings.trust_remote_code)
-        for note in model.notes:
-            found.note("teacher", note)
-        if model.by_position:
-            from understudy.evaluate.order import require_order
-
-            require_order(model, data, max_length=recipe.task.max_length)
 
 
 def _objective(recipe: Recipe, data: TaskData, teacher: Sizes | None, student: Sizes, found: _Findings) -> None:

@@ -109,9 +109,10 @@ def _claim(recipe: Recipe, folder: Path, data: TaskData) -> None:
             if before.evaluate.latency != recipe.evaluate.latency:
                 disk.remove(folder / "steps" / "measure")
             disk.write_text(config, to_yaml(recipe))
-    elif main:
-        require(recipe, out=folder, data=data)
-        disk.write_text(config, to_yaml(recipe))
+    else:
+        require(recipe, out=folder, data=data)  # by every process: where one stops, the others must not wait for it
+        if main:
+            disk.write_text(config, to_yaml(recipe))
     if main and not (folder / disk.MANIFEST).exists():
         _note_state(recipe, folder, "running", data)
     accelerator().wait_for_everyone()

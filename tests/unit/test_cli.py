@@ -103,6 +103,12 @@ def test_init_prints_a_recipe_that_check_accepts(tmp_path, capsys, monkeypatch):
     assert "Did you mean 'automm'?" in capsys.readouterr().err
 
 
+def student_of(folder: Path) -> None:
+    """What a finished run leaves for whoever says how it is loaded."""
+    (folder / "student").mkdir(parents=True)
+    (folder / "student" / "config.json").write_text('{"architectures": ["BertForSequenceClassification"]}')
+
+
 def test_train_hands_over_recipe_and_folder_and_prints_the_result(recipe, tmp_path, fake_run, capsys):
     seen = {}
 
@@ -111,6 +117,7 @@ def test_train_hands_over_recipe_and_folder_and_prints_the_result(recipe, tmp_pa
         return RESULT
 
     fake_run.train = train
+    student_of(tmp_path / "run")
     assert run("train", recipe, "train.epochs=7", "--out", tmp_path / "run") == 0
     out = capsys.readouterr().out
     assert seen["recipe"].train.epochs == 7
@@ -140,6 +147,7 @@ def test_train_understands_the_original_flags(recipe, tmp_path, fake_run):
         "--train_nodistill",
         "false",
     ]
+    student_of(tmp_path / "cache")
     assert run("train", recipe, *flags) == 0
     assert seen["recipe"].train.epochs == 8
     assert seen["recipe"].objective.terms()["hard"].weight == 0.5
