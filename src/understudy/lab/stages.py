@@ -12,6 +12,7 @@ from understudy.models.model import Model
 from understudy.recipe.staged import Waypoint, target_of
 from understudy.steps import read_done, step_folder
 from understudy.students.keep_layers import keep_layers
+from understudy.students.share import share
 from understudy.students.sparsify import sparsify
 
 
@@ -25,12 +26,17 @@ def student_of(lab: Lab, stage: Waypoint | None, model: Model, *, parity: bool =
     """
     if stage is None:
         return lab.student()
+    settings, last = lab.recipe.student, stage == target_of(lab.recipe.student)
     if stage.sparsity is not None:
-        return sparsify(model, allocation(lab, lab.teacher().model, stage.sparsity))
-    keep = lab.recipe.student.keep
-    if not isinstance(keep, str) and stage == target_of(lab.recipe.student):
-        return keep_layers(model, keep)
-    return keep_layers(model, keep if isinstance(keep, str) and not parity else "first", num_layers=stage.layers)
+        made = sparsify(model, allocation(lab, lab.teacher().model, stage.sparsity))
+    elif last and not isinstance(settings.keep, str):
+        made = keep_layers(model, settings.keep)
+    else:
+        keep = settings.keep if isinstance(settings.keep, str) and not parity else "first"
+        made = keep_layers(model, keep, num_layers=stage.layers)
+    if last and lab.recipe.share != "none":  # assistants are plain; the student uses its layers again
+        made = share(made, lab.recipe.share, own_norms=settings.own_norms)
+    return made
 
 
 def outcome(lab: Lab, name: str) -> dict[str, Any]:

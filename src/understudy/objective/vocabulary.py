@@ -43,7 +43,8 @@ def _loss(*names: str) -> Any:
 
 
 if TYPE_CHECKING:
-    LogitLoss, FeatureLoss = Literal["auto", "mse", "cross_entropy"], Literal["mse", "cosine"]
+    LogitLoss = Literal["auto", "mse", "cross_entropy"]
+    FeatureLoss = Literal["mse", "cosine"]
 else:
     LogitLoss, FeatureLoss = _loss("auto", "mse", "cross_entropy"), _loss("mse", "cosine")
 

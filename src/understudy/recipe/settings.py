@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from understudy.base import yaml
 from understudy.recipe.adapter import Adapter
 from understudy.recipe.method import Method, MethodSettings, methods
 from understudy.recipe.objective import ObjectiveSettings, kind_of, objective_section, with_objective
@@ -433,7 +434,8 @@ class CacheSettings(Settings):
 
 
 if TYPE_CHECKING:
-    _AnyMethod, _Objective = MethodSettings, ObjectiveSettings
+    _AnyMethod = MethodSettings
+    _Objective = ObjectiveSettings
 else:
     _Objective = objective_section()
     _AnyMethod = Annotated[Union[tuple(one.Settings for one in methods().values())], Field(discriminator="name")]  # noqa: UP007
@@ -542,11 +544,10 @@ def complete(data: Any) -> Any:
     return data
 
 
-def moved_keys(data: dict[str, Any]) -> dict[tuple[str, ...], tuple[str, str]]:
+def moved_keys(data: dict[str, Any]) -> dict[yaml.Path, yaml.Path]:
     """Where settings of `objective` were written that `method` sets: path in the complete recipe -> path as it was written."""
     section = data.get("method")
-    method = methods().get(str(section.get("name"))) if isinstance(section, dict) else None
-    if method is None:
+    if not isinstance(section, dict) or (method := methods().get(str(section.get("name")))) is None:
         return {}
     written = [(key, target) for key, sets in method.objective_keys.items() if key in section for target in sets.targets]
     return {("objective", *target.split(".")): ("method", key) for key, target in written}

@@ -82,9 +82,14 @@ def _read(kind: Any, place: str) -> Any:
     return Annotated[kind, BeforeValidator(partial(understood, place=place), json_schema_input_type=kind | old)]
 
 
-KeptLayers = _read(LayerRule | LayerList, "student")
-LayerMapping = _read(LayerRule | Literal["even", "sixths"] | LayerList | LayerPairs, "objective")
-PatientMapping = _read(LayerRule | Literal["multiples", "top"] | LayerList | LayerPairs, "patient")
+if TYPE_CHECKING:
+    KeptLayers = str | tuple[int, ...]
+    LayerMapping = str | tuple[int, ...] | tuple[tuple[int, int], ...]
+    PatientMapping = LayerMapping
+else:
+    KeptLayers = _read(LayerRule | LayerList, "student")
+    LayerMapping = _read(LayerRule | Literal["even", "sixths"] | LayerList | LayerPairs, "objective")
+    PatientMapping = _read(LayerRule | Literal["multiples", "top"] | LayerList | LayerPairs, "patient")
 ShareKind = Literal[
     "sps", "sps_no_shuffle", "cyclic", "cyclic_no_shuffle", "top", "top_no_shuffle", "mirrored", "mirrored_no_shuffle"
 ]
