@@ -4,6 +4,7 @@ schedule, and its student has the shape it asks for."""
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from transformers import AutoModelForSequenceClassification
 from understudy.models.structure import num_units, schedule_of
 from understudy.recipe.load import load_recipe
 from understudy.run import train
+from understudy.steps import step_folder
+from understudy.train.record import recorded
 
 COMPOSED = Path(__file__).parents[2] / "recipes" / "composed"
 TINY = [
@@ -24,7 +27,7 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
     """Each recipe once, on a four-layer teacher: name -> its run."""
     folder = tmp_path_factory.mktemp("composed")
     task = json.dumps(checkpoints.task_settings(folder / "task", "classification"))
@@ -34,14 +37,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for path in sorted(COMPOSED.glob("*.yaml")):
             recipe = load_recipe(path, [f"task={task}", f"teacher.model={teacher}", *TINY])
             train(recipe, folder / path.stem)
-    return {path.stem: folder / path.stem for path in sorted(COMPOSED.glob("*.yaml"))}
+        yield {path.stem: folder / path.stem for path in sorted(COMPOSED.glob("*.yaml"))}
 
 
 def learned(run: Path, step: str) -> dict[str, Any]:
     """Term -> its last value in a step of a run."""
-    found = [path for path in run.glob("steps/*/metrics.jsonl") if path.parent.name == step]
-    rows = [json.loads(line) for line in found[0].read_text(encoding="utf-8").splitlines()]
-    return {name: term["value"] for name, term in next(row for row in reversed(rows) if row.get("terms"))["terms"].items()}
+    rows = [row for row in recorded(step_folder(run, step)) if row.get("terms")]
+    return {name: term["value"] for name, term in rows[-1]["terms"].items()}
 
 
 def student_of(run: Path) -> Any:
