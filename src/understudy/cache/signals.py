@@ -291,8 +291,8 @@ class _Missing:
         near = np.searchsorted(self._sorted, keys).clip(max=len(self._sorted) - 1)
         return self._by_key[near[self._sorted[near] == keys]]
 
-    def _columns(self, fields: Sequence[str] | frozenset[str]) -> list[int]:
-        return [i for i, field in enumerate(self.fields) if field in fields]
+    def _columns(self, fields: Sequence[str] | frozenset[str]) -> np.ndarray:
+        return np.flatnonzero([field in fields for field in self.fields])
 
     def found(self, parts: Sequence[Any]) -> None:
         """These parts are there."""
@@ -302,7 +302,7 @@ class _Missing:
     def check(self) -> None:
         """Every part that the request needs is as it was written; what is not is missing again."""
         store = self.cache.store
-        used = [p for p in store.parts.values() if self._columns(p.fields) and len(self._places(p.keys))]
+        used = [p for p in store.parts.values() if p.fields & set(self.fields) and len(self._places(p.keys))]
         damaged = [(part, wrong[0]) for part in used if (wrong := disk.problems(part.path))]
         for part, wrong in damaged:
             store.take_away(part.path, wrong)
