@@ -120,9 +120,9 @@ def recipe(checkpoint: Path, data: Path) -> dict[str, Any]:
 
 
 def digest(folder: Path) -> str:
-    """One digest over the names and bytes of all files of a folder."""
+    """One digest over the names and bytes of all files of a folder; what a lock says of its holder is no part of it."""
     seen = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"):
         seen.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
         seen.update(path.read_bytes())
     return seen.hexdigest()

@@ -51,7 +51,7 @@ def events(monkeypatch) -> Iterator[list[str]]:
     """What happens in a run in this process, in order: forward passes of a teacher, optimiser steps."""
     import torch
 
-    from understudy import cache
+    from understudy.cache import signals as cache
     from understudy.train.loop import _Loop
 
     seen: list[str] = []
