@@ -110,7 +110,8 @@ def attention(
         softcap=softcap,
         dropout=dropout,
     )
-    q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
+    # squeeze rather than [0], whose backward pass fills a tensor with zeros and copies into it
+    q, k, v = (part.squeeze(0).transpose(0, 1) for part in (query, key, value))
     return attend(q, k, v, packing, rule)[None], None
 
 
@@ -144,22 +145,24 @@ def _one_by_one(q: Tensor, k: Tensor, v: Tensor, packing: Packing, rule: Rule) -
     for (q_i, k_i, v_i), length in zip(parts, packing.sizes, strict=True):
         if length not in masks:
             masks[length] = rule.mask(length, q.device)
-        contexts.append(_literal(q_i[None], k_i[None], v_i[None], masks[length], rule)[0])
+        contexts.append(_literal(q_i, k_i, v_i, masks[length], rule))
     return torch.cat(contexts, dim=1).transpose(0, 1)
 
 
 def _literal(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
-    """q (B, Hq, Lq, d), k and v (B, Hk, L, d), mask (..., Lq, L) -> (B, Hq, Lq, d)."""
-    grouped = q.shape[1] != k.shape[1]
+    """q (..., Hq, Lq, d), k and v (..., Hk, L, d), mask (..., Lq, L) -> (..., Hq, Lq, d), with or without a batch."""
+    grouped = q.shape[-3] != k.shape[-3]
     # On a CPU torch's own call falls back to a slower path with dropout, and no device has one with a cap.
     by_hand = rule.softcap is not None or (rule.dropout > 0 and q.device.type == "cpu")
+    if not by_hand and q.dim() == 3:  # torch's quick kernels want a batch
+        return _literal(q[None], k[None], v[None], mask, rule).squeeze(0)
     if not by_hand:
         return F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, dropout_p=rule.dropout, scale=rule.scale, enable_gqa=grouped
         )
     if grouped:
-        k, v = (part.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for part in (k, v))
-    scores = q * rule.scale @ k.transpose(2, 3)
+        k, v = (part.repeat_interleave(q.shape[-3] // part.shape[-3], dim=-3) for part in (k, v))
+    scores = q * rule.scale @ k.transpose(-1, -2)
     if rule.softcap is not None:
         scores = torch.tanh(scores / rule.softcap) * rule.softcap
     if mask is not None:

@@ -82,7 +82,7 @@ def forward(net: Net, batch: Batch, needs: Needs, *, kind: Kind | str) -> Signal
     for index, outputs in projections.items():
         signals.qkv[index] = row.heads([unpadded(outputs[part]) for part in sorted(outputs)], row.head_dim(net))
     if first_only:
-        state = _first_tokens(row, layers[-1], last[0], first, batch.sizes)
+        state = _first_tokens(row, layers[-1], last.squeeze(0), first, batch.sizes)
         if len(layers) in needs.cls:
             signals.cls[len(layers)] = state
         _read_head(net, row, batch, needs, signals, state, state, kind=kind)
@@ -187,7 +187,7 @@ def _first_tokens(row: Anatomy, layer: Layer, state: Tensor, first: Tensor, size
     rule = Rule(scale=width**-0.5, dropout=row.dropout(layer))
     context = attend(q, k[: sum(sizes)], v[: sum(sizes)], Packing(sizes, queries=[1] * len(sizes)), rule)
     # Stock modules take (1, B, D); dropout, norms and Linears do not care, feed-forward chunking does.
-    return row.finish(layer, context.flatten(1)[None], queries[None])[0]
+    return row.finish(layer, context.flatten(1)[None], queries[None]).squeeze(0)
 
 
 def _packed(net: Net, row: Anatomy, batch: Batch) -> tuple[dict[str, Any], Callable[[Tensor], Tensor]]:
@@ -198,7 +198,7 @@ def _packed(net: Net, row: Anatomy, batch: Batch) -> tuple[dict[str, Any], Calla
     if types is not None and row.uses_token_types(net):
         inputs["token_type_ids"] = types[None]
     tokens = len(batch.input_ids)
-    return inputs, lambda state: state[0, :tokens]
+    return inputs, lambda state: state.squeeze(0)[:tokens]
 
 
 def _padded(net: Net, row: Anatomy, batch: Batch) -> tuple[dict[str, Any], Callable[[Tensor], Tensor]]:
