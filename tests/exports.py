@@ -14,7 +14,7 @@ import torch
 from tiny_models import tiny_net, tiny_tokenizer
 
 from understudy.models.model import Model
-from understudy.models.structure import cut, num_units
+from understudy.models.restructure import cut, num_units
 
 LABELS = {
     "classification": ("glad", "sad", "torn"),

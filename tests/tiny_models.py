@@ -123,7 +123,7 @@ def tiny_structured(
 ) -> Any:
     """A network of three layers: stock, cut unevenly (a layer without heads, one without neurons), or two layers of
     which the first is used again with queries and keys exchanged (ALBERT's one layer: three times)."""
-    from understudy.models.structure import cut, physical_layers, reuse
+    from understudy.models.restructure import cut, physical_layers, reuse
 
     if structure == "shared":
         changes["n_layers" if family == "distilbert" else "num_hidden_layers"] = 2

@@ -309,7 +309,7 @@ def _made_from(config: dict[str, Any], teacher: Sizes, recipe: Recipe) -> Sizes:
 def _cut(net: Any, recipe: Recipe) -> str:
     """Cut a network as the recipe's student will be, except that all units matter alike, and say how much stays."""
     from understudy.lab.pruning import counted, describe, rule
-    from understudy.models.structure import cut, num_units
+    from understudy.models.restructure import cut, num_units
     from understudy.students.allocation import Scores
 
     kept = counted(recipe, net, rule(recipe, Scores.alike(*num_units(net))), recipe.student.sparsity)

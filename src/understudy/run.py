@@ -42,10 +42,10 @@ from understudy.lab.replay import Replay
 from understudy.models.anatomy import anatomy
 from understudy.models.card import card_text, eval_results_text
 from understudy.models.handover import handed_on
+from understudy.models.heads import to_label_units
 from understudy.models.load import labels_of, load_model, reader_of
 from understudy.models.model import Model
 from understudy.models.save import save_model
-from understudy.models.scale import to_label_units
 from understudy.models.structure import structure_of
 from understudy.objective import Objective
 from understudy.objective.terms import hard_labels

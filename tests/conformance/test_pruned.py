@@ -15,7 +15,8 @@ import transformers
 from understudy.base.errors import RecipeError
 from understudy.evaluate.measure import flops, num_parameters
 from understudy.models.load import load_model
-from understudy.models.structure import num_units, structure_of
+from understudy.models.restructure import num_units
+from understudy.models.structure import structure_of
 from understudy.recipe.load import recipe_from
 from understudy.run import train
 from understudy.students.sparsify import parameters_of

@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 from understudy.check import check, exit_code
 from understudy.evaluate import measure
 from understudy.models.load import load_model
-from understudy.models.structure import physical_layers, structure_of
+from understudy.models.restructure import physical_layers
+from understudy.models.structure import structure_of
 from understudy.recipe.load import recipe_from
 from understudy.run import train
 from understudy.students import unroll

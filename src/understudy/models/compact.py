@@ -19,7 +19,7 @@ from typing import Any
 from understudy.base.errors import DataError
 from understudy.models.anatomy import FAMILIES, PREFIX, Net, anatomy, anatomy_of
 from understudy.models.narrow import narrow
-from understudy.models.shape import Structure, structure_of
+from understudy.models.structure import Structure, structure_of
 from understudy.models.virtual import repeat
 
 EXTRAS = {"understudy_adapters": ("understudy.adapters.inject", "restore")}

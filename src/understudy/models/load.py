@@ -19,8 +19,8 @@ from understudy.models.compact import register
 from understudy.models.handover import read_handover
 from understudy.models.heads import TaskLabels, fits, names_of, set_outputs, settle, unnamed
 from understudy.models.model import Model
+from understudy.models.restructure import check_file
 from understudy.models.source import CheckedFolder, hub_reachable, is_local, resolve
-from understudy.models.structure_file import check_file
 from understudy.recipe.settings import Recipe
 
 if TYPE_CHECKING:

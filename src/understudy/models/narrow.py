@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from understudy.base.errors import RecipeError
 from understudy.models.anatomy import Anatomy, Layer, Net
-from understudy.models.shape import Structure, Units
+from understudy.models.structure import Structure, Units
 
 
 def narrow(row: Anatomy, net: Net, layers: list[Layer], *, wanted: Structure, before: Structure) -> None:

@@ -11,7 +11,7 @@ from understudy.base import disk
 from understudy.models.handover import write_handover
 from understudy.models.load import quiet
 from understudy.models.model import Handover, Model
-from understudy.models.structure_file import FILE, content_of
+from understudy.models.restructure import FILE, content_of
 
 
 def save_model(

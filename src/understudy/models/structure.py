@@ -1,108 +1,124 @@
-"""Networks that no stock class can hold: narrower layers, and layers that are used more than once.
+"""The record of what a student's network is when it is not a stock one, and its form in JSON.
 
-A `Structure` (shape.py) says which units of each layer were kept and in which order the layers are applied. It lives in
-`net.config.understudy` as JSON; these functions make networks follow it:
-
-    restructure   a stock network becomes that structure, its weights kept where the structure keeps them
-    cut           fewer heads and neurons, by their numbers in the uncut model
-    reuse         layers that are used again
-    structure_of  what a network is; None for a stock one
-
-The network's class becomes that of compact.py, which knows how to save and load itself.
+Physical layers are those that hold weights; virtual layers are their uses. Without a schedule the two are the same, except
+in ALBERT, whose stock class uses its one layer many times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-from understudy.base.errors import RecipeError
-from understudy.models.anatomy import Layer, Net, anatomy
-from understudy.models.compact import become, follow
-from understudy.models.narrow import count_heads, narrow
-from understudy.models.shape import Schedule, Structure, Units, structure_of
-from understudy.models.virtual import repeat
+from understudy.base.errors import DataError, RecipeError
 
-__all__ = [
-    "Schedule", "Structure", "Units", "cut", "num_units", "physical_layers", "restructure", "reuse", "schedule_of",
-    "structure_of",
-]  # fmt: skip
+Units = tuple[tuple[int, ...], ...]
+Schedule = tuple[tuple[int, bool], ...]
 
 
-def restructure(net: Net, structure: Structure) -> None:
-    """Turn a stock network into a structure, in place: kept units keep their weights, later uses share those of the first.
+@dataclass(frozen=True)
+class Structure:
+    """The units that were kept, and the order of the layers.
 
-    Raises RecipeError where the network is not a stock one, or the structure does not fit it.
+    Raises RecipeError where the parts contradict each other.
     """
-    if structure_of(net) is not None:
-        raise RecipeError("This network has a structure already; cut it further, or start from a stock network.")
-    follow(net, structure)
-    become(net, structure)
+
+    heads: Units | None = None
+    """Kept heads of each physical layer, numbered as in the uncut model, in the order of the narrow tensors; None: all."""
+    neurons: Units | None = None
+    """Kept FFN neurons, likewise."""
+    schedule: Schedule | None = None
+    """Virtual layers as (physical layer, query and key exchanged); None: each layer once. A layer's first use comes after
+    those of the layers before it, and is not exchanged: that is how physical layers are numbered."""
+    own_norms: bool = False
+    """Each later use of a layer has norms of its own instead of sharing those of the first."""
+
+    def __post_init__(self) -> None:
+        for name, units in (("heads", self.heads), ("neurons", self.neurons)):
+            for layer, kept in enumerate(units or ()):
+                if len(set(kept)) != len(kept) or min(kept, default=0) < 0:
+                    raise RecipeError(f"{name} of layer {layer}: {list(kept)} must be different numbers from 0.")
+        if self.heads is not None and self.neurons is not None and len(self.heads) != len(self.neurons):
+            raise RecipeError(
+                f"heads are given for {len(self.heads)} layers, neurons for {len(self.neurons)}; give both for all."
+            )
+        seen = 0
+        for use, (layer, exchanged) in enumerate(self.schedule or ()):
+            if layer == seen and not exchanged:
+                seen += 1
+            elif not 0 <= layer < seen:
+                raise RecipeError(
+                    f"schedule entry {use}, {[layer, exchanged]}: the first uses of layers must come in the order 0, 1, "
+                    f"2, … and without exchange, so [{seen}, false] has to stand before it."
+                )
+        if self.schedule is not None and not self.schedule:
+            raise RecipeError("schedule: name at least one layer.")
+
+    @property
+    def num_physical(self) -> int | None:
+        """Layers that hold weights, as far as the schedule tells."""
+        return None if self.schedule is None else 1 + max(layer for layer, _ in self.schedule)
+
+    def first_uses(self) -> list[int]:
+        """The virtual layer in which each physical layer is used first. Needs a schedule."""
+        order = [layer for layer, _ in self.schedule or ()]
+        return [order.index(layer) for layer in range(self.num_physical or 0)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Lists and plain values; what is at its default is left out."""
+        return {name: _lists(value) for name, value in asdict(self).items() if value not in (None, False)}
+
+    @classmethod
+    def from_json(cls, content: Any, *, where: str = "structure") -> Structure:
+        """The inverse of `to_json`. Raises DataError, naming the file or key `where`, for anything else."""
+        known = {field.name for field in fields(cls)}
+        if not isinstance(content, dict) or not set(content) <= known:
+            raise DataError(f"{where} must be an object with the keys {', '.join(sorted(known))} only.")
+        units = {name: _read_units(content.get(name), f"{where}: {name}") for name in ("heads", "neurons")}
+        try:
+            return cls(
+                **units,
+                schedule=_read_schedule(content.get("schedule"), f"{where}: schedule"),
+                own_norms=_read_flag(content.get("own_norms", False), f"{where}: own_norms"),
+            )
+        except RecipeError as error:
+            raise DataError(f"{where}: {error}") from None
 
 
-def reuse(net: Net, schedule: Schedule, *, own_norms: bool = False) -> None:
-    """Let a network, stock or cut, use its layers in the order of a schedule, in place.
-
-    Raises RecipeError where the schedule does not fit, or queries and keys cannot be exchanged.
-    """
-    before = structure_of(net) or Structure()
-    if before.schedule is not None:
-        raise RecipeError("This network uses its layers by a schedule already.")
-    wanted = replace(before, schedule=schedule, own_norms=own_norms)
-    repeat(net, wanted)
-    become(net, wanted)
+def structure_of(net: Any) -> Structure | None:
+    """How a network differs from its stock class; None where it does not."""
+    content = getattr(net.config, "understudy", None)
+    return None if content is None else Structure.from_json(content, where="config.understudy")
 
 
-def cut(
-    net: Net, *, heads: Sequence[Sequence[int]] | None = None, neurons: Sequence[Sequence[int]] | None = None
-) -> None:
-    """Keep these heads and FFN neurons, in this order, and let the others go, in place.
-
-    Rows of query, key, value and up-projection, columns of attention output and down-projection, and the biases that
-    belong to rows. A layer without heads or neurons keeps the bias of its output. All numbers are those of the uncut
-    model, however often it was cut. Stock and packed forwards then give what the whole model gives with the other units
-    masked by zeros.
-
-    Args:
-        heads, neurons: for each physical layer the units to keep; None keeps what there is.
-
-    Raises:
-        RecipeError: units that do not exist, or were cut before.
-    """
-    before = structure_of(net) or Structure()
-    wanted = replace(before, heads=_units(heads, before.heads), neurons=_units(neurons, before.neurons))
-    row = anatomy(net)
-    narrow(row, net, physical_layers(net), wanted=wanted, before=before)
-    for layer in row.layers(net):
-        count_heads(row, layer)
-    become(net, wanted)
+def _lists(value: Any) -> Any:
+    return [_lists(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _units(wanted: Sequence[Sequence[int]] | None, before: Units | None) -> Units | None:
-    return before if wanted is None else tuple(tuple(map(int, kept)) for kept in wanted)
+def _read_units(content: Any, where: str) -> Units | None:
+    if content is None:
+        return None
+    good = isinstance(content, list) and all(isinstance(kept, list) and all(map(_whole, kept)) for kept in content)
+    if not good:
+        raise DataError(f"{where} must be a list of whole numbers for each layer.")
+    return tuple(tuple(kept) for kept in content)
 
 
-def physical_layers(net: Net) -> list[Layer]:
-    """The layers that hold weights, each once, at its first use."""
-    structure = structure_of(net)
-    layers = anatomy(net).layers(net)
-    if structure is not None and structure.schedule is not None and anatomy(net).family != "albert":
-        return [layers[use] for use in structure.first_uses()]
-    return list({id(anatomy(net).up(layer)): layer for layer in reversed(layers)}.values())[::-1]
+def _read_schedule(content: Any, where: str) -> Schedule | None:
+    if content is None:
+        return None
+    good = isinstance(content, list) and all(
+        isinstance(use, list) and len(use) == 2 and _whole(use[0]) and isinstance(use[1], bool) for use in content
+    )
+    if not good:
+        raise DataError(f"{where} must be a list of [layer, exchanged], as in [[0, false], [0, true]].")
+    return tuple((layer, exchanged) for layer, exchanged in content)
 
 
-def schedule_of(net: Net) -> Schedule:
-    """The virtual layers of any network. ALBERT's stock class is a schedule already, without exchanges."""
-    structure = structure_of(net)
-    if structure is not None and structure.schedule is not None:
-        return structure.schedule
-    number = {id(anatomy(net).up(layer)): place for place, layer in enumerate(physical_layers(net))}
-    return tuple((number[id(anatomy(net).up(layer))], False) for layer in anatomy(net).layers(net))
+def _read_flag(content: Any, where: str) -> bool:
+    if not isinstance(content, bool):
+        raise DataError(f"{where} must be true or false.")
+    return content
 
 
-def num_units(net: Net) -> tuple[list[int], list[int]]:
-    """How many heads and how many neurons each physical layer has now."""
-    row = anatomy(net)
-    layers = physical_layers(net)
-    width = row.head_dim(net)
-    return [row.out(layer).in_features // width for layer in layers], [row.down(layer).in_features for layer in layers]
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

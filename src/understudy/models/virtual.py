@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from understudy.base.errors import RecipeError
 from understudy.models.anatomy import Anatomy, Layer, Net, anatomy
-from understudy.models.shape import Structure
+from understudy.models.structure import Structure
 
 
 class VirtualLayers(nn.ModuleList):

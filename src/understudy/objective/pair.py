@@ -79,7 +79,7 @@ def side_of(net: Any, *, outputs: bool = True, head: bool = True) -> Side:
         head: whether its last Linear is at hand.
     """
     from understudy.models.anatomy import anatomy
-    from understudy.models.structure import num_units, schedule_of
+    from understudy.models.restructure import num_units, schedule_of
 
     row = anatomy(net)
     heads, width = num_units(net)[0], row.head_dim(net)

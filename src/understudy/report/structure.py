@@ -14,11 +14,10 @@ USES = 12  # boxes in a row of the order of layers
 def facts(net: Any) -> dict[str, Any] | None:
     """What the picture shows of a network, as plain data; None for a stock one.
 
-    structure.json's content (models/structure_file.py) and, under `parameters`, what it has and what it would have uncut:
+    structure.json's content (models/restructure.py) and, under `parameters`, what it has and what it would have uncut:
     of the layers alone ("encoder") and of everything ("total").
     """
-    from understudy.models.structure import num_units
-    from understudy.models.structure_file import content_of
+    from understudy.models.restructure import content_of, num_units
     from understudy.students.sparsify import parameters_of
 
     content = content_of(net)

@@ -24,8 +24,9 @@ from understudy.kinds import Kind
 from understudy.models.anatomy import Net, anatomy
 from understudy.models.model import Model
 from understudy.models.needs import Needs
+from understudy.models.restructure import num_units, physical_layers
 from understudy.models.signals import forward
-from understudy.models.structure import num_units, physical_layers, structure_of
+from understudy.models.structure import structure_of
 from understudy.students.allocation import Scores
 
 Granularity = Literal["example", "batch"]

@@ -27,15 +27,8 @@ from understudy.base.suggest import did_you_mean
 from understudy.models.anatomy import Net
 from understudy.models.compact import stock_class_of, stock_config
 from understudy.models.model import Model
-from understudy.models.structure import (
-    Schedule,
-    Structure,
-    physical_layers,
-    restructure,
-    reuse,
-    schedule_of,
-    structure_of,
-)
+from understudy.models.restructure import physical_layers, restructure, reuse, schedule_of
+from understudy.models.structure import Schedule, Structure, structure_of
 from understudy.models.virtual import Exchanged, stack_of
 
 PLAIN = "_no_shuffle"

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from understudy.models.anatomy import Net, anatomy
 from understudy.models.model import Model
 from understudy.models.narrow import count_heads
-from understudy.models.structure import cut, num_units, physical_layers, structure_of
+from understudy.models.restructure import cut, num_units, physical_layers
+from understudy.models.structure import structure_of
 from understudy.students.allocation import Allocation, LinearCost, Units
 
 Key = TypeVar("Key", bound=Hashable)

@@ -9,7 +9,7 @@ import torch
 from exports import inputs, pruned, run_hidden, student
 
 from understudy.export import export_model
-from understudy.models.structure import cut
+from understudy.models.restructure import cut
 from understudy.recipe.settings import LatencySettings
 
 QUICK = LatencySettings(length=8, repeats=3)

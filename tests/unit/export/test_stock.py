@@ -10,7 +10,8 @@ from tiny_models import FAMILIES
 from understudy.base.errors import RecipeError
 from understudy.export.stock import needs_understudy, shape_of, to_hf, to_padded
 from understudy.models.anatomy import anatomy
-from understudy.models.structure import cut, num_units, physical_layers, structure_of
+from understudy.models.restructure import cut, num_units, physical_layers
+from understudy.models.structure import structure_of
 from understudy.students.share import share
 
 

@@ -18,8 +18,9 @@ import understudy
 from understudy.base.errors import DataError
 from understudy.models.load import load_model
 from understudy.models.model import Model, digest
+from understudy.models.restructure import cut, physical_layers, restructure
 from understudy.models.save import save_model
-from understudy.models.structure import Structure, cut, physical_layers, restructure, structure_of
+from understudy.models.structure import Structure, structure_of
 from understudy.students.share import share
 
 AUTO = {

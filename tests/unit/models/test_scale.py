@@ -6,7 +6,7 @@ import pytest
 import tiny_models
 import torch
 
-from understudy.models.scale import to_label_units, to_standard_units
+from understudy.models.heads import to_label_units, to_standard_units
 
 MEAN, DEVIATION = 250.0, 40.0
 

@@ -9,7 +9,8 @@ import pytest
 import tiny_models
 
 from understudy.evaluate.measure import num_parameters
-from understudy.models.structure import Structure, cut, restructure
+from understudy.models.restructure import cut, restructure
+from understudy.models.structure import Structure
 from understudy.report.structure import facts, structure
 
 HEADS = ((2, 0), (1, 2, 3), ())

@@ -15,8 +15,8 @@ from understudy.data.encode import Encoded, collate
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
 from understudy.models.needs import Needs
+from understudy.models.restructure import physical_layers
 from understudy.models.signals import forward
-from understudy.models.structure import physical_layers
 from understudy.students.importance import importance
 
 KINDS = ("classification", "regression", "multilabel", "tokens", "text")

@@ -17,9 +17,10 @@ from understudy.models.anatomy import anatomy
 from understudy.models.load import load_model
 from understudy.models.model import Model, digest
 from understudy.models.needs import Needs
+from understudy.models.restructure import cut, physical_layers, schedule_of
 from understudy.models.save import save_model
 from understudy.models.signals import forward
-from understudy.models.structure import cut, physical_layers, schedule_of, structure_of
+from understudy.models.structure import structure_of
 from understudy.recipe.types import ShareKind
 from understudy.students import fresh, keep_layers, share, unroll
 from understudy.students.share import SCHEDULES, schedule_for

@@ -17,8 +17,9 @@ from understudy.evaluate.measure import num_parameters
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model, digest
 from understudy.models.needs import Needs
+from understudy.models.restructure import num_units, physical_layers, restructure
 from understudy.models.signals import forward
-from understudy.models.structure import Structure, num_units, physical_layers, restructure, structure_of
+from understudy.models.structure import Structure, structure_of
 from understudy.students.allocation import Allocation, Scores, allocate
 from understudy.students.importance import importance
 from understudy.students.sparsify import Prefixes, parameters_of, sparsify

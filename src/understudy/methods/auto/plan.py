@@ -159,7 +159,7 @@ def choose(recipe: Recipe, method: Auto, teacher: Model) -> Choice:
 
 def _pruned(teacher: Model) -> list[tuple[dict[str, Any], Callable[[], Net]]]:
     """All layers, with fewer heads and neurons in them. Which ones costs nothing, so here they all count alike."""
-    from understudy.models.structure import cut, num_units
+    from understudy.models.restructure import cut, num_units
     from understudy.students.allocation import Scores, allocate
 
     def net(sparsity: float) -> Net:

@@ -16,17 +16,9 @@ from understudy.data.encode import Batch
 from understudy.evaluate import measure
 from understudy.models.anatomy import anatomy
 from understudy.models.needs import Needs
+from understudy.models.restructure import cut, num_units, physical_layers, restructure, reuse, schedule_of
 from understudy.models.signals import forward
-from understudy.models.structure import (
-    Structure,
-    cut,
-    num_units,
-    physical_layers,
-    restructure,
-    reuse,
-    schedule_of,
-    structure_of,
-)
+from understudy.models.structure import Structure, structure_of
 
 HEADS, NEURONS = KEPT_HEADS, KEPT_NEURONS
 
