@@ -1,5 +1,5 @@
-"""What somebody adds, and the files that takes: a folder for a method. Done in a scratch copy of the package, whose other files
-stay as they are."""
+"""What somebody adds, and the files that takes: a folder for a method, two files for a loss (and for a kind, which
+test_adding_kind.py adds). Done in a scratch copy of the package, whose other files stay as they are."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def scratch(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def answer_of(scratch: Path, code: str) -> object:
+def answer_of(scratch: Path, code: str) -> Any:
     """What `print(json.dumps(…))` printed, in a process that sees the copy."""
     environment = os.environ | {"PYTHONPATH": str(scratch)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=scratch)
@@ -83,6 +84,52 @@ print(json.dumps([made.how.distil(made.method, None), made.share, refused, "loud
     said = answer_of(scratch, code)
     assert said[:2] == [0.25, "cyclic"] and said[3:] == [True, True, True, ["whisper"]]
     assert "Did you mean 'loudness'" in said[2]
+
+
+def test_a_loss_is_two_files(scratch):
+    """Its arithmetic in losses/, its term in the vocabulary: with any method, in `check`'s sentences and in the reference."""
+    (scratch / "understudy" / "losses" / "hush.py").write_text('''
+def hush(student, teacher):
+    """Mean absolute difference of the logits, added up over the rows."""
+    return (student - teacher).abs().mean(-1).sum()
+''')  # fmt: skip
+    vocabulary = scratch / "understudy" / "objective" / "vocabulary.py"
+    before, table, after = vocabulary.read_text(encoding="utf-8").partition("TERMS: dict[str, type[TermSettings]] = {")
+    vocabulary.write_text(before + '''
+class Hush(TermSettings):
+    """Absolute differences of the raw outputs."""
+
+    def build(self, pair):
+        from understudy.losses.hush import hush
+        from understudy.models.needs import Needs
+        from understudy.objective.weighted import Term
+
+        logits = Needs(logits=True)
+        return Term(lambda seen: hush(seen.student.logits, seen.teacher.logits), pair.kind.unit, logits, logits)
+
+
+''' + table + '"hush": Hush,' + after, encoding="utf-8")  # fmt: skip
+    code = """
+import json
+from understudy.base.errors import RecipeError
+from understudy.kinds import kind
+from understudy.objective.pair import Pair, Side
+from understudy.objective.vocabulary import build
+from understudy.recipe.load import recipe_from
+from understudy.recipe.reference import reference
+data = {"task": "demo/intent", "teacher": {"model": "x", "finetune": {}}, "student": {"sparsity": 0.5}, "method": "minidisc"}
+made = recipe_from({**data, "objective": {"hush": {"weight": 0.5}, "hard": 1}})
+side = Side(width=8, layers=2)
+objective, _ = build(made.objective.terms(), Pair(kind("classification"), side, side, num_labels=3))
+try:
+    build(made.objective.terms(), Pair(kind("classification"), side, None, num_labels=3))
+except RecipeError as error:
+    print(json.dumps([sorted(objective.terms), str(objective.terms["hush"].weight), str(error),
+                      "Absolute differences of the raw outputs." in reference()]))
+"""
+    names, weight, refused, documented = answer_of(scratch, code)
+    assert names == ["hard", "hush"] and weight == "0.5" and documented
+    assert refused.startswith("objective.hush: it asks a teacher, and here nobody teaches")
 
 
 @pytest.mark.parametrize(
