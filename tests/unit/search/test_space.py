@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from understudy.base.errors import RecipeError
 from understudy.evaluate.many import front
 from understudy.evaluate.measure import flops, num_parameters
-from understudy.methods.kdnas.costs import Costs
 from understudy.methods.kdnas.reward import over_budget, reward
 from understudy.methods.kdnas.settings import SpaceSettings
-from understudy.methods.kdnas.space import Architecture, as_config, build_space, shape_of
+from understudy.methods.kdnas.space import Architecture, Costs, as_config, build_space, shape_of
 from understudy.models.model import Model
 from understudy.students.fresh import fresh
 

@@ -2,9 +2,9 @@
 
     settings.py    what a recipe may say                              distil.py      the search, then full KD of the best
     candidates.py  what is tried: student, mini-KD, latency, reward   study.py       the durable study: workers, claims, retries
-    space.py       the legal architectures, listed one by one         costs.py       what one costs before it is trained
+    space.py       the legal architectures, and what each costs       warm_start.py  a student cut out of its teacher
     engines.py     who is tried next: random, TPE, NSGA-II, LSTM      controller.py  the LSTM that predicts rewards
-    reward.py      quality and latency in one number                  warm_start.py  a student cut out of its teacher
+    reward.py      quality and latency in one number
 """
 
 from __future__ import annotations

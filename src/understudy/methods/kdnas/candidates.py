@@ -26,10 +26,9 @@ from understudy.evaluate import measure
 from understudy.kinds import lower_is_better
 from understudy.lab.lab import Lab
 from understudy.lab.objective import about, objective_for, variances_of
-from understudy.methods.kdnas.costs import space_below
 from understudy.methods.kdnas.reward import FLOOR, over_budget, ranked, reward
 from understudy.methods.kdnas.settings import KDNAS
-from understudy.methods.kdnas.space import Architecture, as_config
+from understudy.methods.kdnas.space import Architecture, as_config, space_below
 from understudy.methods.kdnas.warm_start import start_from_teacher
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model

@@ -16,7 +16,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
@@ -25,10 +25,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from understudy.base.seeds import derive, numpy_rng
 from understudy.methods.kdnas.controller import Codes, Regression, Tried, random_slots
+from understudy.methods.kdnas.settings import ControllerSettings
 from understudy.methods.kdnas.space import DIMENSIONS, Architecture, Space
-
-if TYPE_CHECKING:
-    from understudy.methods.kdnas.settings import ControllerSettings
 
 ENGINES = ("lstm", "tpe", "evolution", "random")
 RETRY_OF = "retry_of"
@@ -274,8 +272,6 @@ def make_engine(
         episodes, candidates: the schedule of the LSTM controller; candidates is also NSGA-II's population.
         parity: the LSTM controller as released: repeats, one sample at a time, without memory of earlier episodes.
     """
-    from understudy.methods.kdnas.settings import ControllerSettings
-
     if name == "lstm":
         return LSTMEngine(
             space, seed=seed, episodes=episodes, candidates=candidates, settings=controller or ControllerSettings(),

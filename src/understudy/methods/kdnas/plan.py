@@ -11,10 +11,9 @@ from typing import Any
 
 from understudy.base.errors import RecipeError
 from understudy.kinds import kind
-from understudy.methods.kdnas.costs import Costs, space_below
 from understudy.methods.kdnas.reward import trained
 from understudy.methods.kdnas.settings import KDNAS
-from understudy.methods.kdnas.space import Space, shape_of
+from understudy.methods.kdnas.space import Costs, Space, shape_of, space_below
 from understudy.models.model import Model
 from understudy.recipe.method import Facts, Stage
 from understudy.recipe.settings import Recipe
