@@ -57,7 +57,8 @@ def test_the_check_passes_and_the_run_ends_with_the_objective_as_its_score(finis
     assert score["low"] <= score["value"] <= score["high"]
     assert "perplexity" not in (folder / "student" / "README.md").read_text()
     assert "pipeline_tag: feature-extraction" in (folder / "student" / "README.md").read_text()
-    assert "these terms are left out: hard, soft." in (folder / "report.html").read_text()
+    report = (folder / "report.html").read_text()
+    assert "objective.hard is left out" in report and "objective.soft is left out" in report
     terms = json.loads((folder / "steps/student/metrics.jsonl").read_text().splitlines()[0])["terms"]
     assert set(terms) == {"output_feature", "hidden"}
     assert verify(folder)["files"] > 10
@@ -136,7 +137,7 @@ def test_that_outputs_are_too_many_for_the_disk_is_said_once(tmp_path: Path, und
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"method": {"name": "finetune"}}, "has no head on the vocabulary, which hard needs"),
+        ({"method": {"name": "finetune"}}, "objective.hard: it compares outputs, and the student has no head on the vocabulary"),
         ({"method": {"name": "automm", "hidden_weight": 0, "output_feature_loss_weight": 0}},
          "nothing to learn.*objective.hard is left out: it compares outputs, and the student has no head.*objective.soft"),
     ],
@@ -151,7 +152,7 @@ def test_fine_tuning_a_bare_teacher_is_refused_early(tmp_path: Path, understudy_
     settings["teacher"]["finetune"] = {"epochs": 1}
     (error,) = (finding for finding in check(recipe_from(settings)) if finding.level == "error")
     assert error.exit_code == 2 and "leave teacher.finetune out" in error.text
-    with pytest.raises(RecipeError, match="has no head on the vocabulary, which hard needs"):
+    with pytest.raises(RecipeError, match="has no head on the vocabulary to fine-tune on"):
         train(recipe_from(settings), tmp_path / "run")
 
 
@@ -162,5 +163,5 @@ def test_a_student_with_a_head_may_learn_the_states_of_a_teacher_without(tmp_pat
     settings["student"] = {"model": str(model)}
     lab = Lab(recipe_from(settings), tmp_path / "run", StopSignals())
     student = distil(lab.recipe.method, lab)
-    assert not student.bare and student.notes[-1] == "There is no head on the vocabulary, so these terms are left out: soft."
+    assert not student.bare and student.notes[-1].startswith("objective.soft is left out: it compares outputs, and the teacher")
     assert set(lab.predictions("student", type(lab.teacher())(student, "x"))["test"].gold.tolist()) != {1.0}
