@@ -36,6 +36,6 @@ def best_thresholds(logits: np.ndarray, gold: np.ndarray) -> list[float]:
 
 def move_boundaries(model: Model, thresholds: Sequence[float]) -> None:
     """Lower the bias of each output by its threshold, in place."""
-    head = anatomy(model.net).final_linear(model.net)
+    bias = anatomy(model.net).final_linear(model.net).bias
     with torch.no_grad():
-        head.bias -= torch.tensor(thresholds, dtype=head.bias.dtype, device=head.bias.device)
+        bias.sub_(torch.tensor(thresholds, dtype=bias.dtype, device=bias.device))
