@@ -29,7 +29,8 @@ def objective_of(
     same_tokens: bool = True, heads: tuple[int, int] = (1, 1), variances: Any = None,
 ) -> Objective:  # fmt: skip
     """The objective that the recipe's sections make for two models."""
-    student = Side(student_width, student_layers, ((heads[0], student_width),) * student_layers)
-    teacher = Side(teacher_width, teacher_layers, ((heads[1], teacher_width),) * teacher_layers, head=teacher_head)
+    student = Side(student_width, student_layers, lambda: [(heads[0], student_width)] * student_layers)
+    last = None if teacher_head is None else lambda: teacher_head
+    teacher = Side(teacher_width, teacher_layers, lambda: [(heads[1], teacher_width)] * teacher_layers, head=last)
     pair = Pair(kind_named(kind), student, teacher, num_labels, seed, same_tokens, variances)
     return build(settings_of(method, objective, kind=kind).terms(), pair)[0]

@@ -381,7 +381,7 @@ def _objective(recipe: Recipe, data: TaskData, teacher: Sizes | None, student: S
     if teacher is not None and recipe.how.needs_teacher:
         head = (torch.zeros(outputs, teacher.width), torch.zeros(outputs))
         side = side_of(teacher.net, outputs=not text or teacher.on_vocabulary, head=False)
-        pair = replace(pair, teacher=replace(side, head=head))
+        pair = replace(pair, teacher=replace(side, head=lambda: head))
     _, notes = build(recipe.objective.terms(), pair)
     for note in notes:
         found.note("objective", note)

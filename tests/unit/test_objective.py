@@ -420,8 +420,8 @@ def test_every_term_goes_with_every_schedule(method):
 
 
 def test_relations_of_pruned_layers_divide_what_is_left():
-    teacher = Side(12, 2, ((3, 12), (3, 12)))
-    pruned = Side(12, 2, ((3, 12), (2, 8)))  # one of three heads of the last layer is gone
+    teacher = Side(12, 2, lambda: [(3, 12), (3, 12)])
+    pruned = Side(12, 2, lambda: [(3, 12), (2, 8)])  # one of three heads of the last layer is gone
     asked = settings_of({"name": "automm"}, {"relations": 1}).terms()
     objective, _ = build_objective(asked, Pair(kind_named("classification"), pruned, teacher, same_tokens=True))
     qkv = [tuple(randn(seed + i, 5, heads, 4) for i in range(3)) for seed, heads in ((0, 2), (9, 3))]
@@ -429,6 +429,6 @@ def test_relations_of_pruned_layers_divide_what_is_left():
     _, values = objective.double().compute(student, theirs, None, progress=0.0, counts=Counts(2, 5, 2))
     parts = [losses.relations(s, t, [2, 3], heads=2) for s, t in zip(*qkv, strict=True)]  # divide 8 and 12, 3 do not
     assert values["relations"].item() == pytest.approx((sum(parts) / 3).item())
-    empty = Side(12, 2, ((3, 12), (0, 0)))
+    empty = Side(12, 2, lambda: [(3, 12), (0, 0)])
     with pytest.raises(RecipeError, match="objective.relations: pruning has left no attention head.*min_heads"):
         build_objective(asked, Pair(kind_named("classification"), empty, teacher, same_tokens=True))

@@ -23,12 +23,12 @@ class Side:
     """D, of hidden states and features."""
     layers: int
     """As they are run: shared layers count as often as they are used."""
-    attention: Sequence[tuple[int, int]] = ()
-    """For each layer its attention heads and the width of all of them together, which pruning changes."""
+    attention: Callable[[], Sequence[tuple[int, int]]] = tuple
+    """For each layer its attention heads and the width of all of them together, which pruning changes; looked up when asked."""
     outputs: bool = True
     """False for a bare encoder of plain text, without a head on the vocabulary."""
-    head: tuple[Tensor, Tensor | None] | None = None
-    """Weight (C, D) and bias (C,) of the last Linear; None where there is none at hand."""
+    head: Callable[[], tuple[Tensor, Tensor | None]] | None = None
+    """Weight (C, D) and bias (C,) of the last Linear, when asked; None where there is none at hand."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,13 @@ def side_of(net: Any, *, outputs: bool = True, head: bool = True) -> Side:
     from understudy.models.restructure import num_units, schedule_of
 
     row = anatomy(net)
-    heads, width = num_units(net)[0], row.head_dim(net)
-    attention = tuple((heads[i], heads[i] * width) for i, _ in schedule_of(net))
-    linear = row.final_linear(net) if head and outputs else None
-    weights = None if linear is None else (linear.weight, linear.bias)
-    return Side(row.width(net), row.num_layers(net), attention, outputs, weights)
+
+    def attention() -> list[tuple[int, int]]:
+        heads, width = num_units(net)[0], row.head_dim(net)
+        return [(heads[i], heads[i] * width) for i, _ in schedule_of(net)]
+
+    def last() -> tuple[Tensor, Tensor | None]:
+        linear = row.final_linear(net)
+        return linear.weight, linear.bias
+
+    return Side(row.width(net), row.num_layers(net), attention, outputs, last if head and outputs else None)

@@ -138,9 +138,9 @@ class SoftmaxRegression(_Adapted):
         from understudy.objective.projections import FrozenHead
         from understudy.objective.terms import softmax_regression
 
-        head, shape = pair.taught.head, (pair.num_labels, pair.taught.width)
-        if head is None:
+        if pair.taught.head is None:
             raise RecipeError("it uses the teacher's last Linear, and this teacher has none at hand; leave it out.")
+        head, shape = pair.taught.head(), (pair.num_labels, pair.taught.width)
         if tuple(head[0].shape) != shape:
             raise DataError(
                 f"objective.softmax_regression: the teacher's head is {tuple(head[0].shape)}, but {shape[0]} labels and a "
@@ -290,7 +290,8 @@ class Relations(TermSettings):
         layer = self.layer or pair.taught.layers
         if layer > pair.taught.layers:
             raise RecipeError(f"layer is {layer}, but the teacher has {pair.taught.layers} layers.")
-        widths = [side.attention[at - 1][1] for side, at in ((pair.student, 0), (pair.taught, layer)) if side.attention]
+        ours, theirs = pair.student.attention(), pair.taught.attention()
+        widths = [side[at - 1][1] for side, at in ((ours, 0), (theirs, layer)) if side]
         if 0 in widths:
             raise RecipeError(
                 "pruning has left no attention head in the layer that is to learn or to teach; set student.prune.min_heads to 1."

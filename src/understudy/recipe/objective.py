@@ -164,7 +164,7 @@ def with_objective(data: dict[str, Any], own: Mapping[str, Any] | None, keys: Ma
             if len(keys[key].targets) == 1:
                 found.setdefault(term, {"weight": 0.0})
             if isinstance(found.get(term), dict):
-                found[term] = {**found[term], setting: keys[key].of(moved[key])}
+                found[term] = _over(found[term], {setting: keys[key].of(moved[key])})
     return {**data, "objective": found}
 
 
@@ -183,8 +183,12 @@ def _inherited(own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _over(own: Mapping[str, Any], given: Any) -> Any:
+    """The method's settings of a term with those that are given; one whose weight is given is wanted, not only if possible."""
     value = written_out(given)
-    return {**own, **value} if isinstance(value, Mapping) else value
+    if not isinstance(value, Mapping):
+        return value
+    own = {key: setting for key, setting in own.items() if key != "if_possible" or "weight" not in value}
+    return {**own, **value}
 
 
 def _require_one(key: str, sets: Sets, given: Mapping[str, Any]) -> None:
