@@ -103,7 +103,7 @@ def test_classes_are_those_of_the_teacher_by_hand(recipe, understudy_home, tmp_p
 
 
 def test_targets_go_by_content_never_by_place(recipe, understudy_home, tmp_path):
-    """The same rows in another order: each keeps its class, and nobody is asked again. One row edited: it alone is asked about."""
+    """The same rows in another order: each keeps its class, and nobody is asked again. An edited row alone is asked about."""
     lab = lab_of(recipe, tmp_path / "run")
     teacher = lab.teacher()
 

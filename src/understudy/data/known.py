@@ -32,7 +32,8 @@ def facts_of(data: TaskData, tokenizer: Any = None, max_length: int | None = Non
         in_train_and_test, other_label: their sums; unseen: test set -> {label: rows} of classes that train has not; unlabelled:
         training rows without a label.
     """
-    overlap = {name: found for name, rows in data.tests.items() if (found := _overlap(data.train, rows))["in_train"]}
+    learnt = [*data.train, *data.select]
+    overlap = {name: found for name, rows in data.tests.items() if (found := _overlap(learnt, rows))["in_train"]}
     unseen = {name: found for name, rows in data.tests.items() if (found := _unseen(data.task, data.train, rows))}
     cut = None if tokenizer is None or max_length is None else _cut(data, tokenizer, max_length, most)
     return {
@@ -60,8 +61,8 @@ def sentences(facts: dict[str, Any]) -> list[str]:
     for name, one in facts["overlap"].items():
         other = f", {one['other_label']} of them with another label there" if one["other_label"] else ""
         said.append(
-            f"{one['in_train']} of {one['rows']} rows of {name} stand in train word for word{other}: the scores are partly "
-            "those of rows that were learnt from."
+            f"{one['in_train']} of {one['rows']} rows of {name} stand in train (or the selection rows) word for word{other}: the "
+            "scores are partly those of rows that were learnt from."
         )
     for name, labels in facts["unseen"].items():
         listed = few([f"'{label}' ({rows} rows)" for label, rows in labels.items()])
