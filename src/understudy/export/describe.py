@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from understudy.kinds import Kind, kind
+from understudy.models.card import USE
 
 _WHAT = {
     "hf": "A stock transformers model, exactly the student. It loads with transformers alone.",
@@ -26,8 +27,9 @@ def readme(card: str, facts: Mapping[str, Any]) -> str:
         card: README.md of the student, or "" where it has none.
         facts: what structure.json holds.
     """
-    if facts["form"] == "onnx":  # the Hub shows code for the library that is named here
-        card = re.sub(r"(?m)\A(---\n(?:.*\n)*?)library_name: transformers$", r"\1library_name: onnx", card)
+    library = "onnx" if facts["form"] == "onnx" else "understudy" if facts["needs_understudy"] else "transformers"
+    # The Hub shows code for the library that is named here.
+    card = re.sub(r"(?m)\A(---\n(?:.*\n)*?)library_name: \w+$", rf"\1library_name: {library}", card.partition(USE)[0])
     return f"{card.rstrip() or '# Student'}\n\n" + "\n".join(_section(facts)) + "\n"
 
 

@@ -33,13 +33,17 @@ def card_text(result: Mapping[str, Any], *, stock: bool = True, handover: Handov
         handover: how its inputs were read when it was scored; the code of the card reads them so.
     """
     use = "\n".join(_use(result, stock, handover))
-    return f"---\n{_front_matter(result)}---\n\n{_body(result)}\n{use}\n"
+    return f"---\n{_front_matter(result, stock)}---\n\n{_body(result)}\n{use}\n"
+
+
+USE = "## How it is used"
+"""The heading of the last section; an export, which is used otherwise, has its own instead."""
 
 
 def _use(result: Mapping[str, Any], stock: bool, handover: Handover | None) -> Iterator[str]:
     """Code that answers as the student was scored, run in its folder."""
     asked = kind(result["task"]["kind"])
-    yield "## How it is used"
+    yield USE
     yield ""
     if not stock:
         yield "No stock class of transformers holds this shape: `pip install` understudy, which registers it."
@@ -83,7 +87,7 @@ def eval_results_text(result: Mapping[str, Any]) -> str | None:
     return yaml_dump(eval_result_entries_to_yaml(entries)) if entries else None
 
 
-def _front_matter(result: Mapping[str, Any]) -> str:
+def _front_matter(result: Mapping[str, Any], stock: bool) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     task = result["task"]
@@ -109,7 +113,7 @@ def _front_matter(result: Mapping[str, Any]) -> str:
         ]
     teacher = (result["teacher"] or {}).get("name")
     data = ModelCardData(
-        library_name="transformers",
+        library_name="transformers" if stock else "understudy",
         pipeline_tag=pipeline,
         tags=["knowledge-distillation", "understudy"],
         datasets=sorted({score.dataset_type for score in scores if "/" in score.dataset_type}) or None,
@@ -163,8 +167,8 @@ def _scores(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _costs(result: Mapping[str, Any]) -> Iterator[str]:
-    yield "| model | parameters | without embeddings | size (MB) | latency (ms) |"
-    yield "|---|---|---|---|---|"
+    yield "| model | parameters | without embeddings | size (MB) | GFLOP | latency (ms) |"
+    yield "|---|---|---|---|---|---|"
     for name, model in _models(result):
         latency = model["latency_ms"]
         time = "–"
@@ -175,8 +179,12 @@ def _costs(result: Mapping[str, Any]) -> Iterator[str]:
             )
         yield (
             f"| {name} | {model['num_parameters']:,} | {model['num_parameters_nonembedding']:,} | "
-            f"{model['size_mb']:.1f} | {time} |"
+            f"{model['size_mb']:.1f} | {model['flops'] / 1e9:.2f} | {time} |"
         )
+    if result["teacher"]:
+        ratio = result["teacher"]["flops"] / max(1, result["student"]["flops"])
+        yield ""
+        yield f"The student needs {ratio:.1f} times fewer operations than the teacher. GFLOP: one batch of the report's length."
 
 
 def _interval(metric: Mapping[str, Any]) -> str:
