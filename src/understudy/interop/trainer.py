@@ -68,7 +68,7 @@ class DistilTrainer(Trainer):
         refuse(model, args, objective, asked, options)
         super().__init__(model=model, args=args, **options)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled or self.is_model_parallel:
-            raise RecipeError("DistilTrainer runs a model layer by layer and needs all of it in each process: no sharding.")
+            raise RecipeError("DistilTrainer needs the whole model in each process: no sharding.")
         self.model_accepts_loss_kwargs = True  # where older Trainers look whether the loss is scaled
         self.kind, self.objective = asked, objective.to(args.device)
         self.learner = Learner(model, self.objective, asked)

@@ -6,6 +6,7 @@ in ALBERT, whose stock class uses its one layer many times.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -73,13 +74,13 @@ class Structure:
         known = {field.name for field in fields(cls)}
         if not isinstance(content, dict) or not set(content) <= known:
             raise DataError(f"{where} must be an object with the keys {', '.join(sorted(known))} only.")
-        units = {name: _read_units(content.get(name), f"{where}: {name}") for name in ("heads", "neurons")}
+        given = {name: value for name, value in content.items() if value is not None}
+        for name, value in given.items():
+            good, form = _FORMS[name]
+            if not good(value):
+                raise DataError(f"{where}: {name} must be {form}.")
         try:
-            return cls(
-                **units,
-                schedule=_read_schedule(content.get("schedule"), f"{where}: schedule"),
-                own_norms=_read_flag(content.get("own_norms", False), f"{where}: own_norms"),
-            )
+            return cls(**{name: _tuples(value) for name, value in given.items()})
         except RecipeError as error:
             raise DataError(f"{where}: {error}") from None
 
@@ -94,31 +95,28 @@ def _lists(value: Any) -> Any:
     return [_lists(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _read_units(content: Any, where: str) -> Units | None:
-    if content is None:
-        return None
-    good = isinstance(content, list) and all(isinstance(kept, list) and all(map(_whole, kept)) for kept in content)
-    if not good:
-        raise DataError(f"{where} must be a list of whole numbers for each layer.")
-    return tuple(tuple(kept) for kept in content)
-
-
-def _read_schedule(content: Any, where: str) -> Schedule | None:
-    if content is None:
-        return None
-    good = isinstance(content, list) and all(
-        isinstance(use, list) and len(use) == 2 and _whole(use[0]) and isinstance(use[1], bool) for use in content
-    )
-    if not good:
-        raise DataError(f"{where} must be a list of [layer, exchanged], as in [[0, false], [0, true]].")
-    return tuple((layer, exchanged) for layer, exchanged in content)
-
-
-def _read_flag(content: Any, where: str) -> bool:
-    if not isinstance(content, bool):
-        raise DataError(f"{where} must be true or false.")
-    return content
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _units(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(kept, list) and all(map(_whole, kept)) for kept in value)
+
+
+def _uses(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(use, list) and len(use) == 2 and _whole(use[0]) and isinstance(use[1], bool) for use in value
+    )
+
+
+_FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "heads": (_units, "a list of whole numbers for each layer"),
+    "neurons": (_units, "a list of whole numbers for each layer"),
+    "schedule": (_uses, "a list of [layer, exchanged], as in [[0, false], [0, true]]"),
+    "own_norms": (lambda value: isinstance(value, bool), "true or false"),
+}
+"""What each key holds in JSON: how it is checked, and in words."""
