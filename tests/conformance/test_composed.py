@@ -13,7 +13,7 @@ import pytest
 import toys
 from transformers import AutoModelForSequenceClassification
 
-from understudy.models.structure import num_units, schedule_of
+from understudy.models.restructure import num_units, schedule_of
 from understudy.recipe.load import load_recipe
 from understudy.run import train
 from understudy.steps import step_folder
