@@ -151,7 +151,9 @@ def test_candidates_share_what_the_teacher_says_and_the_student_goes_on_to_a_tas
     result = train(recipe_from(settings), run)
     assert {row["state"] for row in found(run)["rows"]} == {"complete"}
     data = load_task(recipe_from(settings).task, seed=0)
-    assert result["teacher_forwards"] == 2 * len(data.train) + len(data.select)  # each row as often as it is masked anew
+    # Each row as often as it is masked anew; where two maskings hide the same of it, once.
+    each = 2 * len(data.train) + len(data.select)
+    assert 0.9 * each < result["teacher_forwards"] <= each
 
     task = {
         **settings, "task": checkpoints.task_settings(tmp_path / "labelled", "classification"), "method": {"name": "finetune"},
