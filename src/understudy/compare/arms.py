@@ -96,8 +96,7 @@ def make_plan(comparison: Comparison) -> Plan:
     """
     recipe = comparison.base
     data = _common(recipe, comparison)
-    plain = changed(data, {"method": BASELINE}, source="the base recipe")
-    seen = look(plain)
+    seen = look(_labels_alone(data))
     _complain(seen)
     if recipe.task.kind and kind(recipe.task.kind).on_vocabulary and seen.teacher is not None and not seen.teacher.on_vocabulary:
         raise RecipeError(
@@ -137,6 +136,11 @@ def _common(base: Recipe, comparison: Comparison) -> dict[str, Any]:
     return data
 
 
+def _labels_alone(data: dict[str, Any]) -> Recipe:
+    """The base recipe without distillation: an `objective` that the file gives is for those who have a teacher."""
+    return changed(data, {"method": BASELINE, "objective": None}, source="the base recipe")
+
+
 def _complain(seen: Inspection) -> None:
     """Raise the first error among findings, as the kind of error it is."""
     for finding in seen.findings:
@@ -150,7 +154,7 @@ class _Draft:
 
     def __init__(self, base: Base) -> None:
         self.base, self.data, self.seen, self.kind = base, base.data, base.seen, base.settings.budget
-        plain = changed(base.data, {"method": BASELINE}, source="the base recipe")
+        plain = _labels_alone(base.data)
         self.facts = self._facts(plain, base.seen)
         train = base.recipe.train
         self.total = float(train.epochs)

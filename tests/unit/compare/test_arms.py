@@ -27,6 +27,14 @@ def arms(toy_checkpoint, toy_csv, tmp_path) -> Any:
     return make
 
 
+def test_an_objective_of_the_file_is_for_all_arms_that_have_a_teacher(arms):
+    found = arms("compare.methods=automm,minidisc", objective={"hard": 0.2, "soft": 1.0, "rkd_angle": 2.0})
+    assert set(found["finetune"].recipe.objective.terms()) == {"hard"}
+    for name in ("automm", "minidisc"):
+        terms = found[name].recipe.objective.terms()
+        assert set(terms) == {"hard", "soft", "rkd_angle"} and terms["rkd_angle"].weight == 2.0
+
+
 def test_methods_get_the_student_that_suits_them(arms):
     found = arms("compare.methods=automm,peakd,minidisc,maxidisc,mkd,kdnas")
     assert set(found["finetune"].recipe.objective.terms()) == {"hard"}  # each has the objective of its method
