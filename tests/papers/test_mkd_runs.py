@@ -105,7 +105,7 @@ def test_a_bottleneck_student_keeps_it(world, tmp_path, understudy_home):
     assert all(torch.equal(base[key], after[key]) for key in base)
     scores = json.loads((tmp_path / "run" / "result.json").read_text())["student"]["metrics"]["test"]["accuracy"]["value"]
     assert evaluate_folder(tmp_path / "run", wanted)["metrics"]["test"]["accuracy"] == pytest.approx(scores)
-    answers = list(predict(tmp_path / "run", world / "data" / "test.csv", text="body"))
+    answers = list(predict(tmp_path / "run", str(world / "data" / "test.csv")))
     assert len(answers) == 24 and {answer["label"] for answer in answers} <= {"glad", "sad"}
     # And the adapter alone, moved once more from the command line to another model.
     report = transfer_folder(
@@ -232,7 +232,7 @@ def test_adapters_without_a_place_are_found_by_check(world, tmp_path):
     data = recipe(world, "lora").model_dump(mode="json")
     data["method"]["adapter"] = str(with_adapter(world, tmp_path / "small", "lora", model="small"))
     data["teacher"]["finetune"] = None
-    assert "no linear map inside a layer of a bert model" in " ".join(str(finding) for finding in check(recipe_from(data)))
+    assert "not a linear map inside a layer of a bert model" in " ".join(str(finding) for finding in check(recipe_from(data)))
     for changes, error in (
         ({"student": {"model": str(world / "small"), "adapter": "x"}}, "mkd moves an adapter to the student by itself"),
         ({"student": {"model": str(world / "small"), "adapter": "x"}, "method": "finetune"}, "student.adapter` is for `train."),

@@ -16,9 +16,15 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-@cache
 def accelerator() -> Accelerator:
     """The process's one Accelerator. It places models and knows the ranks; precision is the loop's own business."""
+    if not hasattr(_accelerator().state, "device"):  # transformers' TrainingArguments resets what all Accelerators share
+        _accelerator.cache_clear()
+    return _accelerator()
+
+
+@cache
+def _accelerator() -> Accelerator:
     from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     # A student may own parameters no term reaches (a pooler under hidden-state matching), so unused ones are allowed.
