@@ -196,7 +196,7 @@ def test_a_crash_keeps_the_home_folder_out(launcher, recipe_file, tmp_path: Path
     home.mkdir()
     ended = launcher.run(
         "train", recipe_file, "--out", home / "run", home=home / "store", env={"HOME": str(home)},
-        bug="understudy.run:_train_models",
+        bug="understudy.run.training:_train_models",
     )  # fmt: skip
     assert ended.code == 1 and not ended.traceback
     crash = (home / "run" / "crash.txt").read_text()

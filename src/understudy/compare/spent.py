@@ -8,8 +8,7 @@ from typing import Any
 
 from understudy.compare.work import ArmRun
 from understudy.recipe.method import Stage
-from understudy.run import kept_by
-from understudy.steps import read_done, read_mark, step_folder
+from understudy.steps import kept_by, read_done, read_mark, step_folder
 from understudy.train.record import recorded
 
 

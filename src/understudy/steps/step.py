@@ -81,6 +81,12 @@ def read_done(folder: Path) -> dict[str, Any]:
     return disk.read_json(folder / DONE)
 
 
+def kept_by(run: Path) -> dict[str, Any]:
+    """step -> what was decided there once and for all (`Lab.keep`)."""
+    done = {mark.parent.name: disk.read_json(mark) for mark in sorted(run.glob(f"steps/*/{DONE}"))}
+    return {name: content["value"] for name, content in done.items() if "value" in content}
+
+
 @dataclass(frozen=True)
 class Step:
     """An open step: the folder with its content, which is its own place in the run unless runs share it."""

@@ -1,0 +1,144 @@
+"""What a run shows: models are scored, measured and compared, and everything is written down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from understudy.base import disk
+from understudy.evaluate import measure
+from understudy.evaluate.details import details
+from understudy.evaluate.metrics import compute
+from understudy.evaluate.predict import predict as predict_examples
+from understudy.evaluate.reference import constant, cosine
+from understudy.evaluate.result import assemble
+from understudy.evaluate.verdict import still_rising, verdict
+from understudy.lab import Lab, Source
+from understudy.lab.adapting import deliver
+from understudy.models.anatomy import anatomy
+from understudy.models.card import card_text, eval_results_text
+from understudy.models.handover import handed_on
+from understudy.models.heads import to_label_units
+from understudy.models.model import Model
+from understudy.models.save import save_model
+from understudy.models.structure import structure_of
+from understudy.recipe.method import Method
+from understudy.recipe.settings import Recipe
+from understudy.report.structure import facts
+from understudy.run.claim import note_state
+from understudy.run.finished import history, write_report
+from understudy.steps import kept_by
+from understudy.train.devices import accelerator
+
+
+def prove(
+    recipe: Recipe, lab: Lab, models: dict[str, Source], folder: Path, asked: Method, known: dict[str, Any]
+) -> dict[str, Any]:
+    """Score, measure, compare, write down."""
+    task = lab.data.task
+    if models["student"].model.bare:  # it says nothing about words: its score is its objective on the test rows
+        task = replace(task, metrics=("loss",), select="loss")
+    predictions: dict[str, dict] = {test: {} for test in lab.data.tests}
+    for name, source in models.items():
+        if not task.kind.labelled and name != "student":
+            continue
+        for test, made in lab.predictions(name, source, is_teacher=name == "teacher").items():
+            predictions[test][name] = made
+    settings, student = recipe.evaluate.latency, recipe.student.model or "student"
+    measured = lab.keep(
+        "measure",
+        {"models": {name: source.digest for name, source in models.items()}, **settings.model_dump()},
+        lambda: measure.costs(
+            {name: source.model.net.to(lab.device) for name, source in models.items()},
+            names={"teacher": recipe.teacher.model if recipe.teacher else "", "baseline": student, "student": student},
+            batch_size=settings.batch_size,
+            length=min(settings.length, *(anatomy(one.model.net).max_tokens(one.model.net) for one in models.values())),
+            repeats=settings.repeats,
+            threads=settings.threads,
+        ),
+    )
+    result = assemble(
+        task,
+        predictions,
+        costs=measured,
+        method=recipe.method.model_dump(mode="json"),
+        seed=recipe.seed,
+        resamples=recipe.evaluate.bootstrap,
+        train_seconds=lab.seconds,
+        teacher_forwards=lab.teacher_examples,
+        versions=measure.versions(),
+        machine=measure.machine(),
+        search=recipe.how.search_result(kept_by(folder)),
+        references=_references(recipe, lab),
+        rising=still_rising(history(folder), task.select),
+        data=known,
+    )
+    if accelerator().is_main_process:
+        disk.remove(folder / disk.MANIFEST)  # until it is finished again, files may differ from what it says
+        _save_student(recipe, lab, models["student"].model, result, folder)
+        disk.write_json(folder / "result.json", result)
+        of_models = (note for name in sorted(models, reverse=True) for note in models[name].model.notes)
+        extra = {
+            "details": {
+                test: details(task, lab.data.tests[test], by_model, limit=recipe.evaluate.examples)
+                for test, by_model in predictions.items()
+            },
+            "notes": [*asked.notes(folder, result["student"]), *lab.data.notes, *dict.fromkeys(of_models)],
+            "structure": facts(models["student"].model.net),
+        }
+        disk.write_json(folder / "details.json", extra)
+        note_state(recipe, folder, "finished", lab.data)
+        write_report(folder)
+        kept_open = tuple(f"{name}/" for name in recipe.how.databases)
+        files = disk.manifest(folder, without=kept_open)
+        disk.write_json(folder / disk.MANIFEST, {"files": files, "without": list(kept_open)})
+    accelerator().wait_for_everyone()
+    return result
+
+
+def _references(recipe: Recipe, lab: Lab) -> dict[str, Any]:
+    """What needs no training of ours: an answer that knows the labels alone, the encoder's own cosine, and the teacher before
+    it is fine-tuned, where it has a head for the task."""
+    data, length = lab.data, recipe.task.max_length
+    start = lab.pretrained() if recipe.teacher is not None and recipe.teacher.finetune is not None else None
+
+    def find() -> dict[str, Any]:
+        found = constant(data.task, data.train, data.tests)
+        if start is None:
+            return found
+        model = start.model
+        model.net.to(lab.device)
+        found |= cosine(data.task, model, data.select, data.tests, max_length=length)
+        if data.task.kind.labelled and not model.fresh_head and not data.task.kind.standardise:
+            made = {test: predict_examples(model, rows, lab.encoded(model, rows)[0]) for test, rows in data.tests.items()}
+            found["the teacher before fine-tuning"] = {test: compute(data.task, one) for test, one in made.items()}
+        return found
+
+    about = {"data": data.digest(), "encoder": start.digest if start else None, "length": length}
+    return lab.keep("references", about, find)
+
+
+def _save_student(recipe: Recipe, lab: Lab, model: Model, result: dict[str, Any], folder: Path) -> None:
+    """The student as a Hugging Face folder, in the label's own units. Written again only if it differs."""
+    target = folder / "student"
+    if target.is_dir() and not disk.problems(target) and (folder / "result.json").exists():
+        return
+    if lab.data.task.kind.standardise:
+        to_label_units(model.net, *lab.scale)
+    scored = _without_times(result)
+    model = deliver(model, folder, base=recipe.student.model or (recipe.teacher.model if recipe.teacher else ""))
+    length = min(recipe.student.max_length or recipe.task.max_length, anatomy(model.net).max_tokens(model.net))
+    said = recipe.task.model_dump(mode="json", exclude_defaults=True)
+    handover = handed_on(said, max_length=length, pair=lab.data.task.pair)
+    card = card_text(scored, stock=structure_of(model.net) is None, handover=handover)
+    save_model(model, target, card=card, eval_results=eval_results_text(scored), handover=handover)
+
+
+def _without_times(result: dict[str, Any]) -> dict[str, Any]:
+    """A result without what differs between two identical runs, so that student/ is the same to the last byte."""
+    timeless = {key: value for key, value in result.items() if key not in ("train_seconds", "teacher_forwards", "speedup")}
+    for name in ("teacher", "baseline", "student"):
+        if timeless[name] is not None:
+            timeless[name] = {**timeless[name], "latency_ms": None}
+    return {**timeless, "verdict": verdict(timeless)}
