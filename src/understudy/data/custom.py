@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.base.errors import DataError, RecipeError
 from understudy.base.suggest import did_you_mean, few, nearest
+from understudy.data.answers import answer_columns, decided, names_in, read_answers
 from understudy.data.hub import hub_table
 from understudy.data.ner import tagged_examples
 from understudy.data.read import Table, find_files, inner_suffix, is_table, joined, read_lines, read_table
@@ -21,24 +22,27 @@ from understudy.kinds import kind
 from understudy.kinds.cells import is_blank, label_name, list_cell, list_literal, sorted_names, text_cell, zero_or_one
 
 if TYPE_CHECKING:
-    from understudy.recipe.settings import ColumnSettings, TaskSettings
+    from understudy.recipe.settings import AnswerSettings, ColumnSettings, TaskSettings
 
 Labels = Literal["needed", "optional", "ignored"]
 
 
-def load_custom(settings: TaskSettings) -> Splits:
-    """The files of `settings.files`, relative to `settings.path` where that is given."""
+def load_custom(settings: TaskSettings, answers: AnswerSettings | None = None) -> Splits:
+    """The files of `settings.files`, relative to `settings.path` where that is given.
+
+    answers: columns with what a teacher said; without a column of labels its answers are the labels.
+    """
     if settings.files is None or settings.kind is None:
         raise RecipeError("task: a custom task needs `kind` (such as classification) and `files: {train: …}`.")
     notes: list[str] = []
-    train_file = _File(settings, settings.files.train, "train", notes)
+    train_file = _File(settings, settings.files.train, "train", notes, answers=answers)
     task = custom_task(settings, _labels(settings, train_file))
     train = train_file.examples(task, notes, labels="optional")
-    dev = _File(settings, settings.files.dev, "dev", notes).examples(task, notes) if settings.files.dev else []
+    dev = _File(settings, settings.files.dev, "dev", notes, answers=answers).examples(task, notes) if settings.files.dev else []
     tests: dict[str, list[Example]] = {}
     unlabelled = False
     for name, file in _test_files(settings).items():
-        opened = _File(settings, file, name, notes)
+        opened = _File(settings, file, name, notes, answers=answers)
         if opened.labelled():
             tests[name] = opened.examples(task, notes)
         else:
@@ -109,8 +113,18 @@ class _File:
     """One file (or several, read as one): a table, tagged sentences, or lines of text. Read once."""
 
     def __init__(
-        self, settings: TaskSettings, names: Any, split: str, notes: list[str], *, of_kind: str = "", to_answer: bool = False
+        self,
+        settings: TaskSettings,
+        names: Any,
+        split: str,
+        notes: list[str],
+        *,
+        answers: AnswerSettings | None = None,
+        of_kind: str = "",
+        to_answer: bool = False,
     ) -> None:
+        self.answers = answers
+        self.labels_are_answers = answers is not None and settings.columns.label is None
         self.settings, self.columns, self.split = settings, settings.columns, split
         self.kind = kind(of_kind or settings.kind or "")
         self.table: Table | None = None
@@ -164,6 +178,8 @@ class _File:
             return True
         if self.table is None:
             return bool(self.sentences[0].tags)
+        if self.labels_are_answers:
+            return True
         column = self.columns.tags if self.kind.by_word else self.columns.label
         for name in [column] if isinstance(column, str) else column or ():
             if name not in self.table.columns and nearest(name, self.table.columns):
@@ -188,6 +204,8 @@ class _File:
         if self.kind.by_word:
             return labels_found(self.tagged("optional"), source=self.source)
         assert self.table is not None
+        if self.answers is not None and self.labels_are_answers:
+            return tuple(sorted_names(names_in(self.answers, self.table, self.kind, separator=self.settings.label_separator)))
         column = _needed(self.columns.label, "label")
         names: set[str] = set()
         for i, cell in enumerate(self._labels_in(column)):
@@ -351,7 +369,13 @@ class _File:
         pairs = table.column(columns.pair, key="task.columns.pair") if columns.pair else none
         ids = self._ids(table)
         groups = table.column(columns.group, key="task.columns.group") if columns.group and self.split else none
-        labels = none if how == "ignored" or not task.kind.labelled else self._label_values(task, how, notes)
+        said = none
+        if self.answers is not None and how != "ignored":
+            said = read_answers(self.answers, table, task, separator=self.settings.label_separator)
+        if self.labels_are_answers:
+            labels = [None if one is None else decided(task.kind, one) for one in said]
+        else:
+            labels = none if how == "ignored" or not task.kind.labelled else self._label_values(task, how, notes)
         rows = [
             Example(
                 ids[i] if ids else f"{self.split}-{i}" if self.split else str(i + 1),
@@ -359,9 +383,14 @@ class _File:
                 pair=text_cell(pair, where=table.place(i, columns.pair)) if columns.pair else None,
                 label=label,
                 group=None if is_blank(group) else label_name(group),
+                said=answer,
             )
-            for i, (text, pair, group, label) in enumerate(zip(texts, pairs, groups, labels, strict=True))
+            for i, (text, pair, group, label, answer) in enumerate(zip(texts, pairs, groups, labels, said, strict=True))
         ]
+        if self.labels_are_answers and self.split == "train":
+            notes.append("No column of labels is named: the teacher's answers are the labels, and scores tell how often they agree.")
+        if self.labels_are_answers and self.split != "train":
+            rows = [row for row in rows if row.said is not None]
         empty = [row for row in rows if not (row.text or "").strip()]
         if empty and not task.kind.labelled:
             notes.append(f"{table.source}: {len(empty)} blank texts are left out.")
@@ -369,6 +398,7 @@ class _File:
         elif empty:
             notes.append(f"{table.source}: {len(empty)} rows have an empty text; they are kept.")
         used = {text_column, columns.pair, columns.id, columns.group}
+        used |= set(answer_columns(self.answers)) if self.answers else set()
         used |= {columns.label} if isinstance(columns.label, str) else set(columns.label or ())
         if self.split == "train" and (ignored := [name for name in table.columns if name not in used]):
             notes.append(f"Columns of {table.source} that are not used: {few(ignored)}.")

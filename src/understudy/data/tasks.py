@@ -16,7 +16,7 @@ from understudy.data.ner import load_conll2003, load_wikineural
 from understudy.data.split import hold_out, subset
 from understudy.data.types import Example, Splits, Task, TaskData
 from understudy.kinds import Kind
-from understudy.recipe.settings import ColumnSettings, TaskSettings
+from understudy.recipe.settings import AnswerSettings, ColumnSettings, TaskSettings
 
 __all__ = ["TASK_NAMES", "Example", "Splits", "Task", "TaskData", "load_task"]
 
@@ -28,18 +28,19 @@ TASK_NAMES = (
 )
 
 
-def load_task(settings: TaskSettings, *, seed: int) -> TaskData:
+def load_task(settings: TaskSettings, *, seed: int, answers: AnswerSettings | None = None) -> TaskData:
     """Read, check and split the data of a task.
 
     Args:
         settings: the recipe's `task` section.
+        answers: the columns of its own files in which a teacher's answers are. Training rows without one are left out.
         seed: decides which rows are held out for selection and which ones `max_train_examples` keeps.
 
     Raises:
         DataError: a file that is missing, damaged or does not fit the task; the sentence says where and what to do.
         RecipeError: settings that contradict each other or name a task, language or metric that does not exist.
     """
-    found = _source(settings, seed)
+    found = _source(settings, seed, answers)
     task = with_metric(found.task, settings.select)
     notes = list(found.notes)
     train = found.train
@@ -47,6 +48,9 @@ def load_task(settings: TaskSettings, *, seed: int) -> TaskData:
         notes.append(f"{settings.max_train_examples} of {len(train)} training rows are used (task.max_train_examples).")
         train = subset(train, settings.max_train_examples, seed=seed)
     train, select, tests = _select(found, train, settings.selection, seed, notes)
+    if answers is not None and (unanswered := sum(row.said is None for row in train)):
+        notes.append(f"{unanswered} of {len(train)} training rows have no answer of the teacher and are left out.")
+        train = [row for row in train if row.said is not None]
     _learnable(task, train)
     given = [row.label for row in train if row.label is not None]
     absent = task.kind.absent(given, task.labels) if given else []
@@ -77,13 +81,13 @@ def columns_of(settings: TaskSettings) -> list[ColumnSettings]:
     return [*(ColumnSettings(text=text, pair=second) for text, second in found), *words, ColumnSettings()]
 
 
-def _source(settings: TaskSettings, seed: int) -> Splits:
+def _source(settings: TaskSettings, seed: int, answers: AnswerSettings | None) -> Splits:
     name = settings.name
     if name not in TASK_NAMES:
         known = ", ".join(TASK_NAMES)
         raise RecipeError(f"task.name: unknown task '{name}'.{did_you_mean(name, TASK_NAMES)} Tasks: {known}.")
     if name == "custom":
-        return load_custom(settings)
+        return load_custom(settings, answers)
     if name.startswith("demo/"):
         return load_demo(name)
     if settings.path is None:

@@ -27,6 +27,8 @@ class Side:
     """For each layer its attention heads and the width of all of them together, which pruning changes; looked up when asked."""
     outputs: bool = True
     """False for a bare encoder of plain text, without a head on the vocabulary."""
+    states: bool = True
+    """False for a teacher that is known by its answers alone: it has outputs, and no layers or features to compare."""
     head: Callable[[], tuple[Tensor, Tensor | None]] | None = None
     """Weight (C, D) and bias (C,) of the last Linear, when asked; None where there is none at hand."""
 
@@ -69,6 +71,10 @@ class Pair:
         if made != kind:
             raise RecipeError(f"its adaptor is {kind}, but it shares one that is {made}; give both one, or own_adaptor: true.")
         return module
+
+
+ANSWERS = Side(width=0, layers=0, states=False)
+"""A teacher that is known by its answers alone."""
 
 
 def side_of(net: Any, *, outputs: bool = True, head: bool = True) -> Side:

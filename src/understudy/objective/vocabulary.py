@@ -52,6 +52,8 @@ else:
 class Hard(TermSettings):
     """The true labels: cross-entropy, squared error or binary cross-entropy, whatever the task asks for."""
 
+    of_outputs = True
+
     class_weights: tuple[NonNegative, ...] | None = Field(
         default=None, description="how much a row of each class counts (classification); null = all alike"
     )
@@ -73,6 +75,8 @@ class Hard(TermSettings):
 class Soft(TermSettings):
     """The teacher's softened outputs (Hinton et al. 2015)."""
 
+    of_outputs = True
+
     temperature: Temperature = Field(default=1.0, description="softens both outputs (T); a number or a schedule")
     loss: LogitLoss = Field(default="auto", description="auto = mse for regression, else cross_entropy")
     scale_by_t2: Flag = Field(default=True, description="multiply by T squared, so that T does not change the weight")
@@ -91,6 +95,8 @@ class Soft(TermSettings):
 class LogitKL(TermSettings):
     """KL divergence from the teacher's softened outputs, times T squared: soft labels less the teacher's entropy."""
 
+    of_outputs = True
+
     temperature: Temperature = Field(default=1.0, description="softens both outputs (T); a number or a schedule")
     over: Literal["sum", "mean"] = Field(
         default="sum", description="add up over classes; or average, as the released code of PKD and Pea-KD"
@@ -104,6 +110,8 @@ class LogitKL(TermSettings):
 
 class LogitMSE(TermSettings):
     """Squared difference of the raw outputs, averaged over outputs."""
+
+    of_outputs = True
 
     def build(self, pair: Pair) -> Term:
         from understudy.objective.terms import logit_mse
@@ -345,6 +353,11 @@ def build(terms: Mapping[str, TermSettings], pair: Pair) -> tuple[Objective, lis
     for name, settings in terms.items():
         if extremes(settings.weight)[1] == 0:
             continue
+        if pair.teacher is not None and not pair.teacher.states and not settings.of_outputs:
+            raise RecipeError(
+                f"objective.{name}: it compares what goes on inside both models, and of this teacher only answers are known "
+                "(teacher.columns); leave it out."
+            )
         try:
             term = settings.build(pair)
         except RecipeError as error:

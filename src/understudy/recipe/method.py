@@ -127,6 +127,8 @@ class Method:
     """What it needs, as the end of a sentence."""
     needs_teacher: ClassVar[bool] = True
     """Without: it is its own baseline."""
+    learns_from_answers: ClassVar[bool] = False
+    """Whether a teacher will do of which only answers are known (`teacher.columns`)."""
     finds_student: ClassVar[bool] = False
     """Whether it makes the student, so that a recipe names none."""
     trains: ClassVar[str] = "all"

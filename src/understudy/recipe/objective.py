@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, create_model, model_serializer
 
@@ -36,6 +36,9 @@ class TermSettings(Settings):
     if_possible: Flag = Field(
         default=False, description="where the models lack what it compares (common tokens, outputs), leave it out and say so"
     )
+
+    of_outputs: ClassVar[bool] = False
+    """Whether labels and outputs are all it compares, so that a teacher who is known by answers alone can teach it."""
 
     def build(self, pair: Any) -> Any:
         """The `Term` for two models (`objective.pair.Pair`). Raises RecipeError, with the reason, where it has no meaning."""
@@ -175,6 +178,11 @@ def changed(own: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     {'hard': {'weight': 0.1, 'if_possible': True}, 'soft': {'weight': 1.0}}
     """
     return {**own, **{name: {**written_out(own.get(name, {})), **settings} for name, settings in changes.items()}}
+
+
+def of_outputs(own: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A method's own objective as far as it can be learnt from answers alone."""
+    return own and {name: settings for name, settings in own.items() if terms()[name].of_outputs}
 
 
 def _inherited(own: Mapping[str, Any]) -> dict[str, Any]:

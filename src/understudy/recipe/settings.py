@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from understudy.base import yaml
 from understudy.recipe.adapter import Adapter
 from understudy.recipe.method import Method, MethodSettings, methods
-from understudy.recipe.objective import ObjectiveSettings, kind_of, objective_section, with_objective
+from understudy.recipe.objective import ObjectiveSettings, kind_of, objective_section, of_outputs, with_objective
 from understudy.recipe.prune import BudgetSettings, PruneSettings
 from understudy.recipe.types import (
     Count,
@@ -36,7 +36,7 @@ from understudy.recipe.types import (
 )
 
 __all__ = [
-    "BudgetSettings", "CacheSettings", "ColumnSettings", "EvaluateSettings", "FileSettings", "LatencySettings",
+    "AnswerSettings", "BudgetSettings", "CacheSettings", "ColumnSettings", "EvaluateSettings", "FileSettings", "LatencySettings",
     "PositiveSchedule", "PruneSettings", "Recipe", "Schedule", "Settings", "StudentConfig", "StudentSettings", "TaskSettings",
     "TeacherSettings", "TrainSettings",
 ]  # fmt: skip
@@ -274,10 +274,47 @@ class FinetuneSettings(TrainSettings):
     )  # fmt: skip
 
 
-class TeacherSettings(Settings):
-    """From whom is learned: a checkpoint of the Hub or a folder; used as it is, or fine-tuned on the task first."""
+class AnswerSettings(Settings):
+    """What a teacher said, in columns of your own files: a model behind an API, an ensemble, people. Give one of
+    `probabilities`, `logits` and `label`. Rows without an answer are not learned from. Without `task.columns.label` the answers
+    are the labels too, and scores tell how often the student agrees with them."""
 
-    model: Text = Field(description="name on the Hugging Face Hub, a folder, or package:NAME/FOLDER")
+    probabilities: Name | Names | dict[Name, Name] | None = Field(
+        default=None, description="the probability of each label: a column for each label, as in {yes: p_yes, no: p_no}; or one "
+        'column that holds them all, as {"yes": 0.9, "no": 0.1} or as a list in the order of task.labels; or several such columns'
+    )  # fmt: skip
+    logits: Name | Names | dict[Name, Name] | None = Field(
+        default=None, description="the same before the softmax (or sigmoid), as a model gives them"
+    )
+    label: Name | Names | None = Field(
+        default=None, description="the answer itself: a label, several labels (multilabel) or a number (regression); several columns "
+        "are several teachers, whose votes or numbers are averaged"
+    )  # fmt: skip
+    confidence: Name | Names | None = Field(
+        default=None, description="with `label`: the probability of that answer; the other labels share the rest"
+    )
+    weights: tuple[Positive, ...] | None = Field(
+        default=None, description="how much each of several columns counts; null = all alike"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        given = [name for name in ("probabilities", "logits", "label") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of `probabilities`, `logits` and `label`, not {' and '.join(given) or 'none'}.")
+        if self.confidence is not None and self.label is None:
+            raise ValueError("`confidence` is the probability of `label`; `probabilities` hold it already.")
+        return self
+
+
+class TeacherSettings(Settings):
+    """From whom is learned: a checkpoint of the Hub or a folder, used as it is or fine-tuned on the task first; or what any
+    teacher said, in columns of your own files."""
+
+    model: Text = Field(
+        default="", description="name on the Hugging Face Hub, a folder, or package:NAME/FOLDER", json_schema_extra={"minLength": 1}
+    )
+    columns: AnswerSettings | None = Field(default=None, description="the teacher's answers, in place of a model")
     revision: Text | None = Field(default=None, description="branch, tag or commit on the Hub")
     trust_remote_code: Flag = Field(
         default=False, description="run Python code the model brings along; only if you trust it"
@@ -294,6 +331,15 @@ class TeacherSettings(Settings):
     languages: Names | None = Field(
         default=None, description="languages the teacher is fine-tuned on; by default the task's"
     )
+
+    @model_validator(mode="after")
+    def _model_or_columns(self) -> Self:
+        if bool(self.model) == (self.columns is not None):
+            raise ValueError("give the teacher's checkpoint as `model`, or what it said as `columns`; one of them.")
+        others = sorted(self.model_fields_set - {"columns", "model"})
+        if self.columns is not None and any(getattr(self, name) for name in others):
+            raise ValueError(f"`{others[0]}` is about a teacher's checkpoint, and `columns` hold answers; drop one.")
+        return self
 
 
 class StudentConfig(Settings):
@@ -471,6 +517,8 @@ class Recipe(Settings):
         if self.teacher is None and (self.how.needs_teacher or self.student.model is None):
             why = f"method {self.method.name}" if self.how.needs_teacher else "a student without its own checkpoint"
             raise ValueError(f"{why} needs a teacher: add `teacher: {{model: …}}`.")
+        if self.teacher is not None and self.teacher.columns is not None:
+            self._check_answers()
         if self.student.searched != self.how.finds_student:
             raise ValueError(
                 f"method {self.method.name} finds the student by itself; remove `student` (`student.max_length` may stay)."
@@ -485,6 +533,19 @@ class Recipe(Settings):
             if any(fit and fit.compile for fit in fits):
                 raise ValueError("`compile` cannot promise the same bits; set `determinism: fast` with it.")
         return self
+
+    def _check_answers(self) -> None:
+        if self.task.name != "custom":
+            raise ValueError("`teacher.columns` are columns of your own files; make the task `name: custom`.")
+        if not self.how.learns_from_answers:
+            able = ", ".join(name for name, method in methods().items() if method.learns_from_answers and method.needs_teacher)
+            raise ValueError(
+                f"method {self.method.name} needs the teacher itself, and `teacher.columns` hold its answers; use method {able}."
+            )
+        if self.student.model is None:
+            raise ValueError(
+                "`teacher.columns` hold answers, so no student can be cut out of the teacher: name one, as in `student: {model: NAME}`."
+            )
 
     def _check_adapters(self) -> None:
         only = self.train.trains(self.how)
@@ -534,7 +595,9 @@ def complete(data: Any) -> Any:
         data = _searched_student(method, method.complete(data))
         if section.get("parity") is True:
             data = _filled(data, method.parity)
-        data = with_objective(data, method.objective(section, kind_of(data.get("task"))), method.objective_keys)
+        own = method.objective(section, kind_of(data.get("task")))
+        told = isinstance(data.get("teacher"), dict) and data["teacher"].get("columns") is not None
+        data = with_objective(data, of_outputs(own) if told else own, method.objective_keys)
     teacher, train = data.get("teacher"), data.get("train")
     if isinstance(teacher, dict) and isinstance(train, dict) and isinstance(teacher.get("finetune"), dict):
         known = {key: value for key, value in train.items() if key in TrainSettings.model_fields}

@@ -16,6 +16,7 @@ class _AutoMM(Method):
     flags = FLAGS
     objective_keys = KEYS
     elsewhere = ("matches",)
+    learns_from_answers = True
     summary = "learn the teacher's soft labels, features and geometry in one weighted sum; terms on layers are optional"
     needs = "a teacher of any size; tokenizers may differ (not for terms on layers)"
 
