@@ -156,14 +156,14 @@ class _Findings:
 
 
 def _task(recipe: Recipe, found: _Findings) -> TaskData | None:
-    from understudy.data.tasks import load_task
+    from understudy.data.tasks import data_of
     from understudy.models.source import hub_reachable
 
     settings = recipe.task
     on_hub = settings.path is None and settings.name != "custom" and not settings.name.startswith("demo/")
     with found.catching("task"):
         try:
-            data = load_task(settings, seed=recipe.split_seed)
+            data = data_of(recipe)
         except UnderstudyError:
             if on_hub and not hub_reachable():
                 found.warn("task", f"{settings.name} is not reachable from here; it will be downloaded from the Hub.")
@@ -198,7 +198,9 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
     teacher = student = None
     source: CheckedFolder | None = None
     settings = recipe.teacher
-    if settings is not None:
+    if settings is not None and settings.columns is not None:
+        found.ok("teacher", "its answers stand beside the rows.")
+    elif settings is not None:
         with found.catching("teacher"):
             source = _source(settings.model, "teacher", settings.revision, settings.trust_remote_code, found)
             teacher = _sizes(source.config) if source else None
@@ -365,7 +367,7 @@ def _objective(recipe: Recipe, data: TaskData, teacher: Sizes | None, student: S
     """Build the objective for these sizes: layer maps, projections and terms without a meaning are judged there."""
     import torch
 
-    from understudy.objective.pair import Pair, side_of
+    from understudy.objective.pair import ANSWERS, Pair, side_of
     from understudy.objective.vocabulary import build
 
     text, outputs = data.task.kind.on_vocabulary, max(1, len(data.task.labels))
@@ -382,6 +384,8 @@ def _objective(recipe: Recipe, data: TaskData, teacher: Sizes | None, student: S
         head = (torch.zeros(outputs, teacher.width), torch.zeros(outputs))
         side = side_of(teacher.net, outputs=not text or teacher.on_vocabulary, head=False)
         pair = replace(pair, teacher=replace(side, head=lambda: head))
+    elif recipe.teacher is not None and recipe.teacher.columns is not None:
+        pair = replace(pair, teacher=ANSWERS)
     _, notes = build(recipe.objective.terms(), pair)
     for note in notes:
         found.note("objective", note)

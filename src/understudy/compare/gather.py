@@ -14,7 +14,7 @@ from understudy.compare.advice import fronts, recommendations, verdict
 from understudy.compare.arms import Plan
 from understudy.compare.spent import curve, spent
 from understudy.compare.work import ArmRun
-from understudy.data.tasks import load_task
+from understudy.data.tasks import data_of
 from understudy.data.types import TaskData
 from understudy.evaluate import measure
 from understudy.evaluate.many import RESAMPLES, compared, scores, summary
@@ -39,7 +39,7 @@ def gather(comparison: Comparison, plan: Plan, runs: Sequence[ArmRun], folder: P
         first = runs[0].outcome.get("reason", "")
         raise DataError(f"No arm of {folder} was trained to its end. {runs[0].name}: {first}")
     recipe = plan.arms[0].recipe
-    data = load_task(recipe.task, seed=recipe.split_seed)
+    data = data_of(recipe)
     results = {run.name: disk.read_json(run.folder / "result.json") for run in done}
     by_arm = {arm.name: [run for run in done if run.arm.name == arm.name] for arm in plan.arms}
     tested = _tested(data, by_arm, seed=recipe.seed)
@@ -145,7 +145,7 @@ def _teacher(done: Sequence[ArmRun], results: Mapping[str, Any], latency: Any) -
     """The teacher of most arms (mkd trains an adapter of it), and the seconds its training took, once for all."""
     for run in sorted(done, key=lambda run: run.recipe.how.trains != "all"):
         result = results[run.name]
-        if result["teacher"]:
+        if result["teacher"] and result["teacher"]["flops"] is not None:
             found = result["teacher"]["metrics"]
             metrics = {test: {name: one["value"] for name, one in by.items()} for test, by in found.items()}
             about = {key: result["teacher"][key] for key in ("name", *_COSTS)}

@@ -21,6 +21,7 @@ def spent(run: ArmRun, result: dict[str, Any], *, rows: int, kind: str) -> dict[
     recipe = run.recipe
     per_epoch = math.ceil(rows / recipe.train.batch_size)
     student, teacher = result["student"], result["teacher"]
+    teacher = teacher if teacher and teacher["flops"] is not None else None
     lines, kept = [], kept_by(run.folder)
     for stage in run.arm.stages:
         steps, seconds = recipe.how.spent(recipe.method, stage, kept, rows) or _fits(run.folder, stage)

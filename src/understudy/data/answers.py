@@ -54,7 +54,7 @@ def names_in(settings: AnswerSettings, table: Table, kind: Any, *, separator: st
             if isinstance(read := _parsed(cell, table.place(i, name)), Mapping):
                 found |= set(read)
             elif read is not None:
-                raise RecipeError(f"task.labels: {name} holds lists of numbers, so say which labels they belong to, in their order.")
+                raise RecipeError(f"task.labels: {name} holds lists of numbers; say which labels they belong to, in order.")
     return found
 
 
@@ -76,7 +76,7 @@ def read_answers(settings: AnswerSettings, table: Table, task: Task, *, separato
         raise RecipeError(f"teacher.columns.confidence: kind {task.kind} has no single right class to be sure of; leave it out.")
     sources = _sources(settings, table, task, separator)
     if settings.weights is not None and len(settings.weights) != len(sources):
-        raise RecipeError(f"teacher.columns.weights has {len(settings.weights)} numbers for {len(sources)} teachers; give as many.")
+        raise RecipeError(f"teacher.columns.weights: {len(settings.weights)} numbers for {len(sources)} teachers; give as many.")
     weights = np.array(settings.weights or [1.0] * len(sources))
     return [_together(row, weights, task) for row in zip(*sources, strict=True)]
 
@@ -86,7 +86,7 @@ def _sources(settings: AnswerSettings, table: Table, task: Task, separator: str)
     if settings.label is not None:
         columns, sure = _several(settings.label), _several(settings.confidence)
         if sure and len(sure) != len(columns):
-            raise RecipeError(f"teacher.columns.confidence names {len(sure)} columns for {len(columns)} of `label`; give as many.")
+            raise RecipeError(f"teacher.columns.confidence: {len(sure)} columns for {len(columns)} of `label`; give as many.")
         return [_labels(table, name, sure[i] if sure else None, task, separator) for i, name in enumerate(columns)]
     raw = settings.probabilities is None
     given = settings.logits if raw else settings.probabilities
@@ -97,7 +97,8 @@ def _sources(settings: AnswerSettings, table: Table, task: Task, separator: str)
         rows = zip(*cells, strict=True)
         return [[_row_of_cells(row, i, places, table, task, raw) for i, row in enumerate(rows)]]
     return [
-        [_vector(cell, table.place(i, name), task, raw) for i, cell in enumerate(_column(table, name))] for name in _several(given)
+        [_vector(cell, table.place(i, name), task, raw) for i, cell in enumerate(_column(table, name))]
+        for name in _several(given)
     ]
 
 
@@ -138,8 +139,10 @@ def _vector(cell: Any, where: str, task: Task, raw: bool) -> np.ndarray | None:
     if isinstance(read, Mapping):
         for name in read:
             if name not in task.labels:
-                known = few(list(task.labels), 20)
-                raise DataError(f"{where}: '{shown(name)}' is not in the label set.{did_you_mean(name, task.labels)} Labels: {known}.")
+                raise DataError(
+                    f"{where}: '{shown(name)}' is not in the label set.{did_you_mean(name, task.labels)} "
+                    f"Labels: {few(list(task.labels), 20)}."
+                )
         if raw:
             _require_all(read, task.labels, f"{where}: no logit of")
         values = [read.get(label, 0.0) for label in task.labels]

@@ -388,7 +388,7 @@ class _File:
             for i, (text, pair, group, label, answer) in enumerate(zip(texts, pairs, groups, labels, said, strict=True))
         ]
         if self.labels_are_answers and self.split == "train":
-            notes.append("No column of labels is named: the teacher's answers are the labels, and scores tell how often they agree.")
+            notes.append("No column holds labels: the teacher's answers are the labels; scores tell how often both agree.")
         if self.labels_are_answers and self.split != "train":
             rows = [row for row in rows if row.said is not None]
         empty = [row for row in rows if not (row.text or "").strip()]

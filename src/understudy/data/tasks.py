@@ -16,7 +16,7 @@ from understudy.data.ner import load_conll2003, load_wikineural
 from understudy.data.split import hold_out, subset
 from understudy.data.types import Example, Splits, Task, TaskData
 from understudy.kinds import Kind
-from understudy.recipe.settings import AnswerSettings, ColumnSettings, TaskSettings
+from understudy.recipe.settings import AnswerSettings, ColumnSettings, Recipe, TaskSettings
 
 __all__ = ["TASK_NAMES", "Example", "Splits", "Task", "TaskData", "load_task"]
 
@@ -26,6 +26,11 @@ TASK_NAMES = (
     *(f"demo/{name}" for name in ("intent", "entities", "urgency", "paraphrase")),
     "custom",
 )
+
+
+def data_of(recipe: Recipe) -> TaskData:
+    """The data of a recipe, with what its teacher said where that stands in columns."""
+    return load_task(recipe.task, seed=recipe.split_seed, answers=recipe.teacher.columns if recipe.teacher else None)
 
 
 def load_task(settings: TaskSettings, *, seed: int, answers: AnswerSettings | None = None) -> TaskData:

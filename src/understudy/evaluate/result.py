@@ -56,15 +56,15 @@ class Latency(_Part):
 
 
 class ModelResult(_Part):
-    """One of the three models: what it scored and what it costs."""
+    """One of the three models: what it scored and what it costs. Of a teacher whose answers alone are known, no costs are."""
 
     name: str
     metrics: dict[str, dict[str, Interval]]
     one_answer: bool = False
-    num_parameters: int
-    num_parameters_nonembedding: int
-    size_mb: float
-    flops: int
+    num_parameters: int | None
+    num_parameters_nonembedding: int | None
+    size_mb: float | None
+    flops: int | None
     latency_ms: Latency | None
 
 
@@ -125,6 +125,10 @@ class Result(_Part):
     teacher_forwards: int
     versions: dict[str, str]
     machine: dict[str, Any]
+
+
+UNKNOWN: dict[str, Any] = dict.fromkeys(("num_parameters", "num_parameters_nonembedding", "size_mb", "flops", "latency_ms"))
+"""Costs of a teacher of which only the answers are known."""
 
 
 def validated(result: Any) -> dict[str, Any]:

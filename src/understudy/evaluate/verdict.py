@@ -190,7 +190,7 @@ def _kept(result: Mapping[str, Any], test: str, metric: str) -> str:
 
 def _cost(result: Mapping[str, Any]) -> str:
     teacher, student = result.get("teacher"), result["student"]
-    if not teacher:
+    if not teacher or teacher["num_parameters"] is None:
         return ""
     speed, smaller = result.get("speedup"), 1 - student["num_parameters"] / teacher["num_parameters"]
     words = [] if speed is None else [_speed(speed)]

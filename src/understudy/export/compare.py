@@ -16,7 +16,7 @@ from understudy.base.errors import DataError, UnderstudyError, VerifyError
 from understudy.base.progress import say
 from understudy.data.demo_sets import load_demo
 from understudy.data.encode import Encoded, encode
-from understudy.data.tasks import load_task
+from understudy.data.tasks import data_of
 from understudy.data.types import Task
 from understudy.kinds import Kind, kind
 from understudy.models.anatomy import anatomy
@@ -44,7 +44,7 @@ class Rows:
 def rows_of(recipe: Recipe, model: Model) -> Rows:
     """Selection and test rows of a recipe's task, as the student reads them; the built-in texts where they are gone."""
     try:
-        data = load_task(recipe.task, seed=recipe.split_seed)
+        data = data_of(recipe)
     except UnderstudyError as error:
         say(f"The rows of the task cannot be read ({error}) The built-in texts are used to compare.")
         return built_in_rows(model)

@@ -19,7 +19,7 @@ from understudy.base.home import home
 from understudy.base.progress import say
 from understudy.cache import CachedTeacher, LiveTeacher, SignalCache, Teacher
 from understudy.data.encode import Encoded
-from understudy.data.tasks import load_task
+from understudy.data.tasks import data_of
 from understudy.data.types import Example, TaskData
 from understudy.evaluate.metrics import compute
 from understudy.evaluate.predict import predict
@@ -29,6 +29,7 @@ from understudy.lab.encodings import Encodings, require_same_masks, same_task, s
 from understudy.lab.fits import Job, Source, Trained, held_out_name, load_fit, loss_by_row, require_outputs, save_models
 from understudy.lab.replay import Replay
 from understudy.lab.saved import read_arrays, read_projections, write_arrays, write_predictions, write_projections
+from understudy.lab.told import Told
 from understudy.models.model import Model, digest
 from understudy.models.needs import Needs
 from understudy.objective import Objective
@@ -91,7 +92,7 @@ class Bench:
 
     @cached_property
     def data(self) -> TaskData:
-        return load_task(self.recipe.task, seed=self.recipe.split_seed)
+        return data_of(self.recipe)
 
     @cached_property
     def scale(self) -> tuple[float, float]:
@@ -199,7 +200,7 @@ class Bench:
         model: Model,
         objective: Objective,
         *,
-        teacher: Source | None = None,
+        teacher: Source | Told | None = None,
         settings: TrainSettings | None = None,
         about: dict[str, Any] | None = None,
         seed: int | None = None,
@@ -260,7 +261,7 @@ class Bench:
         name: str,
         model: Model,
         objective: Objective,
-        teacher: Source | None,
+        teacher: Source | Told | None,
         settings: TrainSettings | None = None,
         seed: int | None = None,
         rows: TaskData | None = None,
@@ -269,7 +270,7 @@ class Bench:
         views: Views | None = None,
     ) -> Job:
         """What is to be trained, once all is known, with the parts of the model frozen that are not."""
-        require_outputs(name, objective, student=model, teacher=teacher.model if teacher else None)
+        require_outputs(name, objective, student=model, teacher=teacher.model if isinstance(teacher, Source) else None)
         settings, rows = settings or self.recipe.train, rows or self.data
         seed = self.recipe.seed if seed is None else seed
         prepare(model, settings, self.recipe.how, seed=seed)
@@ -316,16 +317,21 @@ class Bench:
             more["task"] = [task.kind, *task.labels]
         return job.key(about, **more)
 
+    def _taught(self, job: Job) -> list[Teacher]:
+        """What the teacher says about the training rows, once for each encoding of them."""
+        if isinstance(job.teacher, Told):
+            return [job.teacher.signals_of(job.rows.train)]
+        assert job.teacher is not None
+        theirs = self.encoded(job.teacher.model, job.rows.train, rows=job.rows)
+        if not job.rows.task.kind.labelled:
+            require_same_masks(theirs, job.train)
+        return [self.signals(job.teacher, job.objective.needs_teacher, part) for part in theirs]
+
     def _prepared(self, job: Job, folder: Path) -> Fit:
         """A job with its teacher's signals at hand."""
         teachers = None
         if job.is_taught:
-            assert job.teacher is not None
-            theirs = self.encoded(job.teacher.model, job.rows.train, rows=job.rows)
-            if not job.rows.task.kind.labelled:
-                require_same_masks(theirs, job.train)
-            needs = job.objective.needs_teacher
-            teachers = [self.signals(job.teacher, needs, part) for part in theirs]
+            teachers = self._taught(job)
         return Fit(
             folder=folder,
             name=job.name,

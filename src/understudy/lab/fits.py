@@ -17,6 +17,7 @@ from understudy.base.errors import RecipeError, VerifyError
 from understudy.cache import Teacher, content_digest
 from understudy.data.encode import Encoded, collate
 from understudy.data.types import Task, TaskData
+from understudy.lab.told import Told
 from understudy.models.heads import to_label_units, to_standard_units
 from understudy.models.load import load_model
 from understudy.models.model import Model, digest
@@ -66,7 +67,7 @@ class Job:
     name: str
     model: Model
     objective: Objective
-    teacher: Source | None
+    teacher: Source | Told | None
     settings: TrainSettings
     rows: TaskData
     train: list[Encoded]

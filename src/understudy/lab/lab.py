@@ -11,6 +11,7 @@ from understudy.base import seeds
 from understudy.base.errors import RecipeError
 from understudy.base.progress import say
 from understudy.cache import content_digest
+from understudy.data.answers import answer_columns
 from understudy.data.tasks import load_task
 from understudy.data.types import TaskData
 from understudy.evaluate.measure import num_parameters_nonembedding
@@ -22,6 +23,7 @@ from understudy.lab.bench import Bench
 from understudy.lab.fits import Source, copy_of, held_out_name
 from understudy.lab.pruning import pruned
 from understudy.lab.saved import read_predictions, write_predictions
+from understudy.lab.told import Told
 from understudy.models.heads import to_standard_units
 from understudy.models.load import load_model
 from understudy.models.model import Model
@@ -75,6 +77,11 @@ class Lab(Bench):
     def teacher(self) -> Source:
         """The teacher, ready to teach: as given, or fine-tuned on the task first in a step that runs share."""
         return self._teacher
+
+    def answers(self) -> Told | None:
+        """What the teacher said, where the recipe has its answers (`teacher.columns`) and not the teacher."""
+        columns = self.recipe.teacher.columns if self.recipe.teacher else None
+        return None if columns is None else Told(self.data, self.scale, f"column {', '.join(answer_columns(columns))}")
 
     @cached_property
     def _teacher(self) -> Source:

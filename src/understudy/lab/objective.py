@@ -10,10 +10,11 @@ import torch
 from understudy.data.types import TaskData
 from understudy.lab.fits import Source
 from understudy.lab.lab import Lab
+from understudy.lab.told import Told
 from understudy.models.model import Model
 from understudy.models.needs import Needs
 from understudy.objective import Objective
-from understudy.objective.pair import Pair, side_of
+from understudy.objective.pair import ANSWERS, Pair, side_of
 from understudy.objective.vocabulary import build
 from understudy.steps import key_of
 
@@ -21,7 +22,7 @@ Variances = Callable[[Sequence[int]], Mapping[int, torch.Tensor]]
 
 
 def objective_for(
-    lab: Lab, student: Model, teacher: Source | None, *, without: Collection[str] = (), variances: Variances | None = None
+    lab: Lab, student: Model, teacher: Source | Told | None, *, without: Collection[str] = (), variances: Variances | None = None
 ) -> Objective:
     """What the recipe says is learned, for a student and whoever teaches it.
 
@@ -32,15 +33,16 @@ def objective_for(
     Terms that are left out are told in the student's notes. Raises RecipeError, with the reason, for a term that has no meaning
     for these two.
     """
-    said = None if teacher is None else teacher.model
+    said = teacher.model if isinstance(teacher, Source) else None
     pair = Pair(
         kind=lab.data.task.kind,
         student=side_of(student.net, outputs=not student.bare, head=False),
-        teacher=None if said is None else side_of(said.net, outputs=not said.bare),
+        teacher=side_of(said.net, outputs=not said.bare) if said else ANSWERS if teacher else None,
         num_labels=max(1, len(lab.data.task.labels)),
         seed=lab.recipe.seed,
         same_tokens=said is not None and lab.same_tokens(said, student),
-        variances=variances or (None if teacher is None else lambda layers: variances_of(lab, teacher, layers, lab.data)),
+        variances=variances
+        or ((lambda layers: variances_of(lab, teacher, layers, lab.data)) if isinstance(teacher, Source) else None),
     )
     terms = {name: settings for name, settings in lab.recipe.objective.terms().items() if name not in without}
     objective, notes = build(terms, pair)

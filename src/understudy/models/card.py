@@ -170,6 +170,8 @@ def _costs(result: Mapping[str, Any]) -> Iterator[str]:
     yield "| model | parameters | without embeddings | size (MB) | GFLOP | latency (ms) |"
     yield "|---|---|---|---|---|---|"
     for name, model in _models(result):
+        if model["num_parameters"] is None:  # a teacher whose answers alone are known
+            continue
         latency = model["latency_ms"]
         time = "–"
         if latency:
@@ -181,7 +183,7 @@ def _costs(result: Mapping[str, Any]) -> Iterator[str]:
             f"| {name} | {model['num_parameters']:,} | {model['num_parameters_nonembedding']:,} | "
             f"{model['size_mb']:.1f} | {model['flops'] / 1e9:.2f} | {time} |"
         )
-    if result["teacher"]:
+    if result["teacher"] and result["teacher"]["flops"] is not None:
         ratio = result["teacher"]["flops"] / max(1, result["student"]["flops"])
         yield ""
         yield f"The student needs {ratio:.1f} times fewer operations than the teacher. GFLOP: one batch of the report's length."

@@ -27,10 +27,10 @@ class Side:
     """For each layer its attention heads and the width of all of them together, which pruning changes; looked up when asked."""
     outputs: bool = True
     """False for a bare encoder of plain text, without a head on the vocabulary."""
-    states: bool = True
-    """False for a teacher that is known by its answers alone: it has outputs, and no layers or features to compare."""
     head: Callable[[], tuple[Tensor, Tensor | None]] | None = None
     """Weight (C, D) and bias (C,) of the last Linear, when asked; None where there is none at hand."""
+    states: bool = True
+    """False for a teacher that is known by its answers alone: it has outputs, and no layers or features to compare."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from understudy.recipe.adapter import ADAPTERS
 from understudy.recipe.method import Method, methods
 from understudy.recipe.objective import TermSettings, terms, written_out
 from understudy.recipe.settings import (
+    AnswerSettings,
     BudgetSettings,
     CacheSettings,
     ColumnSettings,
@@ -79,7 +80,7 @@ def reference() -> str:
     """docs/recipe.md."""
     sections: list[tuple[str, type[BaseModel]]] = [
         ("task", TaskSettings), ("task.files", FileSettings), ("task.columns", ColumnSettings),
-        ("teacher", TeacherSettings), ("student", StudentSettings), ("student.config", StudentConfig),
+        ("teacher", TeacherSettings), ("teacher.columns", AnswerSettings), ("student", StudentSettings), ("student.config", StudentConfig),
         ("student.prune", PruneSettings), ("student.prune.budget", BudgetSettings),
         *(section for name, one in methods().items() for section in _method_sections(name, one.Settings)),
         ("objective", type(Recipe.model_fields["objective"].default)),

@@ -287,8 +287,8 @@ class AnswerSettings(Settings):
         default=None, description="the same before the softmax (or sigmoid), as a model gives them"
     )
     label: Name | Names | None = Field(
-        default=None, description="the answer itself: a label, several labels (multilabel) or a number (regression); several columns "
-        "are several teachers, whose votes or numbers are averaged"
+        default=None, description="the answer itself: a label, several labels (multilabel) or a number (regression); several "
+        "columns are several teachers, whose votes or numbers are averaged"
     )  # fmt: skip
     confidence: Name | Names | None = Field(
         default=None, description="with `label`: the probability of that answer; the other labels share the rest"
@@ -312,7 +312,7 @@ class TeacherSettings(Settings):
     teacher said, in columns of your own files."""
 
     model: Text = Field(
-        default="", description="name on the Hugging Face Hub, a folder, or package:NAME/FOLDER", json_schema_extra={"minLength": 1}
+        default="", description="name on the Hugging Face Hub, a folder, or package:NAME/FOLDER"
     )
     columns: AnswerSettings | None = Field(default=None, description="the teacher's answers, in place of a model")
     revision: Text | None = Field(default=None, description="branch, tag or commit on the Hub")
@@ -544,7 +544,8 @@ class Recipe(Settings):
             )
         if self.student.model is None:
             raise ValueError(
-                "`teacher.columns` hold answers, so no student can be cut out of the teacher: name one, as in `student: {model: NAME}`."
+                "`teacher.columns` hold answers, so no student can be cut out of the teacher: name one, as in "
+                "`student: {model: NAME}`."
             )
 
     def _check_adapters(self) -> None:

@@ -37,7 +37,7 @@ def cards(result: Mapping[str, Any]) -> list[dict[str, str]]:
             f"{milliseconds(times[0]['median'])} → {milliseconds(times[1]['median'])} on {times[1]['device'].upper()}"
         )
         found.append({"figure": f"{result['speedup']:.1f}×", "title": "Speed", "note": note, "tone": "plain"})
-    if result["teacher"]:
+    if result["teacher"] and result["teacher"]["num_parameters"] is not None:
         before, after = result["teacher"]["num_parameters"], student["num_parameters"]
         smaller = 1 - after / before
         note = f"{short(before)} → {short(after)} parameters"
@@ -165,8 +165,9 @@ def references(result: Mapping[str, Any]) -> list[str]:
 def sizes(result: Mapping[str, Any]) -> list[dict[str, str]]:
     """The table of what each model costs, relative to the first of them."""
     rows = []
-    for model in _present(result):
-        one, first = result[model], result[_present(result)[0]]
+    measured = [model for model in _present(result) if result[model]["num_parameters"] is not None]
+    for model in measured:
+        one, first = result[model], result[measured[0]]
         time = one["latency_ms"]
         rows.append({
             "model": model,

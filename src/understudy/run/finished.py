@@ -11,7 +11,7 @@ from understudy.base.errors import DataError, RecipeError, VerifyError
 from understudy.base.progress import say
 from understudy.data.custom import load_tests, read_rows
 from understudy.data.encode import encode
-from understudy.data.tasks import columns_of, load_task
+from understudy.data.tasks import columns_of, data_of
 from understudy.data.types import Task
 from understudy.evaluate.answers import answers
 from understudy.evaluate.metrics import compute
@@ -72,7 +72,7 @@ def evaluate_folder(path: Path | str, recipe: Recipe) -> dict[str, Any]:
     if recipe.task.files is not None and recipe.task.files.test is not None:
         task, tests, notes = load_tests(recipe.task, labels_of(str(folder), key="DIR"))
     else:
-        data = load_task(recipe.task, seed=recipe.split_seed)
+        data = data_of(recipe)
         task, tests, notes = data.task, data.tests, data.notes
         before = disk.read_json(run / "run.json").get("data") if (run / "run.json").is_file() else None
         if data.held_out and before and before["tests"] != data_facts(data)["tests"]:

@@ -12,7 +12,7 @@ from understudy.evaluate.details import details
 from understudy.evaluate.metrics import compute
 from understudy.evaluate.predict import predict as predict_examples
 from understudy.evaluate.reference import constant, cosine
-from understudy.evaluate.result import assemble
+from understudy.evaluate.result import UNKNOWN, assemble
 from understudy.evaluate.verdict import still_rising, verdict
 from understudy.lab import Lab, Source
 from understudy.lab.adapting import deliver
@@ -45,6 +45,10 @@ def prove(
             continue
         for test, made in lab.predictions(name, source, is_teacher=name == "teacher").items():
             predictions[test][name] = made
+    if told := lab.answers():
+        answered = {test: told.predictions(rows) for test, rows in lab.data.tests.items()}
+        for test, made in answered.items():
+            predictions[test] |= {"teacher": made} if made else {}
     settings, student = recipe.evaluate.latency, recipe.student.model or "student"
     measured = lab.keep(
         "measure",
@@ -61,7 +65,7 @@ def prove(
     result = assemble(
         task,
         predictions,
-        costs=measured,
+        costs=measured | ({"teacher": UNKNOWN | {"name": told.name}} if told else {}),
         method=recipe.method.model_dump(mode="json"),
         seed=recipe.seed,
         resamples=recipe.evaluate.bootstrap,

@@ -12,7 +12,7 @@ from understudy.base.errors import DataError, RecipeError
 from understudy.base.lock import lock
 from understudy.base.progress import say
 from understudy.data.known import facts_of, sentences
-from understudy.data.tasks import load_task
+from understudy.data.tasks import data_of
 from understudy.evaluate.predict import predict as predict_examples
 from understudy.evaluate.thresholds import best_thresholds, move_boundaries
 from understudy.lab import Lab, Source
@@ -44,7 +44,7 @@ def train(recipe: Recipe, folder: Path | str) -> dict[str, Any]:
     with StopSignals() as stop, lock(folder) if main else nullcontext():
         asked = recipe
         recipe, _ = recipe.how.settle(recipe.method, recipe, folder)
-        data = load_task(recipe.task, seed=recipe.split_seed)
+        data = data_of(recipe)
         claim(recipe, folder, data)
         trackers = start_trackers(recipe.track, "understudy", str(folder / "tracking")) if main else []
         lab = Lab(recipe, folder, stop, trackers)
@@ -65,7 +65,7 @@ def train(recipe: Recipe, folder: Path | str) -> dict[str, Any]:
 def _train_models(recipe: Recipe, lab: Lab) -> dict[str, Source]:
     """Teacher, baseline and student, each in durable steps of its own."""
     models: dict[str, Source] = {}
-    if recipe.teacher is not None and (recipe.how.needs_teacher or recipe.teacher.finetune is not None):
+    if recipe.teacher is not None and recipe.teacher.model and (recipe.how.needs_teacher or recipe.teacher.finetune is not None):
         models["teacher"] = lab.teacher()
     student = recipe.how.distil(recipe.method, lab) if recipe.student.searched else None  # found first
     known = any(row.label is not None for row in lab.data.train)

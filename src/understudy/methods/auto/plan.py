@@ -197,12 +197,12 @@ def _search(method: Auto, limits: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _teacher(recipe: Recipe) -> Model:
-    from understudy.data.tasks import load_task
+    from understudy.data.tasks import data_of
     from understudy.models.load import load_model
 
     given = recipe.teacher
     assert given is not None  # the method needs one
-    task = load_task(recipe.task, seed=recipe.split_seed).task
+    task = data_of(recipe).task
     return load_model(
         given.model, task=task, key="teacher.model", revision=given.revision, trust_remote_code=given.trust_remote_code
     )

@@ -15,5 +15,5 @@ from understudy.models.model import Model
 
 def distil(cfg: AutoMM, lab: Lab) -> Model:
     """Teacher and student read the same examples, each in its own tokens; the student learns the weighted sum."""
-    teacher, student = lab.teacher(), lab.student()
+    teacher, student = lab.answers() or lab.teacher(), lab.student()
     return lab.fit("student", student, objective_for(lab, student, teacher), teacher=teacher, about=about(lab))
