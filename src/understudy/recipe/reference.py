@@ -80,7 +80,8 @@ def reference() -> str:
     """docs/recipe.md."""
     sections: list[tuple[str, type[BaseModel]]] = [
         ("task", TaskSettings), ("task.files", FileSettings), ("task.columns", ColumnSettings),
-        ("teacher", TeacherSettings), ("teacher.columns", AnswerSettings), ("student", StudentSettings), ("student.config", StudentConfig),
+        ("teacher", TeacherSettings), ("teacher.columns", AnswerSettings), ("student", StudentSettings),
+        ("student.config", StudentConfig),
         ("student.prune", PruneSettings), ("student.prune.budget", BudgetSettings),
         *(section for name, one in methods().items() for section in _method_sections(name, one.Settings)),
         ("objective", type(Recipe.model_fields["objective"].default)),
