@@ -203,7 +203,7 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
     elif settings is not None:
         with found.catching("teacher"):
             source = _source(settings.model, "teacher", settings.revision, settings.trust_remote_code, found)
-            teacher = _sizes(source.config) if source else None
+            teacher = sizes_of(source.config) if source else None
             if source and teacher:
                 found.ok("teacher", f"{settings.model}: {_describe(teacher)}.")
                 if _on_vocabulary(recipe) and not teacher.on_vocabulary and settings.finetune is not None:
@@ -220,7 +220,7 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
         wanted = recipe.student
         if wanted.model is not None:
             own = _source(wanted.model, "student", None, False, found)
-            student = _sizes(own.config, recipe) if own else None
+            student = sizes_of(own.config, recipe) if own else None
             if own:
                 _loads(own, "student.model", recipe, data, found)
         elif source is not None and teacher is not None and not wanted.searched:
@@ -268,7 +268,7 @@ def _source(ref: str, key: str, revision: str | None, trust: bool, found: _Findi
         return None
 
 
-def _sizes(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
+def sizes_of(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
     """Build the architecture without memory for its weights, its layers used again as a recipe's student's, and count."""
     import torch
     from transformers import AutoConfig, AutoModel
@@ -297,15 +297,15 @@ def _sizes(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
 def _made_from(config: dict[str, Any], teacher: Sizes, recipe: Recipe) -> Sizes:
     wanted = recipe.student
     if wanted.config is not None:
-        return _sizes(config | wanted.config.model_dump(exclude_none=True), recipe)
+        return sizes_of(config | wanted.config.model_dump(exclude_none=True), recipe)
     if wanted.prunes and wanted.num_layers is None and isinstance(wanted.keep, str):
-        return _sizes(config, recipe)
+        return sizes_of(config, recipe)
     kept = (wanted.num_layers or 0) if isinstance(wanted.keep, str) else len(wanted.keep)
     highest = kept - 1 if isinstance(wanted.keep, str) else max(wanted.keep)
     if highest >= teacher.layers:
         what = f"num_layers: {kept}" if isinstance(wanted.keep, str) else f"keep: {list(wanted.keep)}"
         raise RecipeError(f"student.{what}: the teacher's layers are numbered from 0 to {teacher.layers - 1}.")
-    return _sizes(config | _depth(config, kept), recipe) if config.get("model_type") != "albert" else teacher
+    return sizes_of(config | _depth(config, kept), recipe) if config.get("model_type") != "albert" else teacher
 
 
 def _cut(net: Any, recipe: Recipe) -> str:

@@ -22,7 +22,7 @@ app = typer.Typer(
     name="understudy",
     help="Turn a large language model into a small one that can stand in for it, and prove how good it is.\n\n"
     "New here? `understudy demo` shows everything once, offline, in a few minutes. For your own run: "
-    "`understudy init automm > run.yaml`, change what you like, `understudy check run.yaml`, then "
+    "`understudy init --data mails.csv > run.yaml`, change what you like, `understudy check run.yaml`, then "
     "`understudy train run.yaml --out runs/first`.",
     no_args_is_help=True,
     add_completion=False,
@@ -82,20 +82,35 @@ def methods(as_json: Json = False) -> None:
 
 @app.command()
 def init(
-    method: Annotated[
-        str, typer.Argument(metavar="METHOD", help="A name from `understudy methods`.", show_default=False)
-    ],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="A name from `understudy methods`.")] = "auto",
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data", metavar="FILE",
+            help="Your rows; several files, a pattern or a folder: train, dev and test by their names, or as in test=FILE.",
+        ),
+    ] = None,
+    teacher: Annotated[str | None, typer.Option("--teacher", metavar="MODEL", help="Folder or Hub name of the teacher.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Every setting with its default and what it means.")] = False,
 ) -> None:
-    """Print a commented recipe to start from.
+    """Print a recipe to start from.
 
-    It holds every setting with its default and what it means, ready to be changed.
+    With --data it looks at your files and says what it took them for: columns, kind of task, labels, lengths. What it says
+    behind each line is why; correct what is wrong.
 
-    Example: understudy init automm > run.yaml
+    Example: understudy init --data mails.csv > run.yaml
     """
     with guard():
-        from understudy.recipe.reference import template
+        if full:
+            from understudy.recipe.reference import template
 
-        show(template(method))
+            if data or teacher:
+                raise RecipeError("command line: --full prints the settings of a method for the built-in task; leave out the rest.")
+            show(template(method))
+        else:
+            from understudy.init import first_recipe
+
+            show(first_recipe(method, data=data or [], teacher=teacher))
 
 
 @app.command()

@@ -97,14 +97,23 @@ def _unseen(task: Task, train: Sequence[Example], rows: Sequence[Example]) -> di
     return {task.labels[i]: count for i, count in sorted(_classes(task, rows).items()) if known and i not in known}
 
 
-def _cut(data: TaskData, tokenizer: Any, max_length: int, most: int | None) -> dict[str, Any] | None:
+def lengths_of(data: TaskData, tokenizer: Any) -> list[int]:
+    """Tokens of a sample of the rows, special tokens included and nothing cut."""
+    return [len(encoding.ids) for encoding in _encodings(data, tokenizer)]
+
+
+def _encodings(data: TaskData, tokenizer: Any) -> Any:
     rows = [*data.train, *(row for part in data.tests.values() for row in part)]
     if len(rows) > _SAMPLE:
         rows = [rows[i] for i in sorted(permutation(len(rows), 0, "lengths")[:_SAMPLE])]
+    return tokenized(rows, tokenizer, data.task).encodings
+
+
+def _cut(data: TaskData, tokenizer: Any, max_length: int, most: int | None) -> dict[str, Any] | None:
     special = tokenizer.num_special_tokens_to_add(pair=data.task.pair)
     lengths: list[int] = []
     words = lost = 0
-    for encoding in tokenized(rows, tokenizer, data.task).encodings:
+    for encoding in _encodings(data, tokenizer):
         lengths.append(len(encoding.ids))
         if data.task.kind.by_word:
             inside = [word for word in encoding.word_ids if word is not None]

@@ -73,7 +73,7 @@ def methods_table() -> str:
         text = f"{method.summary[0].upper()}{method.summary[1:]}. Needs {method.needs}."
         wrapped = textwrap.wrap(text, _WIDTH - width - 2)
         paragraphs.append("\n".join(f"{name if not i else '':<{width}}  {line}" for i, line in enumerate(wrapped)))
-    return "\n\n".join([*paragraphs, "`understudy init METHOD` prints a recipe with all settings of a method."])
+    return "\n\n".join([*paragraphs, "`understudy init METHOD --full` prints a recipe with all settings of a method."])
 
 
 def reference() -> str:
@@ -123,7 +123,7 @@ _PREFACE = """\
 This page is generated from the settings (`make docs`); do not edit it by hand.
 
 A recipe is a YAML 1.2 file: `no` is a text, `1e-5` a number, `12:30` a text; keys may be given once, unknown keys are
-errors. Relative paths start at the folder the command is run in. `understudy init METHOD` prints a recipe with all
+errors. Relative paths start at the folder the command is run in. `understudy init METHOD --full` prints a recipe with all
 settings of a method, and any key can be changed on the command line, through the same checks:
 
     understudy train run.yaml train.lr=2e-5 'student.keep=[0, 2, 4]' 'objective.hidden.weight={start: 1, end: 0}'
@@ -151,19 +151,23 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if isinstance(field.default, BaseModel):
         return "see below"
-    return f"`{_yaml(field.default)}`".replace("|", "\\|")
+    return f"`{on_one_line(field.default)}`".replace("|", "\\|")
 
 
-def _yaml(value: Any) -> str:
+def on_one_line(value: Any) -> str:
     """A value on one line of YAML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{on_one_line(name)}: {on_one_line(part)}" for name, part in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(on_one_line, value)) + "]"
     if isinstance(value, str):
-        plain = value and all(c.isalnum() or c in "_-/." for c in value)
-        return value if plain else json.dumps(value)
+        plain = value[:1].isalpha() and all(c.isalnum() or c in "_-/." for c in value) and value not in ("null", "true", "false")
+        return value if plain else json.dumps(value, ensure_ascii=False)
     if isinstance(value, float):
         # JSON's shortest form; without the dot `1e-05` is a text to readers of YAML 1.1.
         mantissa, exponent, power = repr(value).partition("e")
         return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{int(power)}" if exponent else repr(value)
-    return json.dumps(list(value) if isinstance(value, tuple) else value)
+    return json.dumps(value)
 
 
 def _accepted(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:
@@ -220,7 +224,7 @@ def _lines(model: type[BaseModel], method: Method, path: str, depth: int) -> Ite
         if here in examples and isinstance(examples[here], dict):
             yield _line(f"{indent}{name}:", comment, indent)
             for key, value in examples[here].items():
-                yield f"{indent}  {key}: {_yaml(value)}"
+                yield f"{indent}  {key}: {on_one_line(value)}"
         elif here == "objective":
             yield from ("", *_objective(method, comment))
         elif section is not None and (field.default is not None or here == "teacher"):
@@ -231,14 +235,14 @@ def _lines(model: type[BaseModel], method: Method, path: str, depth: int) -> Ite
             yield _line(f"{indent}{name}:", comment, indent)
             yield from _lines(section, method, f"{here}.", depth + 1)
         elif here in examples:
-            yield _line(f"{indent}{name}: {_yaml(examples[here])}", comment, indent)
+            yield _line(f"{indent}{name}: {on_one_line(examples[here])}", comment, indent)
         elif field.default is None or field.default is PydanticUndefined:
             hint = " {train: train.csv, dev: dev.csv, test: test.csv}" if here == "task.files" else " null"
             yield _line(f"{indent}# {name}:{hint}", comment, indent)
             if here == "task.files":
                 yield f"{indent}# columns: {{text: body, label: topic}}"
         else:
-            yield _line(f"{indent}{name}: {_yaml(field.default)}", comment, indent)
+            yield _line(f"{indent}{name}: {on_one_line(field.default)}", comment, indent)
 
 
 def _objective(method: Method, comment: str, kind: str = "classification") -> Iterator[str]:
@@ -254,7 +258,7 @@ def _objective(method: Method, comment: str, kind: str = "classification") -> It
         if not term.if_possible:
             del shown["if_possible"]
         yield f"  # {' '.join((term.__doc__ or '').split())}"
-        yield f"  {name}: {{{', '.join(f'{key}: {_yaml(value)}' for key, value in shown.items())}}}"
+        yield f"  {name}: {{{', '.join(f'{key}: {on_one_line(value)}' for key, value in shown.items())}}}"
     yield f"  # and, if you list them: {', '.join(name for name in terms() if name not in own)} (docs/recipe.md)"
 
 
