@@ -100,7 +100,7 @@ def look(
     found = _Findings(strict)
     data = data or _task(recipe, found)
     with found.catching("method"):
-        recipe, why = recipe.how.settle(recipe.method, recipe, out, look=True)
+        recipe, why = recipe.how.settle(recipe.method, recipe, out, look=True, task=data.task if data else None)
         for reason in why:
             found.note("method", reason)
     teacher, student = _models(recipe, data, found)

@@ -144,4 +144,4 @@ def _written(guess: Guess, teacher: str, why_teacher: str, how: Method, rows: Ta
 
 def _line(key: str, value: Any, why: str) -> str:
     text = f"{key}: {on_one_line(value)}"
-    return f"{text:<{_COLUMN}}# {why}" if why else text
+    return f"{text:<{_COLUMN - 2}}  # {why}" if why else text

@@ -48,7 +48,7 @@ def understudy(installed: Path, *commands: list[str]) -> list[tuple[int, str]]:
 
 
 def test_it_is_listed_and_its_recipe_is_printed(installed):
-    (code, listed), (_, template) = understudy(installed, ["methods"], ["init", "echo"])
+    (code, listed), (_, template) = understudy(installed, ["methods"], ["init", "echo", "--full"])
     assert code == 0 and "Repeat the teacher's answers" in listed
     assert "name: echo" in template and "faint_epochs: 1" in template and "overlap" in template
     assert "echo" not in understudy_without(["methods"])

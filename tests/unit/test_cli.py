@@ -94,7 +94,7 @@ def test_methods(capsys):
 
 
 def test_init_prints_a_recipe_that_check_accepts(tmp_path, capsys, monkeypatch):
-    assert run("init", "automm") == 0
+    assert run("init", "automm", "--full") == 0
     path = tmp_path / "run.yaml"
     path.write_text(capsys.readouterr().out, encoding="utf-8")
     assert run("check", path, "--out", tmp_path / "run") == 0

@@ -208,7 +208,12 @@ class _File:
             return tuple(sorted_names(names_in(self.answers, self.table, self.kind, separator=self.settings.label_separator)))
         column = _needed(self.columns.label, "label")
         names: set[str] = set()
+        seen: set[str] = set()
         for i, cell in enumerate(self._labels_in(column)):
+            if isinstance(cell, str):
+                if cell in seen:
+                    continue
+                seen.add(cell)
             where, separator = self.table.place(i, column), self.settings.label_separator
             names.update(self.kind.names_in(cell, separator=separator, where=where))
         return tuple(sorted_names(names))
@@ -379,8 +384,8 @@ class _File:
         rows = [
             Example(
                 ids[i] if ids else f"{self.split}-{i}" if self.split else str(i + 1),
-                text=text_cell(text, where=table.place(i, text_column)),
-                pair=text_cell(pair, where=table.place(i, columns.pair)) if columns.pair else None,
+                text=text if isinstance(text, str) else text_cell(text, where=table.place(i, text_column)),
+                pair=pair if isinstance(pair, str) or not columns.pair else text_cell(pair, where=table.place(i, columns.pair)),
                 label=label,
                 group=None if is_blank(group) else label_name(group),
                 said=answer,
@@ -422,10 +427,17 @@ class _File:
         name = _needed(column, "label")
         separator = self.settings.label_separator
 
+        known: dict[Any, Any] = {}  # labels recur: each is understood once
+
         def value(i: int, cell: Any) -> Any:
+            if isinstance(cell, str) and cell in known:
+                return known[cell]
             if optional and is_blank(cell):
                 return None
-            return task.kind.parse(cell, numbers, separator=separator, where=table.place(i, name))
+            found = task.kind.parse(cell, numbers, separator=separator, where=table.place(i, name))
+            if isinstance(cell, str):
+                known[cell] = found
+            return found
 
         return [value(i, cell) for i, cell in enumerate(self._labels_in(name))]
 

@@ -109,12 +109,14 @@ def guess_table(table: Table, others: Sequence[Table] = ()) -> Guess:
         _texts(columns, found, table.source)
         _label([column for column in columns if column.name not in found.task["columns"].values()], found)
     used = {name for value in found.task["columns"].values() for name in ([value] if isinstance(value, str) else value)}
-    for column in columns:
-        everywhere = all(column.name in other.columns for other in others)
-        if column.name not in used and column.names_rows and everywhere and column.unique(table, others):
-            found.task["columns"]["id"] = column.name
-            found.why["columns.id"] = "another value in each row"
-            break
+    ids = [
+        column.name
+        for column in columns
+        if column.name not in used and column.names_rows and all(column.name in other.columns for other in others)
+        and column.unique(table, others)
+    ]
+    if len(ids) == 1:
+        found.task["columns"]["id"], found.why["columns.id"] = ids[0], "another value in each row"
     unused = [column.name for column in columns if column.name not in {*used, found.task["columns"].get("id")}]
     if unused:
         found.notes.append(f"Columns that are not used: {few(unused)}.")

@@ -168,12 +168,15 @@ class Method:
         return data
 
     @_answered_in("plan")
-    def settle(self, settings: Any, recipe: Any, folder: Path | None, *, look: bool = False) -> tuple[Any, list[str]]:
+    def settle(
+        self, settings: Any, recipe: Any, folder: Path | None, *, look: bool = False, task: Any = None
+    ) -> tuple[Any, list[str]]:
         """The recipe that this one stands for, and why, in sentences; most stand for themselves.
 
         Args:
             folder: of the run. What was decided there is not decided again, since timings vary.
             look: write nothing.
+            task: the recipe's `Task`, where its files have been read already.
         """
         return recipe, []
 

@@ -43,8 +43,8 @@ def train(recipe: Recipe, folder: Path | str) -> dict[str, Any]:
         warnings.simplefilter("ignore")
     with StopSignals() as stop, lock(folder) if main else nullcontext():
         asked = recipe
-        recipe, _ = recipe.how.settle(recipe.method, recipe, folder)
         data = data_of(recipe)
+        recipe, _ = recipe.how.settle(recipe.method, recipe, folder, task=data.task)
         claim(recipe, folder, data)
         trackers = start_trackers(recipe.track, "understudy", str(folder / "tracking")) if main else []
         lab = Lab(recipe, folder, stop, trackers)

@@ -27,6 +27,7 @@ from understudy.recipe.settings import Recipe
 from understudy.train.devices import accelerator
 
 if TYPE_CHECKING:
+    from understudy.data.types import Task
     from understudy.models.anatomy import Net
     from understudy.models.model import Model
 
@@ -67,11 +68,14 @@ class Choice:
     options: tuple[Option, ...]
 
 
-def settle(method: Auto, recipe: Recipe, folder: Path | None, *, look: bool = False) -> tuple[Recipe, list[str]]:
+def settle(
+    method: Auto, recipe: Recipe, folder: Path | None, *, look: bool = False, task: Task | None = None
+) -> tuple[Recipe, list[str]]:
     """The recipe that `method: auto` stands for, and why it is that one.
 
     Args:
         folder: of the run: what was chosen there before is not chosen again. None in a comparison, where nothing is kept.
+        task: the recipe's, where its files have been read already.
         look: choose, and write nothing down; where the teacher is out of reach the recipe stays as it is.
 
     Raises:
@@ -80,7 +84,7 @@ def settle(method: Auto, recipe: Recipe, folder: Path | None, *, look: bool = Fa
     path = folder / FILE if folder is not None else None
     if look and (path is None or not path.exists()):
         try:
-            teacher = _teacher(recipe)
+            teacher = _teacher(recipe, task)
         except UnderstudyError:
             ref = recipe.teacher.model if recipe.teacher else ""
             if ref.startswith("package:") or Path(ref).expanduser().is_dir() or hub_reachable():
@@ -94,11 +98,11 @@ def settle(method: Auto, recipe: Recipe, folder: Path | None, *, look: bool = Fa
                 "auto with max_latency_ms would measure, and perhaps choose another student, each time the comparison is "
                 "continued; give max_flops or max_parameters."
             )
-        choice = choose(recipe, method, _teacher(recipe))
+        choice = choose(recipe, method, _teacher(recipe, task))
         return changed(recipe, choice.changes), [choice.reason]
     asked = recipe_hash(recipe)
     if accelerator().is_main_process and not look and not (path.exists() and (folder / "steps").is_dir()):
-        choice = choose(recipe, method, _teacher(recipe))
+        choice = choose(recipe, method, _teacher(recipe, task))
         say(choice.reason)
         disk.write_json(path, {"asked": asked, **asdict(choice)})
     accelerator().wait_for_everyone()
@@ -196,13 +200,13 @@ def _search(method: Auto, limits: Mapping[str, float]) -> dict[str, Any]:
 # -- what they cost ----------------------------------------------------------------------------------------------------
 
 
-def _teacher(recipe: Recipe) -> Model:
+def _teacher(recipe: Recipe, task: Task | None) -> Model:
     from understudy.data.tasks import data_of
     from understudy.models.load import load_model
 
     given = recipe.teacher
     assert given is not None  # the method needs one
-    task = data_of(recipe).task
+    task = task or data_of(recipe).task
     return load_model(
         given.model, task=task, key="teacher.model", revision=given.revision, trust_remote_code=given.trust_remote_code
     )
@@ -211,12 +215,13 @@ def _teacher(recipe: Recipe) -> Model:
 def _option(recipe: Recipe, student: dict[str, Any], net: Net, *, beside: Net | None) -> Option:
     """What a network costs; its time only beside another one, in turns with it, as the report of a run measures it."""
     from understudy.evaluate import measure
+    from understudy.models.anatomy import anatomy
 
     run, latency = recipe.evaluate.latency, None
     if beside is not None:
         device = accelerator().device
         latency = measure.latency_of({"teacher": beside.to(device), "it": net.to(device)}, run, device)["it"]["median"]
-    flops = measure.flops(net, length=run.length)
+    flops = measure.flops(net, length=min(run.length, anatomy(net).max_tokens(net)))
     return Option(student, measure.num_parameters(net), flops, latency)
 
 

@@ -30,7 +30,9 @@ def check(cfg: KDNAS, recipe: Recipe, data: Any, teacher: Any, student: Any) -> 
     return f"the method finds the student: {space_of(cfg, recipe, teacher)[0].describe()}"
 
 
-def settle(cfg: KDNAS, recipe: Recipe, folder: Path | None, *, look: bool = False) -> tuple[Recipe, list[str]]:
+def settle(
+    cfg: KDNAS, recipe: Recipe, folder: Path | None, *, look: bool = False, task: Any = None
+) -> tuple[Recipe, list[str]]:
     """The recipe itself; refused before processes wait for each other: workers share a search through its study."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RecipeError(
