@@ -105,7 +105,7 @@ def init(
             from understudy.recipe.reference import template
 
             if data or teacher:
-                raise RecipeError("command line: --full prints the settings of a method for the built-in task; leave out the rest.")
+                raise RecipeError("command line: --full prints the settings of a method for the built-in task; drop the rest.")
             show(template(method))
         else:
             from understudy.init import first_recipe

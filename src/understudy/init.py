@@ -75,7 +75,8 @@ def _teacher(rows: TaskData) -> tuple[str, str]:
 
 def _recipe(task: dict[str, Any], teacher: str, how: Method) -> Recipe:
     student = {} if how.finds_student else {"student": dict(how.student_example)}
-    return recipe_from({"task": task, "teacher": {"model": teacher, "finetune": {}}, **student, "method": how.name}, source="init")
+    made = {"task": task, "teacher": {"model": teacher, "finetune": {}}, **student, "method": how.name}
+    return recipe_from(made, source="init")
 
 
 def _measured(recipe: Recipe, rows: TaskData) -> tuple[int | None, int | None, Any]:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import random
+from pathlib import Path
 
 import pytest
 
@@ -70,7 +71,7 @@ def test_classes_in_every_format(tmp_path, form):
         plain = write_csv(tmp_path / "plain.csv", made)
         name = str(tmp_path / "mine.csv.gz")
         with gzip.open(name, "wb") as stream:
-            stream.write(open(plain, "rb").read())
+            stream.write(Path(plain).read_bytes())
     else:
         import datasets
 
@@ -102,7 +103,8 @@ def test_a_folder_of_splits(tmp_path):
     names = datasets.ClassLabel(names=MOODS)
     table = datasets.Dataset.from_list([{"text": row["body"], "label": MOODS.index(row["mood"])} for row in PLAIN])
     table = table.cast_column("label", names)
-    datasets.DatasetDict(train=table, validation=table.select(range(9)), test=table.select(range(12))).save_to_disk(str(tmp_path / "d"))
+    splits = datasets.DatasetDict(train=table, validation=table.select(range(9)), test=table.select(range(12)))
+    splits.save_to_disk(str(tmp_path / "d"))
     _, data = guessed(str(tmp_path / "d"))
     assert [len(data.train), len(data.select), len(data.tests["test"]), data.task.labels] == [60, 9, 12, tuple(MOODS)]
 
@@ -156,7 +158,8 @@ def test_several_labels(tmp_path, form):
     name = write_json(tmp_path / "m.jsonl", made) if form == "lists" else write_csv(tmp_path / "m.csv", made)
     found, data = guessed(name)
     assert found.task["kind"] == "multilabel" and sorted(data.task.labels) == sorted(tags)
-    assert sum(map(sum, (row.label for row in [*data.train, *data.select, *data.tests["test"]]))) == sum(len(chosen(i)) for i in range(60))
+    read = [row.label for row in [*data.train, *data.select, *data.tests["test"]]]
+    assert sum(map(sum, read)) == sum(len(chosen(i)) for i in range(60))
 
 
 @pytest.mark.parametrize("form", ["lists", "spaces", "rows", "conll", "text"])
@@ -177,7 +180,7 @@ def test_words_with_tags(tmp_path, form):
     else:
         lines = "\n\n".join("\n".join(map(" ".join, zip(words(i), tags(i), strict=True))) for i in range(40))
         name = str(tmp_path / ("n.conll" if form == "conll" else "n.txt"))
-        open(name, "w").write(lines + "\n")
+        Path(name).write_text(lines + "\n")
     found, data = guessed(name)
     assert found.task["kind"] == "tokens" and data.task.labels == ("O", "B-PER", "I-PER")
     assert len(data.train) + len(data.select) + len(data.tests["test"]) == 40
