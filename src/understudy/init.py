@@ -54,7 +54,7 @@ def first_recipe(method: str = "auto", *, data: Sequence[str] = (), teacher: str
         guess.task["max_length"] = min(fits, most or fits)
         longer = f", more than the {most} this model reads" if most and holds > most else ""
         guess.why["max_length"] = f"99 % of the texts have at most {holds} tokens{longer}"
-    if rows.task.labels and guess.task.get("kind") == "tokens":
+    if rows.task.kind.by_word:
         guess.notes.append(f"{len(rows.task.labels)} tags: {few(rows.task.labels)}.")
     return _written(guess, teacher, why_teacher, how, rows, size)
 
