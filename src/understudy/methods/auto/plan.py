@@ -200,7 +200,7 @@ def _search(method: Auto, limits: Mapping[str, float]) -> dict[str, Any]:
 # -- what they cost ----------------------------------------------------------------------------------------------------
 
 
-def _teacher(recipe: Recipe, task: Task | None) -> Model:
+def _teacher(recipe: Recipe, task: Task | None = None) -> Model:
     from understudy.data.tasks import data_of
     from understudy.models.load import load_model
 
