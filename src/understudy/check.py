@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from understudy.base.errors import RecipeError, ResourceError, UnderstudyError
 from understudy.kinds import kind
 from understudy.recipe.load import load_recipe, recipe_hash
-from understudy.recipe.settings import Recipe, TeacherSettings
+from understudy.recipe.settings import Recipe, ServerSettings, TeacherSettings
 
 if TYPE_CHECKING:
     from understudy.data.types import TaskData
@@ -200,6 +200,9 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
     settings = recipe.teacher
     if settings is not None and settings.columns is not None:
         found.ok("teacher", "its answers stand beside the rows.")
+    elif settings is not None and settings.server is not None:
+        with found.catching("teacher"):
+            _served(settings.server, data, found)
     elif settings is not None:
         with found.catching("teacher"):
             source = _source(settings.model, "teacher", settings.revision, settings.trust_remote_code, found)
@@ -231,6 +234,20 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
                 found.note("student", student.cut)
     _adapters(recipe, found, teacher, student)
     return teacher, student
+
+
+def _served(settings: ServerSettings, data: TaskData | None, found: _Findings) -> None:
+    """What asking the server comes to; it is not asked yet."""
+    from understudy.cache.served import Served
+
+    if data is None:
+        return
+    served = Served(settings, data.task)
+    served.read()
+    left = len(served.missing([*data.train, *(row for rows in data.tests.values() for row in rows)]))
+    found.ok("teacher", f"{settings.model} at {settings.url}: {left:,} requests to make, {len(served.known):,} answers are kept.")
+    if left and settings.max_requests is not None and left + len(served.known) > settings.max_requests:
+        found.warn("teacher", f"teacher.server.max_requests: {settings.max_requests:,} end the run before all are answered.")
 
 
 def _adapters(recipe: Recipe, found: _Findings, teacher: Sizes | None, student: Sizes | None) -> None:
@@ -384,7 +401,7 @@ def _objective(recipe: Recipe, data: TaskData, teacher: Sizes | None, student: S
         head = (torch.zeros(outputs, teacher.width), torch.zeros(outputs))
         side = side_of(teacher.net, outputs=not text or teacher.on_vocabulary, head=False)
         pair = replace(pair, teacher=replace(side, head=lambda: head))
-    elif recipe.teacher is not None and recipe.teacher.columns is not None:
+    elif recipe.teacher is not None and not recipe.teacher.model:
         pair = replace(pair, teacher=ANSWERS)
     _, notes = build(recipe.objective.terms(), pair)
     for note in notes:

@@ -18,6 +18,7 @@ from understudy.base.errors import DataError, RecipeError
 from understudy.base.suggest import did_you_mean, few, shown
 from understudy.data.read import Table
 from understudy.data.types import Task
+from understudy.kinds import Kind
 from understudy.kinds.cells import is_blank, score
 
 if TYPE_CHECKING:
@@ -173,13 +174,18 @@ def _together(row: Sequence[np.ndarray | None], weights: np.ndarray, task: Task)
     there = [i for i, one in enumerate(row) if one is not None]
     if not there:
         return None
-    mean = np.average(np.stack([one for one in row if one is not None]), axis=0, weights=weights[there])
-    if task.kind.distribution == "softmax":
-        mean = np.log(np.maximum(mean, LEAST["softmax"]))
-    elif task.kind.distribution == "sigmoid":
-        inside = np.clip(mean, LEAST["sigmoid"], 1 - LEAST["sigmoid"])
-        mean = np.log(inside) - np.log1p(-inside)
-    return tuple(mean.tolist())
+    return outputs_of(np.average(np.stack([one for one in row if one is not None]), axis=0, weights=weights[there]), task.kind)
+
+
+def outputs_of(said: Any, kind: Kind) -> tuple[float, ...]:
+    """Probabilities of the labels (C,), or a number (1,), as the outputs of a model that says the same."""
+    values = np.asarray(said, np.float64)
+    if kind.distribution == "softmax":
+        values = np.log(np.maximum(values, LEAST["softmax"]))
+    elif kind.distribution == "sigmoid":
+        inside = np.clip(values, LEAST["sigmoid"], 1 - LEAST["sigmoid"])
+        values = np.log(inside) - np.log1p(-inside)
+    return tuple(values.tolist())
 
 
 def _parsed(cell: Any, where: str) -> Mapping[str, Any] | Sequence[Any] | None:

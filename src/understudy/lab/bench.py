@@ -18,6 +18,7 @@ from understudy.base.errors import Interrupted
 from understudy.base.home import home
 from understudy.base.progress import say
 from understudy.cache import CachedTeacher, LiveTeacher, SignalCache, Teacher
+from understudy.cache.served import served_data
 from understudy.data.encode import Encoded
 from understudy.data.tasks import data_of
 from understudy.data.types import Example, TaskData
@@ -92,7 +93,8 @@ class Bench:
 
     @cached_property
     def data(self) -> TaskData:
-        return data_of(self.recipe)
+        data, given = data_of(self.recipe), self.recipe.teacher
+        return served_data(given.server, data, self.stop) if given and given.server else data
 
     @cached_property
     def scale(self) -> tuple[float, float]:

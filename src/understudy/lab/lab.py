@@ -79,9 +79,12 @@ class Lab(Bench):
         return self._teacher
 
     def answers(self) -> Told | None:
-        """What the teacher said, where the recipe has its answers (`teacher.columns`) and not the teacher."""
-        columns = self.recipe.teacher.columns if self.recipe.teacher else None
-        return None if columns is None else Told(self.data, self.scale, f"column {', '.join(answer_columns(columns))}")
+        """What the teacher said, where the recipe has its answers and not the teacher."""
+        given = self.recipe.teacher
+        if given is None or given.model:
+            return None
+        name = given.server.model if given.server else ", ".join(answer_columns(given.columns)) if given.columns else ""
+        return Told(self.data, self.scale, name)
 
     @cached_property
     def _teacher(self) -> Source:

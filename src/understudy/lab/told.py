@@ -20,7 +20,7 @@ from understudy.models.needs import Signals
 class Told:
     """The answers that stand beside the rows (`Example.said`), in the place of a model's outputs.
 
-    name: the columns, for people.
+    name: of the teacher, or of the columns, for people.
     scale: mean and deviation of a regression's labels, in whose units students train.
     """
 

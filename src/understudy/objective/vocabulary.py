@@ -355,8 +355,8 @@ def build(terms: Mapping[str, TermSettings], pair: Pair) -> tuple[Objective, lis
             continue
         if pair.teacher is not None and not pair.teacher.states and not settings.of_outputs:
             raise RecipeError(
-                f"objective.{name}: it compares what goes on inside both models, and of this teacher only answers are known "
-                "(teacher.columns); leave it out."
+                f"objective.{name}: it compares what goes on inside both models, and of this teacher only answers are known; "
+                "leave it out."
             )
         try:
             term = settings.build(pair)

@@ -128,7 +128,7 @@ class Method:
     needs_teacher: ClassVar[bool] = True
     """Without: it is its own baseline."""
     learns_from_answers: ClassVar[bool] = False
-    """Whether a teacher will do of which only answers are known (`teacher.columns`)."""
+    """Whether a teacher will do of which only answers are known (`teacher.columns`, `teacher.server`)."""
     finds_student: ClassVar[bool] = False
     """Whether it makes the student, so that a recipe names none."""
     trains: ClassVar[str] = "all"

@@ -28,6 +28,7 @@ from understudy.recipe.settings import (
     PruneSettings,
     Recipe,
     Schedule,
+    ServerSettings,
     StudentConfig,
     StudentSettings,
     TaskSettings,
@@ -80,7 +81,8 @@ def reference() -> str:
     """docs/recipe.md."""
     sections: list[tuple[str, type[BaseModel]]] = [
         ("task", TaskSettings), ("task.files", FileSettings), ("task.columns", ColumnSettings),
-        ("teacher", TeacherSettings), ("teacher.columns", AnswerSettings), ("student", StudentSettings),
+        ("teacher", TeacherSettings), ("teacher.columns", AnswerSettings),
+        ("teacher.server", ServerSettings), ("student", StudentSettings),
         ("student.config", StudentConfig),
         ("student.prune", PruneSettings), ("student.prune.budget", BudgetSettings),
         *(section for name, one in methods().items() for section in _method_sections(name, one.Settings)),

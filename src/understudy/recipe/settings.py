@@ -37,8 +37,8 @@ from understudy.recipe.types import (
 
 __all__ = [
     "AnswerSettings", "BudgetSettings", "CacheSettings", "ColumnSettings", "EvaluateSettings", "FileSettings", "LatencySettings",
-    "PositiveSchedule", "PruneSettings", "Recipe", "Schedule", "Settings", "StudentConfig", "StudentSettings", "TaskSettings",
-    "TeacherSettings", "TrainSettings",
+    "PositiveSchedule", "PruneSettings", "Recipe", "Schedule", "ServerSettings", "Settings",
+    "StudentConfig", "StudentSettings", "TaskSettings", "TeacherSettings", "TrainSettings",
 ]  # fmt: skip
 
 GLUE = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli")
@@ -307,6 +307,46 @@ class AnswerSettings(Settings):
         return self
 
 
+class ServerSettings(Settings):
+    """A teacher behind an API that speaks OpenAI's chat completions: vLLM, SGLang, llama.cpp, or a hosted one. It is asked about
+    each row once, and its answers are kept. Classes are a multiple choice whose letters' probabilities are read; several labels
+    and numbers are read from its text."""
+
+    url: Annotated[str, Field(pattern=r"^https?://")] = Field(description="address up to `/v1`, as in http://localhost:8000/v1")
+    model: Text = Field(description="what the server calls the model")
+    prompt: Text | None = Field(
+        default=None, description="what is asked, with {text}, {pair} and {options} (the labels, lettered) in it; null = a plain "
+        "question for the kind of task"
+    )  # fmt: skip
+    system: Text | None = Field(default=None, description="the system message; null = none")
+    descriptions: dict[Name, Text] | None = Field(
+        default=None, description="what the labels mean, in words: shown in place of their names"
+    )
+    answer: Literal["probabilities", "text"] = Field(
+        default="probabilities", description="text = learn from the answer alone, where a server gives no log-probabilities"
+    )
+    calibrate: Flag = Field(
+        default=False, description="divide the probabilities by those of a row without content (Zhao et al. 2021), which takes "
+        "out a liking for some letters"
+    )  # fmt: skip
+    key: Name = Field(default="OPENAI_API_KEY", description="the environment variable that holds the key, if one is needed")
+    extra: dict[Name, Any] | None = Field(
+        default=None, description="further keys of each request, as in {seed: 1}; null takes one away"
+    )
+    concurrency: PositiveCount = Field(default=8, description="requests at the same time")
+    timeout: Positive = Field(default=60.0, description="seconds to wait for an answer")
+    retries: Count = Field(default=6, description="further tries where the server is overloaded or out of reach")
+    max_requests: PositiveCount | None = Field(default=None, description="requests in all, those of earlier runs included")
+    max_tokens: PositiveCount | None = Field(default=None, description="tokens in all, as the server counts them")
+
+    @field_validator("prompt")
+    @classmethod
+    def _shows_the_text(cls, prompt: str | None) -> str | None:
+        if prompt is not None and "{text}" not in prompt:
+            raise ValueError("`prompt` must show the row: put {text} where its text belongs.")
+        return prompt
+
+
 class TeacherSettings(Settings):
     """From whom is learned: a checkpoint of the Hub or a folder, used as it is or fine-tuned on the task first; or what any
     teacher said, in columns of your own files."""
@@ -315,6 +355,7 @@ class TeacherSettings(Settings):
         default="", description="name on the Hugging Face Hub, a folder, or package:NAME/FOLDER"
     )
     columns: AnswerSettings | None = Field(default=None, description="the teacher's answers, in place of a model")
+    server: ServerSettings | None = Field(default=None, description="a server that is asked, in place of a model")
     revision: Text | None = Field(default=None, description="branch, tag or commit on the Hub")
     trust_remote_code: Flag = Field(
         default=False, description="run Python code the model brings along; only if you trust it"
@@ -334,11 +375,13 @@ class TeacherSettings(Settings):
 
     @model_validator(mode="after")
     def _model_or_columns(self) -> Self:
-        if bool(self.model) == (self.columns is not None):
-            raise ValueError("give the teacher's checkpoint as `model`, or what it said as `columns`; one of them.")
-        others = sorted(self.model_fields_set - {"columns", "model"})
-        if self.columns is not None and any(getattr(self, name) for name in others):
-            raise ValueError(f"`{others[0]}` is about a teacher's checkpoint, and `columns` hold answers; drop one.")
+        if sum(map(bool, (self.model, self.columns, self.server))) != 1:
+            raise ValueError(
+                "give the teacher's checkpoint as `model`, what it said as `columns`, or who is asked as `server`; one of them."
+            )
+        others = sorted(self.model_fields_set - {"columns", "model", "server"})
+        if not self.model and any(getattr(self, name) for name in others):
+            raise ValueError(f"`{others[0]}` is about a teacher's checkpoint, and here only its answers are known; drop one.")
         return self
 
 
@@ -517,7 +560,7 @@ class Recipe(Settings):
         if self.teacher is None and (self.how.needs_teacher or self.student.model is None):
             why = f"method {self.method.name}" if self.how.needs_teacher else "a student without its own checkpoint"
             raise ValueError(f"{why} needs a teacher: add `teacher: {{model: …}}`.")
-        if self.teacher is not None and self.teacher.columns is not None:
+        if self.teacher is not None and not self.teacher.model:
             self._check_answers()
         if self.student.searched != self.how.finds_student:
             raise ValueError(
@@ -535,16 +578,17 @@ class Recipe(Settings):
         return self
 
     def _check_answers(self) -> None:
-        if self.task.name != "custom":
+        assert self.teacher is not None
+        if self.teacher.columns is not None and self.task.name != "custom":
             raise ValueError("`teacher.columns` are columns of your own files; make the task `name: custom`.")
         if not self.how.learns_from_answers:
             able = ", ".join(name for name, method in methods().items() if method.learns_from_answers and method.needs_teacher)
             raise ValueError(
-                f"method {self.method.name} needs the teacher itself, and `teacher.columns` hold its answers; use method {able}."
+                f"method {self.method.name} needs the teacher itself, and only its answers are known; use method {able}."
             )
         if self.student.model is None:
             raise ValueError(
-                "`teacher.columns` hold answers, so no student can be cut out of the teacher: name one, as in "
+                "only the teacher's answers are known, so no student can be cut out of it: name one, as in "
                 "`student: {model: NAME}`."
             )
 
@@ -597,7 +641,7 @@ def complete(data: Any) -> Any:
         if section.get("parity") is True:
             data = _filled(data, method.parity)
         own = method.objective(section, kind_of(data.get("task")))
-        told = isinstance(data.get("teacher"), dict) and data["teacher"].get("columns") is not None
+        told = isinstance(data.get("teacher"), dict) and not data["teacher"].get("model")
         data = with_objective(data, of_outputs(own) if told else own, method.objective_keys)
     teacher, train = data.get("teacher"), data.get("train")
     if isinstance(teacher, dict) and isinstance(train, dict) and isinstance(teacher.get("finetune"), dict):

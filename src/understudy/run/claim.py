@@ -8,6 +8,7 @@ from typing import Any
 
 from understudy.base import disk
 from understudy.base.errors import RecipeError
+from understudy.cache.served import NOT_ANSWER
 from understudy.check import require
 from understudy.data.types import TaskData
 from understudy.evaluate import measure
@@ -43,7 +44,7 @@ def claim(recipe: Recipe, folder: Path, data: TaskData) -> None:
 
 def _same_training(before: Recipe, recipe: Recipe, folder: Path) -> None:
     """Refuse another recipe, but for keys that no trained step depends on."""
-    free = {"track": True, "evaluate": {"latency", "examples", "bootstrap"}}
+    free: Any = {"track": True, "evaluate": {"latency", "examples", "bootstrap"}, "teacher": {"server": NOT_ANSWER}}
     old, new = (one.model_dump(mode="json", exclude=free) for one in (before, recipe))
     if not (changes := difference(old, new)):
         return

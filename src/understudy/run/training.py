@@ -48,7 +48,9 @@ def train(recipe: Recipe, folder: Path | str) -> dict[str, Any]:
         claim(recipe, folder, data)
         trackers = start_trackers(recipe.track, "understudy", str(folder / "tracking")) if main else []
         lab = Lab(recipe, folder, stop, trackers)
-        lab.data = data
+        if recipe.teacher is None or recipe.teacher.server is None:  # else the lab reads them with the server's answers
+            lab.data = data
+        data = lab.data
         known = facts_of(data, *(reader_of(recipe, words=data.task.kind.by_word) or ()))
         data.notes += sentences(known)
         for note in data.notes:

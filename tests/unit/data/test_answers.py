@@ -128,7 +128,7 @@ def test_what_is_no_answer_is_refused(tmp_path: Path, columns: dict[str, Any], c
     ("changes", "message"),
     [
         ({"method": {"name": "minidisc"}}, "method minidisc needs the teacher itself"),
-        ({"student": {"num_layers": 1}}, "no student can be cut out of the teacher"),
+        ({"student": {"num_layers": 1}}, "no student can be cut out of it"),
         ({"teacher": {"columns": {"label": "said"}, "model": "x"}}, "one of them"),
         ({"teacher": {"columns": {"label": "said"}, "finetune": {"epochs": 1}}}, "`finetune` is about a teacher's checkpoint"),
         ({"teacher": {"columns": {"label": "said", "logits": "all"}}}, "give one of `probabilities`, `logits` and `label`"),
