@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from understudy import interop, losses, mapping, run, students
+    from understudy.api import Distilled, distil
     from understudy.base.errors import (
         DataError,
         DivergedError,
@@ -50,6 +51,7 @@ _HOME = {
          "VerifyError"],
         "understudy.base.errors",
     ),
+    **dict.fromkeys(["Distilled", "distil"], "understudy.api"),
     "load_task": "understudy.data.tasks",
     **dict.fromkeys(["Example", "Task", "TaskData"], "understudy.data.types"),
     "Lab": "understudy.lab",
@@ -64,9 +66,9 @@ _HOME = {
 }  # fmt: skip
 
 __all__ = [
-    "DataError", "DivergedError", "Example", "Interrupted", "Lab", "Model", "Needs", "Objective", "Recipe",
+    "DataError", "Distilled", "DivergedError", "Example", "Interrupted", "Lab", "Model", "Needs", "Objective", "Recipe",
     "RecipeError", "ResourceError", "SafetyError", "Signals", "Task", "TaskData", "Term", "UnderstudyError",
-    "VerifyError", "interop", "load_model", "load_recipe", "load_task", "losses", "mapping", "recipe_from",
+    "VerifyError", "distil", "interop", "load_model", "load_recipe", "load_task", "losses", "mapping", "recipe_from",
     "register", "run", "save_model", "students",
 ]  # fmt: skip
 

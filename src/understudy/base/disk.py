@@ -270,6 +270,13 @@ def commit_dir(path: Path) -> Iterator[Path]:
         raise
 
 
+def copy_dir(source: Path, target: Path) -> None:
+    """A committed directory's files under another name, which appears when all of them are there."""
+    with commit_dir(target) as temporary:
+        for file in _files(source):
+            write_bytes(temporary / file.relative_to(source), file.read_bytes())
+
+
 @contextmanager
 def _set_aside(path: Path) -> Iterator[None]:
     """Move what is at `path` out of the way; it comes back if the block fails, and goes for good if it does not."""

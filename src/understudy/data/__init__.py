@@ -8,6 +8,7 @@ glue.py          the nine GLUE tasks          crosslingual.py   PAWS-X, XNLI
 ner.py           CoNLL-2003, WikiNEuRal       demo_sets.py      the built-in help desk
 custom.py        your own files: to learn from, to score, to answer
 hub.py           the same sets from the Hugging Face Hub
+memory.py        rows in memory as a table, and what is guessed about one
 known.py         what rows and lengths tell about a result already
 split.py         hold-outs and subsets, seeded and stratified
 encode.py        examples -> packed token ids; Batch

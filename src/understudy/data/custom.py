@@ -70,12 +70,13 @@ def custom_task(settings: TaskSettings, labels: tuple[str, ...]) -> Task:
 
 
 def read_rows(
-    settings: TaskSettings, task: Task, file: str, *, columns: Sequence[ColumnSettings]
+    settings: TaskSettings, task: Task, file: str | Table, *, columns: Sequence[ColumnSettings]
 ) -> tuple[list[Example], list[str]]:
     """Rows to be answered, in the file's order, and notes on what was left out. Labels are not looked at.
 
     Args:
         settings: how the file is to be read: delimiter, encoding, suffix of the training file.
+        file: its name, or a table that is in memory already.
         columns: which column holds what; of several layouts the first that a table has. Of a table with a single column, or one
             called `text`, the name may be missing.
 
@@ -130,6 +131,9 @@ class _File:
         self.table: Table | None = None
         self.sentences: list[Sentence] = []
         self.lines: list[str] = []
+        if isinstance(names, Table):
+            self.source, self.table = names.source, names
+            return
         self.source = names if isinstance(names, str) else names[0]
         if self.source.startswith("hub:"):
             self.table = hub_table(self.source)

@@ -280,7 +280,7 @@ def _cells(path: Path, names: tuple[str, ...], numbered: Any, *, ragged: str = "
     if unnamed := [i for i, name in enumerate(names) if not name.strip() and not any(row[i] for row in rows)]:
         notes.append(f"{path}: {len(unnamed)} columns without a name and content are left out.")
     kept = [i for i in range(len(names)) if i not in set(unnamed)]
-    return _filled(
+    return filled(
         Table(
             str(path),
             tuple(names[i] for i in kept),
@@ -322,7 +322,7 @@ def read_json(path: Path, *, encoding: str = "utf-8") -> Table:
         objects.append(row)
         numbers.append(number)
     columns = tuple(dict.fromkeys(key for row in objects for key in row))
-    return _filled(Table(str(path), columns, numbers, lambda i: [row.get(columns[i]) for row in objects]))
+    return filled(Table(str(path), columns, numbers, lambda i: [row.get(columns[i]) for row in objects]))
 
 
 def _parses(line: str) -> bool:
@@ -383,7 +383,7 @@ def read_parquet(path: Path) -> Table:
         return by_name(found, features.get(names[i]))
 
     features = _features(schema)
-    return _filled(Table(str(path), names, range(1, rows + 1), cells))
+    return filled(Table(str(path), names, range(1, rows + 1), cells))
 
 
 def _features(schema: Any) -> dict[str, Any]:
@@ -415,7 +415,7 @@ def read_dataset(path: Path) -> Table:
 def table_of(data: Any, source: str) -> Table:
     """A `datasets.Dataset` as a table."""
     names = tuple(data.column_names)
-    return _filled(
+    return filled(
         Table(source, names, range(1, len(data) + 1), lambda i: by_name(list(data[names[i]]), data.features[names[i]]))
     )
 
@@ -463,7 +463,7 @@ def joined(tables: Sequence[Table]) -> Table:
     return Table(source, tuple(common), lines, cells, tuple(notes), parts=tuple(tables))
 
 
-def _filled(table: Table) -> Table:
+def filled(table: Table) -> Table:
     if not len(table):
         raise DataError(f"{table.source} has no rows below its header. Give a file with rows in it.")
     return table

@@ -11,6 +11,7 @@ from understudy.base.errors import DataError, RecipeError, VerifyError
 from understudy.base.progress import say
 from understudy.data.custom import load_tests, read_rows
 from understudy.data.encode import encode
+from understudy.data.read import Table
 from understudy.data.tasks import columns_of, data_of
 from understudy.data.types import Task
 from understudy.evaluate.answers import answers
@@ -21,6 +22,7 @@ from understudy.lab import Lab
 from understudy.lab.replay import Replay
 from understudy.models.anatomy import anatomy
 from understudy.models.load import labels_of, load_model
+from understudy.models.model import Model
 from understudy.recipe.load import load_recipe, task_from
 from understudy.recipe.settings import Recipe
 from understudy.report.page import ReportInput, render
@@ -96,19 +98,21 @@ def evaluate_folder(path: Path | str, recipe: Recipe) -> dict[str, Any]:
 
 def predict(
     path: Path | str,
-    rows: str,
+    rows: str | Table,
     *,
     recipe: Path | None = None,
     overrides: Sequence[str] = (),
     columns: Mapping[str, str | None] | None = None,
+    model: Model | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One answer per row of a file, in its order: label and probability, number, labels, or words with their tags.
 
     The file is read as those of the task were that the model was trained on (a run and a student's folder know it), or as the
-    task of `recipe` says; `overrides` (`task.key=value`) and `columns` (text, pair, id) change that.
+    task of `recipe` says; `overrides` (`task.key=value`) and `columns` (text, pair, id) change that. `model`: what is in the
+    folder, where it is loaded already.
     """
     folder = _student_of(Path(path))
-    model = load_model(str(folder), key="DIR")
+    model = model or load_model(str(folder), key="DIR")
     if not model.kind.labelled:
         raise DataError(f"{path} is a model of plain text; it has no answers to give.")
     handover = model.handover
