@@ -334,11 +334,12 @@ class _Server:
 
     def __init__(self, settings: ServerSettings) -> None:
         import requests
+        from requests.adapters import HTTPAdapter
 
         self.settings = settings
         self.url = settings.url.rstrip("/") + "/chat/completions"
         self.session = requests.Session()
-        self.session.mount("http", requests.adapters.HTTPAdapter(pool_maxsize=settings.concurrency))
+        self.session.mount("http", HTTPAdapter(pool_maxsize=settings.concurrency))
         key = os.environ.get(settings.key, "")
         self.headers = {"Authorization": f"Bearer {key}"} if key else {}
 

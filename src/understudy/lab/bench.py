@@ -354,7 +354,7 @@ class Bench:
         task = job.rows.task
         if not task.kind.labelled:
             says = None
-            if job.teacher is not None:
+            if isinstance(job.teacher, Source):
                 theirs = self.encoded(job.teacher.model, job.rows.select, rows=job.rows)[0]
                 says = self.signals(job.teacher, job.objective.needs_teacher, theirs)
             return {"loss": held_out_loss(job.model, job.select, job.objective, says, job.settings)}
@@ -370,7 +370,7 @@ class Bench:
             encoded = self.encoded(job.model, examples, max_length=self.recipe.student.max_length)[0]
             says = None
             if job.is_taught:
-                assert job.teacher is not None
+                assert isinstance(job.teacher, Source)
                 theirs = self.encoded(job.teacher.model, examples)
                 require_same_masks(theirs, [encoded])
                 says = LiveTeacher(job.teacher.model, theirs[0], job.objective.needs_teacher, "fp32", self._count)
