@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -56,6 +56,8 @@ class Sizes:
     """What pruning will leave, in a sentence."""
     net: Any = field(default=None, repr=False, compare=False)
     """The network itself, without memory for its weights, and without a head."""
+    build: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
+    """Makes it once more, with memory."""
 
     def flops(self, length: int) -> int | None:
         """The operations of a forward pass over one row; None for an architecture that computes with the values of its inputs,
@@ -114,6 +116,8 @@ def look(
             _objective(recipe, data, teacher, learner, found)
     if data is not None and not strict:
         _known(recipe, data, found)
+        if exit_code(found.list) == 0:
+            _time(recipe, data, teacher, student, found)
     with found.catching("train"):
         from understudy.train.devices import accelerator, resolve_precision
 
@@ -192,6 +196,32 @@ def _known(recipe: Recipe, data: TaskData, found: _Findings) -> None:
         reader = reader_of(recipe, words=data.task.kind.by_word)
         for sentence in sentences(facts_of(data, *(reader or ()))):
             found.warn("task", sentence)
+
+
+def _time(recipe: Recipe, data: TaskData, teacher: Sizes | None, student: Sizes | None, found: _Findings) -> None:
+    """How long it will take, where the models' tokenizer is at hand."""
+    from understudy.data.known import lengths_of
+    from understudy.models.load import reader_of
+    from understudy.probe import estimate, said
+    from understudy.recipe.method import Facts
+
+    reader = reader_of(recipe, words=data.task.kind.by_word)
+    if reader is None or data.task.kind.on_vocabulary:
+        return
+    tokenizer, length, _ = reader
+    lengths = [min(length, one) for one in lengths_of(data, tokenizer, most=200)]
+    there = {name: one for name, one in (("teacher", teacher), ("student", student)) if one is not None and one.build is not None}
+    share = student.parameters / teacher.parameters if student and teacher else 1.0
+    if student and teacher and (ours := student.flops(128)) and (theirs := teacher.flops(128)):
+        share = ours / theirs
+    expected = recipe.how.expected_share(recipe.method, recipe, teacher) if teacher and not student else share
+    facts = Facts(share, teacher.layers if teacher else 1, len(data.train), expected)
+    seconds = estimate(
+        recipe, data, {name: one.build for name, one in there.items()}, facts, lengths,
+        {name: one.parameters for name, one in there.items()},
+    )  # fmt: skip
+    if seconds is not None:
+        found.ok("time", said(seconds))
 
 
 def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Sizes | None, Sizes | None]:
@@ -285,8 +315,9 @@ def _source(ref: str, key: str, revision: str | None, trust: bool, found: _Findi
         return None
 
 
-def sizes_of(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
-    """Build the architecture without memory for its weights, its layers used again as a recipe's student's, and count."""
+def sizes_of(config: dict[str, Any], shares: Recipe | None = None, *, device: str = "meta") -> Sizes:
+    """Build the architecture, on `meta` without memory for its weights, its layers used again as a recipe's student's, and
+    count."""
     import torch
     from transformers import AutoConfig, AutoModel
 
@@ -299,7 +330,7 @@ def sizes_of(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
     require_layers(config, "student.config")
     try:
         settings = AutoConfig.for_model(**config)
-        with torch.device("meta"):
+        with torch.device(device):
             net = AutoModel.from_config(settings)
     except Exception as error:  # every architecture raises errors of its own
         raise RecipeError(f"no {name} model can be built with these sizes: {str(error).splitlines()[0]}") from None
@@ -308,7 +339,10 @@ def sizes_of(config: dict[str, Any], shares: Recipe | None = None) -> Sizes:
         share_net(net, shares.share, own_norms=shares.student.own_norms, again=shares.student.share != "auto")
     row = anatomy(net)
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    return Sizes(row.num_layers(net), row.width(net), parameters, kind("text").has_head(settings), cut, net)
+    def build() -> Any:
+        return sizes_of(config, shares, device="cpu").net
+
+    return Sizes(row.num_layers(net), row.width(net), parameters, kind("text").has_head(settings), cut, net, build)
 
 
 def _made_from(config: dict[str, Any], teacher: Sizes, recipe: Recipe) -> Sizes:

@@ -97,15 +97,15 @@ def _unseen(task: Task, train: Sequence[Example], rows: Sequence[Example]) -> di
     return {task.labels[i]: count for i, count in sorted(_classes(task, rows).items()) if known and i not in known}
 
 
-def lengths_of(data: TaskData, tokenizer: Any) -> list[int]:
+def lengths_of(data: TaskData, tokenizer: Any, *, most: int = _SAMPLE) -> list[int]:
     """Tokens of a sample of the rows, special tokens included and nothing cut."""
-    return [len(encoding.ids) for encoding in _encodings(data, tokenizer)]
+    return [len(encoding.ids) for encoding in _encodings(data, tokenizer, most)]
 
 
-def _encodings(data: TaskData, tokenizer: Any) -> Any:
+def _encodings(data: TaskData, tokenizer: Any, most: int = _SAMPLE) -> Any:
     rows = [*data.train, *(row for part in data.tests.values() for row in part)]
-    if len(rows) > _SAMPLE:
-        rows = [rows[i] for i in sorted(permutation(len(rows), 0, "lengths")[:_SAMPLE])]
+    if len(rows) > most:
+        rows = [rows[i] for i in sorted(permutation(len(rows), 0, "lengths")[:most])]
     return tokenized(rows, tokenizer, data.task).encodings
 
 
