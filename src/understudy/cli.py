@@ -320,6 +320,39 @@ def export(
 
 
 @app.command()
+def trim(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder, Hub name, or package:NAME/FOLDER.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The new model's folder.", show_default=False)],
+    texts: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Texts whose tokens stay; may be repeated.", show_default=False)
+    ] = None,
+    text: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of a table with the text.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, metavar="N", help="Keep so many at most, the most frequent.")] = None,
+    scripts: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Keep all tokens of these scripts, as LATIN,CYRILLIC.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Keep the part of a model's vocabulary that your texts use.
+
+    Most parameters of a small or multilingual model are embeddings of words it will never read. What is left out is spelled
+    in smaller pieces, so nothing becomes unknown; for texts of kept tokens the outputs are the same to the bit. DIR loads with
+    transformers alone. Score both with `understudy eval`.
+
+    Example: understudy trim runs/first/student --texts mails.csv --text body --out runs/first-small
+    """
+    with guard():
+        from understudy.export.trim import lines, trim_folder
+
+        asked = scripts.split(",") if scripts else []
+        made = trim_folder(model, texts=texts or [], out=out, number=tokens, scripts=asked, column=text)
+        if as_json:
+            show_json(made)
+        else:
+            show("\n".join(lines(made)))
+
+
+@app.command()
 def report(run: Run) -> None:
     """Write the report of a finished run or comparison again.
 

@@ -34,6 +34,7 @@ from understudy.recipe.settings import (
     TaskSettings,
     TeacherSettings,
     TrainSettings,
+    VocabularySettings,
 )
 
 FILE = "understudy.schema.json"
@@ -85,6 +86,7 @@ def reference() -> str:
         ("teacher.server", ServerSettings), ("student", StudentSettings),
         ("student.config", StudentConfig),
         ("student.prune", PruneSettings), ("student.prune.budget", BudgetSettings),
+        ("student.vocabulary", VocabularySettings),
         *(section for name, one in methods().items() for section in _method_sections(name, one.Settings)),
         ("objective", type(Recipe.model_fields["objective"].default)),
         *((f"objective.{name}", term) for name, term in terms().items()),

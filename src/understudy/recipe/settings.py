@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from understudy.base import yaml
 from understudy.recipe.adapter import Adapter
@@ -39,6 +39,7 @@ __all__ = [
     "AnswerSettings", "BudgetSettings", "CacheSettings", "ColumnSettings", "EvaluateSettings", "FileSettings", "LatencySettings",
     "PositiveSchedule", "PruneSettings", "Recipe", "Schedule", "ServerSettings", "Settings",
     "StudentConfig", "StudentSettings", "TaskSettings", "TeacherSettings", "TrainSettings",
+    "VocabularySettings",
 ]  # fmt: skip
 
 GLUE = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli")
@@ -397,6 +398,37 @@ class StudentConfig(Settings):
     intermediate_size: PositiveCount | None = Field(default=None, description="width inside the feed-forward blocks")
 
 
+class VocabularySettings(Settings):
+    """Which tokens a student keeps; what is left out is spelled in smaller pieces. Without further keys: those that occur in
+    the rows to learn from and to select on."""
+
+    number: PositiveCount | None = Field(
+        default=None, description="so many tokens at most, the most frequent; null = all that occur"
+    )
+    texts: Names | None = Field(
+        default=None, description="files with further texts whose tokens count: a text on each line, or a table"
+    )
+    column: Name | None = Field(default=None, description="the column of a table with the text; by default the one called text")
+    languages: Names | None = Field(
+        default=None, description="tokens of the task's rows in these languages count too (pawsx, xnli, wikineural)"
+    )
+    scripts: Names | None = Field(
+        default=None, description="all tokens whose letters are of these scripts stay, as LATIN, CYRILLIC, GREEK, ARABIC, "
+        "HANGUL, CJK (first words of their letters' Unicode names)"
+    )  # fmt: skip
+
+
+def _short_vocabulary(value: Any) -> Any:
+    if value == "used":
+        return {}
+    return {"number": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Vocabulary = Annotated[
+    VocabularySettings, BeforeValidator(_short_vocabulary, json_schema_input_type=VocabularySettings | Literal["used"] | int)
+]
+
+
 class StudentSettings(Settings):
     """Who learns. Exactly one of: a checkpoint (`model`), layers of the teacher (`keep`, `num_layers`), a fresh
     architecture (`config`), or the fine-tuned teacher pruned (`sparsity`), perhaps of layers too (`num_layers`)."""
@@ -428,6 +460,10 @@ class StudentSettings(Settings):
         "peakd, else none",
     )
     own_norms: Flag = Field(default=False, description="layers that are used again have norms of their own each time")
+    vocabulary: Vocabulary | None = Field(
+        default=None, description="keep a part of the tokens, and of the embeddings: `used` (what the rows to learn from and to "
+        "select on hold), a number of tokens, or both with further texts, languages and scripts; null = all"
+    )  # fmt: skip
     adapter: Text | None = Field(
         default=None, description="with `train.only: adapter`: the folder of an adapter to go on from, instead of a fresh one; "
         "`understudy transfer` writes such"
@@ -664,7 +700,7 @@ def moved_keys(data: dict[str, Any]) -> dict[yaml.Path, yaml.Path]:
 def _searched_student(method: Method, data: dict[str, Any]) -> dict[str, Any]:
     """The student of a method that finds it marked as such, unless the recipe names one."""
     student = data.get("student") or {}
-    if not method.finds_student or not isinstance(student, dict) or set(student) - {"max_length", "searched"}:
+    if not method.finds_student or not isinstance(student, dict) or set(student) - {"max_length", "searched", "vocabulary"}:
         return data
     return {**data, "student": {**student, "searched": True}}
 

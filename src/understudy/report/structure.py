@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from understudy.figures import charts, panel, section
-from understudy.figures.words import percent
+from understudy.figures import charts, panel, section, table
+from understudy.figures.words import megabytes, percent, score, short
 
 USES = 12  # boxes in a row of the order of layers
 
@@ -46,6 +46,28 @@ def structure(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
         panels=[*_cut(found), _order(found)],
         lines=[f"{'; '.join(lines)}."] if lines else [],
     )
+
+
+def vocabulary(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The section on a smaller vocabulary, from `lab.vocabulary.vocabulary_facts`; None where the student has the whole one."""
+    if found is None:
+        return None
+    rows = [[part, *(_weighed(sizes[part]) for sizes in found["parts"].values())] for part in ("embeddings", "layers", "head")]
+    rows.append(["together", *(_weighed(sum(sizes.values())) for sizes in found["parts"].values())])
+    tokens = found["tokens"]
+    of = f" of {tokens['teacher']:,}" if "teacher" in tokens else ""
+    lines = [f"{tokens['student']:,}{of} tokens were kept; sizes are of weights in fp32."]
+    for test, share in found.get("spelled", {}).items():
+        scores = "; ".join(f"{metric} {score(old)} → {score(new)}" for metric, (old, new) in found["scores"][test].items())
+        lines.append(
+            f"On {test} {share:.2%} of the teacher's tokens are spelled in smaller pieces. The teacher itself, with the "
+            f"student's vocabulary and no further training: {scores}."
+        )
+    return section("vocabulary", "Where the parameters are", tables=[table(["part", *found["parts"]], rows)], lines=lines)
+
+
+def _weighed(number: int) -> str:
+    return f"{short(number)} ({megabytes(number * 4 / 1e6)})"
 
 
 def _cut(found: Mapping[str, Any]) -> list[Any]:

@@ -16,6 +16,7 @@ from understudy.evaluate.result import UNKNOWN, assemble
 from understudy.evaluate.verdict import still_rising, verdict
 from understudy.lab import Lab, Source
 from understudy.lab.adapting import deliver
+from understudy.lab.vocabulary import vocabulary_facts
 from understudy.models.anatomy import anatomy
 from understudy.models.card import card_text, eval_results_text
 from understudy.models.handover import handed_on
@@ -49,6 +50,8 @@ def prove(
         answered = {test: told.predictions(rows) for test, rows in lab.data.tests.items()}
         for test, made in answered.items():
             predictions[test] |= {"teacher": made} if made else {}
+    if recipe.student.vocabulary is not None:
+        vocabulary_facts(lab, models.get("teacher"), models["student"].model)
     settings, student = recipe.evaluate.latency, recipe.student.model or "student"
     measured = lab.keep(
         "measure",

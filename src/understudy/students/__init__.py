@@ -4,6 +4,7 @@
     share.py         layers that are used again
     importance.py    what each head and neuron matters   allocation.py   which of them stay
     sparsify.py      a pruned student, cut or in place   nested.py       several of them in one set of weights
+    vocabulary.py    fewer tokens
     head.py          another head on the same encoder
 
 A student from a named checkpoint needs no function: it is `models.load.load_model`.
