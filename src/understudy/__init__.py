@@ -6,8 +6,11 @@ The public names are fetched when they are first used: importing this package co
 from __future__ import annotations
 
 import os
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from understudy.base.distribution import clash
 
 if TYPE_CHECKING:
     from understudy import interop, losses, mapping, run, students
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
     from understudy.recipe.settings import Recipe
 
 __version__ = "0.1.0"
+
+if _clash := clash():
+    warnings.warn(_clash, stacklevel=2)
 
 # How many compiled kernels torch's CPU library remembers (1,024 by default): pruned students have a shape for each layer,
 # and several of them trained together would push each other out. Read by it when the first kernel is made.

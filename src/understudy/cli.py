@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from understudy.base.distribution import clash
 from understudy.base.errors import RecipeError
 from understudy.cli_support import finish, guard, load, load_to_compare, score_lines, show, show_json, task_overrides
 
@@ -507,6 +508,8 @@ def worker(run: Run, as_json: Json = False) -> None:
 
 def main() -> None:
     """The `understudy` command."""
+    if other := clash():  # said again: where the other package came last, the start of ours was not run
+        print(other, file=sys.stderr)
     # Bars and hints of the libraries underneath would mix with ours.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

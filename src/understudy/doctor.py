@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.base import disk
+from understudy.base.distribution import NAME, clash
 from understudy.base.home import home
 
 CORE = (
@@ -31,7 +32,8 @@ def examine(*, network: bool = False) -> dict[str, Any]:
     tested = tested_versions()
     versions = {name: _version(name) for name in (*CORE, *EXTRAS)}
     return {
-        "understudy": _version("understudy"),
+        "understudy": _version(NAME),
+        "clash": clash(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "packages": {
@@ -60,7 +62,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
     reach = {True: "reachable", False: "not reachable", None: "not asked (--network asks)"}[hub["reachable"]]
     token = "a token is set" if hub["token"] else "no token"
     out = [
-        f"understudy  {facts['understudy'] or 'not installed (run from source)'}",
+        f"understudy  {facts['understudy'] or 'not installed (run from source)'} (published as {NAME})",
         f"python      {facts['python']} on {facts['system']}",
         f"processor   {facts['processor']}; {facts['cores']} cores, {facts['threads']} threads, {bf16}",
         f"memory      {facts['memory_gb']} GB",
@@ -75,14 +77,15 @@ def lines(facts: dict[str, Any]) -> list[str]:
         mark = "  missing" if name in facts["missing"] else "  another version" if name in facts["untested"] else ""
         out.append(f"{name:<21} {installed:<16} {tested:<16}{mark}".rstrip())
     out.append("")
+    if facts["clash"]:
+        out.append(facts["clash"])
     if facts["missing"]:
-        out.append(f"Missing: {', '.join(facts['missing'])}. Install again with `pip install -e . -c constraints.txt`.")
+        out.append(f"Missing: {', '.join(facts['missing'])}. Install again with `{_install()}`.")
     elif not any(versions["tested"] for versions in facts["packages"].values()):
         out.append("constraints.txt is not here, so the versions are compared with nothing.")
     elif facts["untested"]:
         out.append(
-            f"Works, but not the tested set: {', '.join(facts['untested'])}. `pip install -e . -c constraints.txt` "
-            "installs the tested versions."
+            f"Works, but not the tested set: {', '.join(facts['untested'])}. `{_install()}` installs the tested versions."
         )
     else:
         out.append("All packages are the tested versions.")
@@ -91,12 +94,23 @@ def lines(facts: dict[str, Any]) -> list[str]:
 
 def tested_versions() -> dict[str, str]:
     """Package (lower case, hyphens) -> version of the tested set; empty if constraints.txt did not come along."""
+    if (path := _constraints()) is None:
+        return {}
+    pins = (line.partition("==") for line in path.read_text(encoding="utf-8").splitlines() if "==" in line)
+    return {_folded(name): version.strip() for name, _, version in pins}
+
+
+def _constraints() -> Path | None:
+    """constraints.txt, which a wheel brings along; of a source tree at its top."""
     here = Path(__file__).resolve()
-    for path in (here.with_name("constraints.txt"), here.parents[2] / "constraints.txt"):
-        if path.is_file():
-            pins = (line.partition("==") for line in path.read_text(encoding="utf-8").splitlines() if "==" in line)
-            return {_folded(name): version.strip() for name, _, version in pins}
-    return {}
+    return next((one for one in (here.with_name("constraints.txt"), here.parents[2] / "constraints.txt") if one.is_file()), None)
+
+
+def _install() -> str:
+    """The command that installs the tested versions."""
+    path = _constraints()
+    from_source = path is not None and path.parent != Path(__file__).resolve().parent
+    return f"pip install {'-e .' if from_source else NAME} -c {'constraints.txt' if from_source or path is None else path}"
 
 
 def _folded(name: str) -> str:

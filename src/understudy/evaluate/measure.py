@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from understudy.base.distribution import NAME
 from understudy.base.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -280,7 +281,7 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            found[name] = metadata.version(NAME if name == "understudy" else name)
         except metadata.PackageNotFoundError:
             continue
     return found

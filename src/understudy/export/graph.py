@@ -35,7 +35,7 @@ def require_onnx() -> None:
     missing = [name for name in NEEDS if find_spec(name) is None]
     if missing:
         raise RecipeError(
-            f"--to onnx needs {', '.join(missing)}, which is not installed: pip install 'understudy[onnx]'"
+            f"--to onnx needs {', '.join(missing)}, which is not installed: pip install 'understudy-lm[onnx]'"
         )
 
 

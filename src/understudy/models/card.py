@@ -46,7 +46,7 @@ def _use(result: Mapping[str, Any], stock: bool, handover: Handover | None) -> I
     yield USE
     yield ""
     if not stock:
-        yield "No stock class of transformers holds this shape: `pip install` understudy, which registers it."
+        yield "No stock class of transformers holds this shape: `pip install understudy-lm`, which registers it."
         yield ""
     yield "```python"
     if not stock:

@@ -143,7 +143,7 @@ def test_what_cannot_be_asked_for(run: Path, tmp_path: Path, monkeypatch):
     with pytest.raises(RecipeError, match="--int8 goes with --to onnx"):
         export_folder(run, "hf", int8=True)
     monkeypatch.setattr(graph, "find_spec", lambda name: None if name == "onnxruntime" else object())
-    with pytest.raises(RecipeError, match=r"^--to onnx needs onnxruntime, .*: pip install 'understudy\[onnx\]'$"):
+    with pytest.raises(RecipeError, match=r"^--to onnx needs onnxruntime, .*: pip install 'understudy-lm\[onnx\]'$"):
         export_folder(run, "onnx")
     assert not run.with_name("first-onnx").exists()
 

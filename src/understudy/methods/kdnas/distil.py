@@ -67,7 +67,7 @@ def _study(cfg: KDNAS, lab: Lab, candidates: Candidates) -> Study:
         from understudy.methods.kdnas.engines import make_engine
         from understudy.methods.kdnas.study import Study, database
     except ImportError as error:
-        raise RecipeError(f"A search needs more packages ({error.name}): pip install 'understudy[search]'.") from None
+        raise RecipeError(f"A search needs more packages ({error.name}): pip install 'understudy-lm[search]'.") from None
     engine = make_engine(
         cfg.engine,
         candidates.space,

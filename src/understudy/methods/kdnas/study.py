@@ -472,4 +472,4 @@ def database(url: str | None) -> str | None:
     for driver in ("psycopg", "psycopg2"):
         if find_spec(driver) is not None:
             return url.replace("postgresql://", f"postgresql+{driver}://", 1)
-    raise RecipeError("method.storage: PostgreSQL needs a driver; pip install 'understudy[search]'.")
+    raise RecipeError("method.storage: PostgreSQL needs a driver; pip install 'understudy-lm[search]'.")
