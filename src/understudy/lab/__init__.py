@@ -4,6 +4,7 @@
     bench.py       Bench, below it: rows, the teacher's signals, fits and choices as durable steps
     fits.py        one fit: its parts, its key, what it leaves on disk
     encodings.py   examples in the tokens of a model
+    layers.py      which layers a student keeps
     vocabulary.py  the tokens a student keeps
     pruning.py     the pruned student: importance, sparsity or budget, the cut
     adapting.py    what is frozen before a fit, and what becomes of an adapted student

@@ -21,6 +21,7 @@ from understudy.kinds import sign_of
 from understudy.lab.adapting import with_given
 from understudy.lab.bench import Bench
 from understudy.lab.fits import Source, copy_of, held_out_name
+from understudy.lab.layers import best_layers
 from understudy.lab.pruning import pruned
 from understudy.lab.saved import read_predictions, write_predictions
 from understudy.lab.told import Told
@@ -177,8 +178,15 @@ class Lab(Bench):
         start = self.pretrained() if settings.init == "pretrained" and not settings.prunes else self.teacher()
         if settings.prunes and settings.num_layers is None and isinstance(settings.keep, str):
             return pruned(self, start.model)
-        kept = keep_layers(start.model, settings.keep, num_layers=settings.num_layers)
+        kept = keep_layers(start.model, self.layers_of(start), num_layers=settings.num_layers)
         return pruned(self, kept, name="importance-student") if settings.prunes else kept
+
+    def layers_of(self, whole: Source, number: int | None = None) -> str | tuple[int, ...]:
+        """What `student.keep` says, its `best` found out for a model and a number of layers (the recipe's)."""
+        settings = self.recipe.student
+        number = number or settings.num_layers
+        best = settings.keep == "best" and number is not None
+        return best_layers(self, whole, number) if best else settings.keep
 
     def predictions(self, name: str, source: Source, *, is_teacher: bool = False) -> dict[str, Predictions]:
         """What a finished model predicts on each test set, in fp32; durable, and shared for a teacher.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from understudy.figures.words import duration
+from understudy.lab.fits import Source
 from understudy.lab.lab import Lab
 from understudy.lab.pruning import allocation
 from understudy.lab.vocabulary import with_vocabulary
@@ -33,7 +34,7 @@ def student_of(lab: Lab, stage: Waypoint | None, model: Model, *, parity: bool =
     elif last and not isinstance(settings.keep, str):
         made = keep_layers(model, settings.keep)
     else:
-        keep = settings.keep if isinstance(settings.keep, str) and not parity else "first"
+        keep = lab.layers_of(Source.of(model), stage.layers) if isinstance(settings.keep, str) and not parity else "first"
         made = keep_layers(model, keep, num_layers=stage.layers)
     if last and lab.recipe.share != "none":  # assistants are plain; the student uses its layers again
         made = share(made, lab.recipe.share, own_norms=settings.own_norms)

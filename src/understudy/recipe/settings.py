@@ -443,7 +443,8 @@ class StudentSettings(Settings):
     keep: KeptLayers = Field(
         default="group_first",
         description="which layers to keep: first or last in a row, group_first or group_last of each of num_layers equal groups, "
-        "spread evenly from the first to the last, or numbers from 0, as in [0, 2, 4]",
+        "spread evenly from the first to the last, best (the cut that agrees most with the whole model, of all or of a beam of "
+        "them), or numbers from 0, as in [0, 2, 4]",
     )
     num_layers: PositiveCount | None = Field(default=None, description="how many layers to keep")
     config: StudentConfig | None = Field(default=None, description="a fresh architecture")

@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     LayerMapping = str | tuple[int, ...] | tuple[tuple[int, int], ...]
     PatientMapping = LayerMapping
 else:
-    KeptLayers = _read(LayerRule | LayerList, "student")
+    KeptLayers = _read(LayerRule | Literal["best"] | LayerList, "student")
     LayerMapping = _read(LayerRule | Literal["even", "sixths"] | LayerList | LayerPairs, "objective")
     PatientMapping = _read(LayerRule | Literal["multiples", "top"] | LayerList | LayerPairs, "patient")
 ShareKind = Literal[

@@ -22,7 +22,7 @@ from understudy.evaluate.verdict import advice
 from understudy.figures.svg import clean
 from understudy.recipe.method import methods
 from understudy.report import sections
-from understudy.report.structure import structure, vocabulary
+from understudy.report.structure import cuts, structure, vocabulary
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def render(run: ReportInput) -> str:
     """The whole page as HTML."""
     result = run.result
     how = methods().get(result["method"].get("name", ""))  # None where the package that brought it is gone
-    own = [how.section(run.kept) if how else None, structure(run.structure), vocabulary(run.kept.get("vocabulary"))]
+    own = [how.section(run.kept) if how else None, structure(run.structure), *cuts(run.kept), vocabulary(run.kept.get("vocabulary"))]
     return fill(
         "page.html.j2",
         resource("page.js"),

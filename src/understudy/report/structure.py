@@ -8,6 +8,7 @@ from typing import Any
 from understudy.figures import charts, panel, section, table
 from understudy.figures.words import megabytes, percent, score, short
 
+MOST_CUTS = 12
 USES = 12  # boxes in a row of the order of layers
 
 
@@ -46,6 +47,22 @@ def structure(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
         panels=[*_cut(found), _order(found)],
         lines=[f"{'; '.join(lines)}."] if lines else [],
     )
+
+
+def cuts(kept: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A section for each choice of layers by `student.keep: best`: the cuts that agree most, and the one that agrees least."""
+    found = []
+    for name, one in kept.items():
+        if name.startswith("layers-"):
+            ranked = one["cuts"]
+            shown = ranked if len(ranked) <= MOST_CUTS else [*ranked[: MOST_CUTS - 1], ranked[-1]]
+            rows = [[", ".join(map(str, layers)), f"{value:.3f}"] for layers, value in shown]
+            line = (
+                f"Correlation of the {one['by']} of each cut with those of the whole model, on {one['rows']} training rows without "
+                f"their labels; {len(ranked)} cuts of {one['of']} layers were compared, and the first was kept."
+            )
+            found.append(section(name, "Which layers", tables=[table(["layers", "correlation"], rows)], lines=[line]))
+    return found
 
 
 def vocabulary(found: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from math import comb
 from typing import Any
 
 from understudy.base import seeds
@@ -46,6 +48,27 @@ def chosen_layers(keep: str | Sequence[int], num_layers: int | None, num_teacher
         return chosen(keep, num_layers, num_teacher)
     except RecipeError as error:
         raise RecipeError(f"student.keep: {error}") from None
+
+
+def search_cuts(
+    score: Callable[[tuple[int, ...]], float], number: int, of: int, *, most: int
+) -> dict[tuple[int, ...], float]:
+    """Cuts that keep `number` of `of` layers, with their scores: all where they are at most `most`; else those a beam ends with.
+
+    The beam takes one layer away at a time and goes on with the best cuts, as many as `most` scores in all allow (at least one).
+
+    >>> sorted(search_cuts(lambda layers: -sum(layers), 2, 3, most=9).items())
+    [((0, 1), -1), ((0, 2), -2), ((1, 2), -3)]
+    """
+    if comb(of, number) <= most:
+        return {layers: score(layers) for layers in combinations(range(of), number)}
+    width = max(1, most // sum(range(number + 1, of + 1)))
+    found: dict[tuple[int, ...], float] = {tuple(range(of)): 0.0}
+    while len(next(iter(found))) > number:
+        best = sorted(found, key=lambda layers: (-found[layers], layers))[:width]
+        fewer = {layers[:i] + layers[i + 1 :] for layers in best for i in range(len(layers))}
+        found = {layers: score(layers) for layers in sorted(fewer)}
+    return found
 
 
 def keep_layers(model: Model, keep: str | Sequence[int] = "group_first", *, num_layers: int | None = None) -> Model:
