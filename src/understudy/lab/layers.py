@@ -61,7 +61,9 @@ def sentence(kept: dict[str, Any]) -> str:
     (best, value), *others = kept["cuts"]
     text = f"student.keep: best took layers {', '.join(map(str, best))} of {kept['of']}: correlation of its {kept['by']} "
     text += f"with the whole model's {value:.3f} on {kept['rows']} rows"
-    return text + (f", of {len(others) + 1} cuts; the next, {', '.join(map(str, others[0][0]))}: {others[0][1]:.3f}." if others else ".")
+    if not others:
+        return f"{text}."
+    return f"{text}, of {len(others) + 1} cuts; the next, {', '.join(map(str, others[0][0]))}: {others[0][1]:.3f}."
 
 
 @torch.inference_mode()

@@ -54,7 +54,8 @@ def render(run: ReportInput) -> str:
     """The whole page as HTML."""
     result = run.result
     how = methods().get(result["method"].get("name", ""))  # None where the package that brought it is gone
-    own = [how.section(run.kept) if how else None, structure(run.structure), *cuts(run.kept), vocabulary(run.kept.get("vocabulary"))]
+    own = [how.section(run.kept) if how else None, structure(run.structure), *cuts(run.kept)]
+    own.append(vocabulary(run.kept.get("vocabulary")))
     return fill(
         "page.html.j2",
         resource("page.js"),

@@ -58,8 +58,8 @@ def cuts(kept: Mapping[str, Any]) -> list[dict[str, Any]]:
             shown = ranked if len(ranked) <= MOST_CUTS else [*ranked[: MOST_CUTS - 1], ranked[-1]]
             rows = [[", ".join(map(str, layers)), f"{value:.3f}"] for layers, value in shown]
             line = (
-                f"Correlation of the {one['by']} of each cut with those of the whole model, on {one['rows']} training rows without "
-                f"their labels; {len(ranked)} cuts of {one['of']} layers were compared, and the first was kept."
+                f"Correlation of the {one['by']} of each cut with those of the whole model, on {one['rows']} training rows "
+                f"without their labels; {len(ranked)} cuts of {one['of']} layers were compared, and the first was kept."
             )
             found.append(section(name, "Which layers", tables=[table(["layers", "correlation"], rows)], lines=[line]))
     return found
