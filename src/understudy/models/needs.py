@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from understudy.losses.chunked import Teaches
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -16,6 +18,7 @@ class Needs:
     """
 
     logits: bool = False
+    head: bool = False  # in place of logits over a vocabulary: what the head reads at labelled positions, and the head
     feature: str | None = None  # head_input | cls | mean: one vector per example (per token for a token head's input)
     hidden: tuple[int, ...] = ()  # hidden states of every token
     cls: tuple[int, ...] = ()  # hidden states of the first token only
@@ -29,6 +32,7 @@ class Needs:
             )
         return Needs(
             logits=self.logits or other.logits,
+            head=self.head or other.head,
             feature=self.feature or other.feature,
             hidden=_union(self.hidden, other.hidden),
             cls=_union(self.cls, other.cls),
@@ -48,6 +52,7 @@ class Signals:
 
     sizes: list[int]
     logits: Tensor | None = None  # (B, C); (T, C) for heads on tokens
+    head: Teaches | None = None  # a `Head` over N labelled positions; of a teacher also what is kept of one
     feature: Tensor | None = None  # (B, D); (T, D) for the input of a head on tokens
     hidden: dict[int, Tensor] = field(default_factory=dict)  # layer -> (T, D)
     cls: dict[int, Tensor] = field(default_factory=dict)  # layer -> (B, D)
@@ -58,6 +63,7 @@ class Signals:
         return Signals(
             sizes=self.sizes,
             logits=None if self.logits is None else change(self.logits),
+            head=None if self.head is None else self.head.map(change),
             feature=None if self.feature is None else change(self.feature),
             hidden={i: change(value) for i, value in self.hidden.items()},
             cls={i: change(value) for i, value in self.cls.items()},

@@ -19,16 +19,18 @@ from understudy.base.errors import RecipeError
 from understudy.base.schedule import Setting, value_at
 from understudy.data.encode import has_label
 from understudy.kinds import kind as kind_named
+from understudy.losses.chunked import Soft
+from understudy.losses.divergences import Divergence
 from understudy.losses.rkd import FEWEST_ROWS
 from understudy.losses.rows import FeatureLoss, Reduction
 from understudy.models.needs import Needs, Signals
 from understudy.objective.projections import FrozenHead, Projection, projection
-from understudy.objective.weighted import Seen, Term, Unit
+from understudy.objective.weighted import OverHead, Seen, Term, Unit
 
 LogitLoss = Literal["auto", "mse", "cross_entropy"]
 Pairs = Sequence[tuple[int, int]]  # (student layer, teacher layer), counted from 1
 
-_LOGITS = Needs(logits=True)
+_LOGITS, _HEAD = Needs(logits=True), Needs(head=True)
 LEAST_VARIANCE = 1e-3
 """Of the mean variance of a layer: a dimension that hardly moves would otherwise decide the whole loss."""
 
@@ -40,6 +42,8 @@ def hard_labels(kind: str, *, class_weights: Sequence[float] | None = None, foca
     focal: gamma of the focal loss, for classification: rows that are right already count less.
     """
     task = kind_named(kind)
+    if task.causal:
+        return Term(OverHead(), "label", needs_student=_HEAD, needs_labels=True)
 
     def loss(seen: Seen) -> Tensor:
         assert seen.labels is not None
@@ -94,6 +98,34 @@ def soft_labels(
         else losses.soft_cross_entropy,
     }[loss_type]
     return _softened(loss_of, kind, temperature, scale_by_t2)
+
+
+def divergence(
+    kind: str, of: Divergence, *, temperature: Setting = 1.0, scale_by_t2: bool = True
+) -> Term:
+    """A divergence between the teacher's and the student's distributions, in fp32; over a vocabulary in chunks.
+
+    of: as `losses.divergence` makes it. Of several labels each is a distribution of two classes, and they are averaged.
+    """
+    task = kind_named(kind)
+    if task.numeric:
+        raise _no_classes("it")
+
+    def soft(progress: float) -> Soft:
+        return Soft(divergence=of, temperature=value_at(temperature, progress), scale_by_t2=scale_by_t2)
+
+    if task.causal:
+        return Term(OverHead(soft), "label", needs_student=_HEAD, needs_teacher=_HEAD, needs_labels=True)
+
+    def loss(seen: Seen) -> Tensor:
+        student, teacher = _logits(seen, task.unit)
+        how, outputs = soft(seen.progress), student.shape[1]
+        if task.distribution == "sigmoid":
+            student, teacher = (torch.stack([z, torch.zeros_like(z)], -1).flatten(0, 1) for z in (student, teacher))
+        value = losses.between_logits(student, teacher, divergence=of, temperature=how.temperature).sum() * how.factor
+        return value / outputs if task.distribution == "sigmoid" else value
+
+    return Term(loss, task.unit, needs_student=_LOGITS, needs_teacher=_LOGITS)
 
 
 def logit_kl(kind: str, *, temperature: Setting = 1.0, over: Reduction = "sum") -> Term:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Feature = Literal["head_input", "cls", "mean"]
 Adaptor = Literal["auto", "identity", "linear", "linear_norm", "mlp"]
+DivergenceName = Literal[
+    "forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "tvd", "ab", "adaptive_kl"
+]
 _LOSSES = {"": "auto", "mean_square_error": "mse", "cosine_distance": "cosine"}  # as AutoMM's README and scripts call them
 
 
@@ -83,10 +86,39 @@ class Soft(TermSettings):
     across_rows: Flag = Field(
         default=False, description="AutoMM's fault: on regression, cross_entropy takes the rows of a batch for classes"
     )
+    divergence: DivergenceName | None = Field(
+        default=None,
+        description="between the teacher's distribution p and the student's q, in place of `loss`: forward_kl = KL(p || q), reverse_kl = "
+        "KL(q || p), jsd (GKD), skew_kl and skew_reverse_kl (DistiLLM), tvd = total variation, ab (ABKD), adaptive_kl; null = what "
+        "`loss` says, and forward_kl for language models",
+    )
+    alpha: float | None = Field(
+        default=None, description="of skew_kl and skew_reverse_kl: the target's share in the mixture (null = 0.1); of ab (null = 0.2)"
+    )
+    beta: float | None = Field(
+        default=None, description="of jsd: the teacher's share in the mixture (null = 0.5); of ab (null = 0.7)"
+    )
+    mass: float | None = Field(default=None, description="of adaptive_kl: the teacher's mass on its head (null = 0.5)")
+    scaled: Flag | None = Field(
+        default=None, description="of jsd: divide by beta (1 - beta), so that its ends are the KL divergences; null = no, as TRL"
+    )
 
     def build(self, pair: Pair) -> Term:
-        from understudy.objective.terms import soft_labels
+        from understudy import losses
+        from understudy.objective.terms import divergence, soft_labels
 
+        options = {name: value for name in ("alpha", "beta", "mass", "scaled") if (value := getattr(self, name)) is not None}
+        chosen = self.divergence or ("forward_kl" if pair.kind.causal else None)
+        if chosen is None and options:
+            raise RecipeError(f"{' and '.join(options)} belong to a divergence, and none is given.")
+        if chosen is not None:
+            if self.loss != "auto":
+                raise RecipeError(f"loss: {self.loss} and the divergence {chosen} are two answers to one question; keep one.")
+            try:
+                of = losses.divergence(chosen, **options)
+            except ValueError as error:
+                raise RecipeError(str(error)) from None
+            return divergence(pair.kind, of, temperature=self.temperature, scale_by_t2=self.scale_by_t2)
         return soft_labels(
             pair.kind, temperature=self.temperature, loss_type=self.loss, scale_by_t2=self.scale_by_t2, parity=self.across_rows
         )

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from understudy.base.errors import DataError, DivergedError, RecipeError
 from understudy.base.schedule import Setting, extremes, scaled, value_at
+from understudy.losses.chunked import Head, Soft, over_vocabulary
 from understudy.models.needs import Needs, Signals
 from understudy.objective.gather import gather_rows, world_size
 
@@ -54,10 +55,18 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class OverHead:
+    """The loss of a term over a vocabulary, from the input of a head (`Needs.head`): terms of this form take one pass together."""
+
+    soft: Callable[[float], Soft] | None = None
+    """The divergence from the teacher at some progress of the training; None: the cross-entropy of the labels."""
+
+
+@dataclass(frozen=True)
 class Term:
     """One thing to learn. `0.5 * term` weighs it; a weight may be a ramp, as in `Ramp(1.0, 0.0) * term`."""
 
-    loss: Callable[[Seen], Tensor]
+    loss: Callable[[Seen], Tensor] | OverHead
     """The sum over the units; for unit "batch" the value itself."""
     unit: Unit
     needs_student: Needs
@@ -148,11 +157,15 @@ class Objective(nn.Module):
         whole: Seen | None = None
         values: dict[str, Tensor] = {}
         total: Tensor | None = None
+        over_head: dict[str, tuple[OverHead, float]] = {}
         for position, (name, term) in enumerate(self.terms.items()):
             weight = value_at(term.weight, progress)
             if weight == 0:
                 continue
             self._check(name, term, seen)
+            if isinstance(term.loss, OverHead):
+                over_head[name] = term.loss, weight
+                continue
             if term.separable:
                 value = term.loss(seen) / counts.of(term.unit)
             else:
@@ -162,6 +175,10 @@ class Objective(nn.Module):
                 value = term.loss(whole) / world_size()
             values[name] = value.detach()
             total = weight * value if total is None else total + weight * value
+        if over_head:
+            value, more = _over_heads(over_head, seen, counts.of("label"))
+            total = value if total is None else total + value
+            values |= more
         if total is None:  # every schedule passes through 0 here
             total = _tensors(student)[0].sum() * 0.0
         if not _finite(total):
@@ -226,6 +243,35 @@ class Objective(nn.Module):
         self.too_small[position] += 1
 
 
+def _over_heads(terms: Mapping[str, tuple[OverHead, float]], seen: Seen, count: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum of these terms, and each one's value: divergence and cross-entropy in one pass over the vocabulary."""
+    student = seen.student.head
+    if not isinstance(student, Head) or seen.labels is None:
+        raise ValueError("The signals hold no head and its input; compute them with the objective's needs.")
+    labels = seen.labels[seen.labels != -100]
+    softs = {name: (loss.soft(seen.progress), weight) for name, (loss, weight) in terms.items() if loss.soft is not None}
+    hards = {name: weight for name, (loss, weight) in terms.items() if loss.soft is None}
+    values: dict[str, Tensor] = {}
+    parts: list[Tensor] = []
+    for name, (soft, weight) in (softs or {"": (None, 0.0)}).items():
+        try:
+            part, of_soft, of_hard = over_vocabulary(
+                student,
+                labels,
+                None if soft is None or seen.teacher is None else seen.teacher.head,
+                soft=None if soft is None else replace(soft, weight=weight / count),
+                hard=sum(hards.values()) / count,
+            )
+        except ValueError as error:
+            raise RecipeError(f"objective.{name or 'hard'}: {error}") from error
+        parts.append(part)
+        values |= {one: of_hard / count for one in hards}
+        if soft is not None:
+            values[name] = of_soft / count
+        hards = {}  # counted once
+    return torch.stack(parts).sum(), values
+
+
 def _gathered(signals: Signals) -> Signals:
     """Logits and features of all processes: what pairwise terms look at."""
     return Signals(
@@ -254,6 +300,7 @@ def _finite(tensor: Tensor) -> bool:
 
 
 def _tensors(signals: Signals) -> list[Tensor]:
-    single = [signals.logits, signals.feature, *signals.hidden.values(), *signals.cls.values()]
+    head = signals.head.hidden if isinstance(signals.head, Head) else None
+    single = [signals.logits, head, signals.feature, *signals.hidden.values(), *signals.cls.values()]
     several = [part for parts in signals.qkv.values() for part in parts]
     return [tensor for tensor in (*single, *several) if tensor is not None]
