@@ -1,4 +1,4 @@
-"""Losses over a vocabulary: every divergence against the sum of its definition and autograd, chunks against dense, records of a teacher."""
+"""Losses over a vocabulary: divergences against their definitions and autograd, chunks against dense, records of a teacher."""
 
 import itertools
 import math
@@ -17,7 +17,8 @@ from understudy.losses.divergences import NAMES, divergence
 
 N, V, D = 7, 11, 5
 CASES = [
-    ("forward_kl", {}), ("reverse_kl", {}), ("jsd", {"beta": 0.5}), ("jsd", {"beta": 0.1, "scaled": True}), ("skew_kl", {"alpha": 0.1}),
+    ("forward_kl", {}), ("reverse_kl", {}), ("jsd", {"beta": 0.5}), ("jsd", {"beta": 0.1, "scaled": True}),
+    ("skew_kl", {"alpha": 0.1}),
     ("skew_reverse_kl", {"alpha": 0.3}), ("tvd", {}), ("ab", {"alpha": 0.2, "beta": 0.7}), ("ab", {"alpha": -0.3, "beta": 1.1}),
     ("adaptive_kl", {"mass": 0.5}),
 ]  # fmt: skip
@@ -45,7 +46,11 @@ def literal(name, z, log_p, *, beta=0.5, alpha=0.1, mass=0.5, scaled=False):
     if name == "tvd":
         return (p - q).abs().sum(-1) / 2
     if name == "ab":
-        parts = p**alpha * q**beta - alpha / (alpha + beta) * p ** (alpha + beta) - beta / (alpha + beta) * q ** (alpha + beta)
+        parts = (
+            p**alpha * q**beta
+            - alpha / (alpha + beta) * p ** (alpha + beta)
+            - beta / (alpha + beta) * q ** (alpha + beta)
+        )
         return -parts.sum(-1) / (alpha * beta)
     weights = []
     for row_p, row_q in zip(p, q.detach(), strict=True):  # adaptive, one row at a time
@@ -94,14 +99,17 @@ def test_the_ends_of_jsd_and_of_alpha_beta():
     log_q, log_p = randn(0, N, V).log_softmax(-1), randn(1, N, V).log_softmax(-1)
     forward, reverse = (divergence(name)(log_q, log_p)[0] for name in ("forward_kl", "reverse_kl"))
     torch.testing.assert_close(divergence("jsd", beta=1e-7, scaled=True)(log_q, log_p)[0], forward, rtol=1e-5, atol=0)
-    torch.testing.assert_close(divergence("jsd", beta=1 - 1e-7, scaled=True)(log_q, log_p)[0], reverse, rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        divergence("jsd", beta=1 - 1e-7, scaled=True)(log_q, log_p)[0], reverse, rtol=1e-5, atol=0
+    )
     torch.testing.assert_close(divergence("ab", alpha=1.0, beta=1e-7)(log_q, log_p)[0], forward, rtol=1e-5, atol=0)
     torch.testing.assert_close(divergence("ab", alpha=1e-7, beta=1.0)(log_q, log_p)[0], reverse, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
-    [("forward_kl", {"beta": 0.5}, "takes no options"), ("jsd", {"beta": 1.0}, "its ends are forward_kl"), ("ab", {"beta": 0.0}, "its limits"),
+    [("forward_kl", {"beta": 0.5}, "takes no options"),
+     ("jsd", {"beta": 1.0}, "its ends are forward_kl"), ("ab", {"beta": 0.0}, "its limits"),
      ("skew_kl", {"alpha": 0.0}, "between 0 and 1"), ("ab", {"alpha": -0.7}, "alpha \\+ beta")],
 )  # fmt: skip
 def test_what_is_not_defined_is_refused(name, options, message):
@@ -114,7 +122,13 @@ def test_what_is_not_defined_is_refused(name, options, message):
 
 def student_and_teacher(*, bias=True, softcap=3.0, scale=0.7, dtype=torch.float64, width=4):
     def one(seed, d):
-        return Head(randn(seed, N, d).to(dtype), randn(seed + 1, V, d).to(dtype), randn(seed + 2, V).to(dtype) if bias else None, softcap, scale)
+        return Head(
+            randn(seed, N, d).to(dtype),
+            randn(seed + 1, V, d).to(dtype),
+            randn(seed + 2, V).to(dtype) if bias else None,
+            softcap,
+            scale,
+        )
 
     return one(10, D), one(20, width), torch.arange(N) * 3 % V
 
@@ -158,10 +172,13 @@ def test_a_tied_embedding_gets_the_gradient_of_both_uses():
     embedding, ids, labels = randn(3, V, D).requires_grad_(), torch.arange(N) % V, torch.arange(N) * 5 % V
     _, teacher, _ = student_and_teacher(bias=False, softcap=None, scale=1.0)
     hidden = torch.tanh(F.embedding(ids, embedding))
-    total, _, _ = over_vocabulary(Head(hidden, embedding), labels, teacher, soft=Soft(), hard=0.5, chunk_bytes=2 * V * 8)
+    total, _, _ = over_vocabulary(
+        Head(hidden, embedding), labels, teacher, soft=Soft(), hard=0.5, chunk_bytes=2 * V * 8
+    )
     (ours,) = torch.autograd.grad(total, embedding)
     z = torch.tanh(F.embedding(ids, embedding)) @ embedding.T
-    wanted = literal("forward_kl", z, dense_logits(teacher).log_softmax(-1)).sum() + 0.5 * F.cross_entropy(z, labels, reduction="sum")
+    wanted = literal("forward_kl", z, dense_logits(teacher).log_softmax(-1)).sum()
+    wanted = wanted + 0.5 * F.cross_entropy(z, labels, reduction="sum")
     torch.testing.assert_close(ours, torch.autograd.grad(wanted, embedding)[0], rtol=1e-10, atol=1e-10)
 
 
@@ -178,7 +195,7 @@ def test_a_frozen_head_costs_no_gradient_of_its_own_and_scoring_none_at_all():
     empty = Head(student.hidden[:0], student.weight.requires_grad_())
     total, _, _ = over_vocabulary(empty, labels[:0], hard=1.0)
     total.backward()
-    assert float(total) == 0 and not empty.weight.grad.any()
+    assert total.item() == 0 and not empty.weight.grad.any()
 
 
 def test_losses_are_computed_in_fp32_out_of_the_product():
@@ -286,7 +303,8 @@ torch.manual_seed(0)
 h, w = torch.randn(rows, width).requires_grad_(), (torch.randn(vocabulary, width) / width**0.5).requires_grad_()
 t, u = torch.randn(rows, width), torch.randn(vocabulary, width) / width**0.5
 labels = torch.arange(rows)
-over_vocabulary(Head(h[:2], w), labels[:2], Head(t[:2], u), soft=Soft(1.0, divergence(name)), hard=1.0, chunk_bytes=1)  # kernels loaded
+over_vocabulary(Head(h[:2], w), labels[:2], Head(t[:2], u), soft=Soft(1.0, divergence(name)), hard=1.0,
+                chunk_bytes=1)  # kernels are loaded
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 over_vocabulary(Head(h, w), labels, Head(t, u), soft=Soft(1.0, divergence(name)), hard=1.0, chunk_bytes=chunk)[0].backward()
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
@@ -295,7 +313,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 
 def peak(rows, vocabulary, width, chunk, name):
     source = str(Path(understudy.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": source, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}  # freed memory goes back at once
+    environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
+    environment["MALLOC_MMAP_THRESHOLD_"] = "65536"  # freed memory goes back at once
     command = [sys.executable, "-c", _MEASURE, *map(str, (rows, vocabulary, width, chunk)), name]
     return int(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
 

@@ -111,6 +111,8 @@ class Kind(str):
     """Whether the model answers for each token rather than for each example."""
     on_vocabulary = False
     """Whether the outputs are the vocabulary. A model without such a head can still teach and learn its hidden states."""
+    causal = False
+    """Whether each token is predicted from those before it: its objective reads the head's input, not logits (`Needs.head`)."""
     standardise = False
     """Whether models are trained on labels of mean 0 and deviation 1; they are saved in the labels' own units."""
     distribution: Literal["softmax", "sigmoid"] | None = "softmax"

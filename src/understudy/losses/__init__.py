@@ -11,7 +11,7 @@ Conventions of this folder:
 Shape suffixes: B examples, T tokens, N rows of either kind, C outputs, D width, H heads, d width of a head, L length.
 """
 
-from understudy.losses.chunked import Head, Soft, Sparse, over_vocabulary
+from understudy.losses.chunked import over_vocabulary
 from understudy.losses.divergences import between_logits, divergence
 from understudy.losses.features import output_feature
 from understudy.losses.hard import binary_cross_entropy, cross_entropy, focal, squared_error, token_cross_entropy
@@ -25,9 +25,6 @@ from understudy.losses.soft import soft_binary_cross_entropy, soft_binary_kl, so
 from understudy.losses.softmax_regression import head_logits, softmax_regression
 
 __all__ = [
-    "Head",
-    "Soft",
-    "Sparse",
     "attention_relations",
     "between_logits",
     "binary_cross_entropy",

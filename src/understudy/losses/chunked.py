@@ -1,13 +1,13 @@
 """Learning over a vocabulary, from hidden states and heads: logits exist for a few rows at a time.
 
 One fp32 matrix of N = 8,192 rows and V = 151,936 ids takes 5 GB, and a KL divergence written with autograd keeps about six. Here
-rows go through the vocabulary in chunks; what the weights and counts are is known beforehand, so each chunk's gradient is computed
-at once and only its products with head and hidden states are kept:
+rows go through the vocabulary in chunks. Weights and counts are known beforehand, so each chunk's gradient is computed at
+once, and only its products with head and hidden states are kept:
 
     dh = dz W        dW += dz^T h        (fp32; none for a head that is not trained)
 
-Memory beside that: `BUFFERS` matrices of `chunk_bytes`. Losses are computed in fp32 from products that leave the matrix multiplication
-in fp32: rounding logits to bf16 first moves the gradient by some 8 % (Liger-Kernel issue 1432 reports 4 to 23 %).
+Memory beside that: `BUFFERS` matrices of `chunk_bytes`. Logits are fp32 out of the product of hidden states and head: rounding
+them to bf16 first moves the gradient by some 8 % (Liger-Kernel issue 1432 reports 4 to 23 %).
 
 Shapes: N scored positions, V ids, D width, K stored ids.
 """
@@ -29,7 +29,9 @@ BUFFERS = 6
 """How many matrices of that size exist at once, at most."""
 
 
-def peak_bytes(rows: int, vocabulary: int, width: int, *, trains_head: bool = True, chunk_bytes: int = CHUNK_BYTES) -> int:
+def peak_bytes(
+    rows: int, vocabulary: int, width: int, *, trains_head: bool = True, chunk_bytes: int = CHUNK_BYTES
+) -> int:
     """Memory that `over_vocabulary` takes beside its arguments: chunks, the gradients of hidden states and head."""
     chunk = 4 * vocabulary * _chunk_rows(rows, vocabulary, chunk_bytes, 4)
     return BUFFERS * chunk + 4 * rows * width + (4 * vocabulary * width if trains_head else 0)
@@ -87,7 +89,7 @@ class Teaches(Protocol):
 class Sparse:
     """What is kept of a teacher's distribution: its most likely ids, the mass of all others and, perhaps, ids drawn from those.
 
-    With draws the forward KL's gradient is q - t, t = p on the top ids and an equal share of the remaining mass for each draw: its
+    With draws the forward KL's gradient is q - t, t = p on the top ids and an equal share of the other mass for each draw: its
     expectation is the full gradient, and only the tail has variance. Without draws, and for other divergences, the ids that are
     not stored are one class, the rest: never negative, 0 where both agree on these K + 1 classes, blind to the tail's shape.
     """
@@ -103,8 +105,8 @@ class Sparse:
         """As a teacher (see `Teaches`)."""
         if temperature != 1.0:
             raise ValueError(
-                f"A record of the teacher's most likely ids says nothing at temperature {temperature:g}: its tail would have to be "
-                "known. Use temperature 1, or the teacher's hidden states."
+                f"A record of the teacher's most likely ids says nothing at temperature {temperature:g}: that asks for the whole "
+                "tail. Use temperature 1, or the teacher's hidden states."
             )
         ids, log_p, rest = self.ids[rows], self.log_p[rows].to(log_q.dtype), self.rest[rows].to(log_q.dtype)
         if self.draws is not None and divergence is forward_kl:
@@ -162,6 +164,11 @@ def over_vocabulary(
         cross-entropy, without `soft.weight` and `hard`, and without a graph.
 
     Raises ValueError for shapes that do not fit, and what the teacher's `compare` raises.
+
+    >>> h, w = torch.eye(2, requires_grad=True), torch.eye(2)
+    >>> total, soft, hard = over_vocabulary(Head(h, w), torch.tensor([0, 1]), Head(2 * w, w), soft=Soft())
+    >>> total.backward(); round(soft.item(), 4), round(hard.item(), 4), [round(x, 4) for x in h.grad[0].tolist()]
+    (0.1343, 0.6265, [-0.1497, 0.1497])
     """
     if len(labels) != len(student.hidden):
         raise ValueError(f"{len(student.hidden)} rows of hidden states and {len(labels)} labels.")
@@ -169,8 +176,8 @@ def over_vocabulary(
         raise ValueError("A divergence needs a teacher.")
     if teacher is not None and isinstance(teacher, Head) and teacher.weight.shape[0] != student.weight.shape[0]:
         raise ValueError(
-            f"The teacher's vocabulary has {teacher.weight.shape[0]} ids, the student's {student.weight.shape[0]}: they cannot be "
-            "compared id by id. Cut both to the ids they share, or align them."
+            f"The teacher's vocabulary has {teacher.weight.shape[0]} ids, the student's {student.weight.shape[0]}: they cannot "
+            "be compared id by id. Cut both to the ids they share, or align them."
         )
     kind = student.hidden.device.type
     if kind != "cpu" and torch.is_autocast_enabled(kind):
@@ -213,7 +220,9 @@ class _OverVocabulary(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         if ctx.kept is None:
-            raise RuntimeError("A loss over a vocabulary can be differentiated once; its gradients are gone afterwards.")
+            raise RuntimeError(
+                "A loss over a vocabulary can be differentiated once; its gradients are gone afterwards."
+            )
         (gradients, dtypes), ctx.kept = ctx.kept, None
         return *(
             None if gradient is None else gradient.mul_(grads[0].to(gradient.dtype)).to(dtype)

@@ -120,6 +120,7 @@ def divergence(name: str, **options: float | bool | None) -> Divergence:
 
     Raises ValueError for an option that it does not have, or a number for which it is not defined.
 
+    >>> import torch
     >>> loss, gradient = divergence("jsd", beta=0.1)(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.5, 0.5]]).log())
     >>> loss.item(), gradient.tolist()
     (0.0, [[0.0, 0.0]])
@@ -132,7 +133,9 @@ def divergence(name: str, **options: float | bool | None) -> Divergence:
             raise ValueError(f"{name} has no {key}; it takes {takes}.")
         if name == "ab":
             if value == 0:
-                raise ValueError(f"ab is not defined for {key} = 0; its limits are forward_kl (alpha 1) and reverse_kl (beta 1).")
+                raise ValueError(
+                    f"ab is not defined for {key} = 0; its limits are forward_kl (alpha 1) and reverse_kl (beta 1)."
+                )
         elif key != "scaled" and not 0 < value < 1:
             ends = "; its ends are forward_kl and reverse_kl" if name == "jsd" else ""
             raise ValueError(f"{key} of {name} must lie between 0 and 1, got {value:g}{ends}.")

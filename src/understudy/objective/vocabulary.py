@@ -88,15 +88,15 @@ class Soft(TermSettings):
     )
     divergence: DivergenceName | None = Field(
         default=None,
-        description="between the teacher's distribution p and the student's q, in place of `loss`: forward_kl = KL(p || q), reverse_kl = "
-        "KL(q || p), jsd (GKD), skew_kl and skew_reverse_kl (DistiLLM), tvd = total variation, ab (ABKD), adaptive_kl; null = what "
-        "`loss` says, and forward_kl for language models",
+        description="how far the student's q is from the teacher's p, in place of `loss`: forward_kl = sum p log(p/q), "
+        "reverse_kl = sum q log(q/p), jsd (GKD), skew_kl and skew_reverse_kl (DistiLLM), tvd = total variation, ab (ABKD), "
+        "adaptive_kl; null = what `loss` says, and forward_kl for language models",
     )
     alpha: float | None = Field(
-        default=None, description="of skew_kl and skew_reverse_kl: the target's share in the mixture (null = 0.1); of ab (null = 0.2)"
+        default=None, description="of skew_kl and skew_reverse_kl: the target's share in the mixture (null = 0.1); of ab (0.2)"
     )
     beta: float | None = Field(
-        default=None, description="of jsd: the teacher's share in the mixture (null = 0.5); of ab (null = 0.7)"
+        default=None, description="of jsd: the teacher's share in the mixture (null = 0.5); of ab (0.7)"
     )
     mass: float | None = Field(default=None, description="of adaptive_kl: the teacher's mass on its head (null = 0.5)")
     scaled: Flag | None = Field(
@@ -391,6 +391,8 @@ def build(terms: Mapping[str, TermSettings], pair: Pair) -> tuple[Objective, lis
                 "leave it out."
             )
         try:
+            if pair.kind.causal and name in ("logit_kl", "logit_mse", "softmax_regression"):
+                raise RecipeError("a language model learns outputs by soft, whose divergence says how; leave this one out.")
             term = settings.build(pair)
         except RecipeError as error:
             raise RecipeError(f"objective.{name}: {error}") from None

@@ -56,7 +56,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class OverHead:
-    """The loss of a term over a vocabulary, from the input of a head (`Needs.head`): terms of this form take one pass together."""
+    """The loss of a term over a vocabulary, from the head and its input (`Needs.head`): such terms take one pass together."""
 
     soft: Callable[[float], Soft] | None = None
     """The divergence from the teacher at some progress of the training; None: the cross-entropy of the labels."""
@@ -265,7 +265,7 @@ def _over_heads(terms: Mapping[str, tuple[OverHead, float]], seen: Seen, count: 
         except ValueError as error:
             raise RecipeError(f"objective.{name or 'hard'}: {error}") from error
         parts.append(part)
-        values |= {one: of_hard / count for one in hards}
+        values |= dict.fromkeys(hards, of_hard / count)
         if soft is not None:
             values[name] = of_soft / count
         hards = {}  # counted once
