@@ -404,7 +404,7 @@ def _loads(source: CheckedFolder, key: str, recipe: Recipe, data: TaskData | Non
 
 def _teaches_as_it_is(settings: TeacherSettings, source: CheckedFolder, recipe: Recipe) -> None:
     """A teacher that will not be fine-tuned has a trained head, and its labels are those of the task."""
-    if _on_vocabulary(recipe):
+    if _on_vocabulary(recipe) or (recipe.task.kind is not None and kind(recipe.task.kind).pooled):
         return
     architecture = str((source.config.get("architectures") or [""])[0])
     if not architecture.endswith(("ForSequenceClassification", "ForTokenClassification")):

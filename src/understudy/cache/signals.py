@@ -58,7 +58,7 @@ class StopRequest(Protocol):
 def content_digest(encoded: Encoded) -> str:
     """What models and losses see of encoded examples, in order: tokens, types and labels."""
     seen = hashlib.blake2b(digest_size=16)
-    for name in ("input_ids", "offsets", "token_type_ids", "labels", "word_index", "num_words"):
+    for name in ("input_ids", "offsets", "token_type_ids", "labels", "word_index", "num_words", "lists", "left_out"):
         array = getattr(encoded, name)
         if array is not None:
             seen.update(f"{name}{array.dtype}{array.shape}".encode())
@@ -191,7 +191,8 @@ class SignalCache:
     def bytes_needed(self, needs: Needs) -> int:
         """Disk space of everything `needs` asks for, whatever of it is there already."""
         row, net = anatomy(self.model.net), self.model.net
-        widths = {"logits": row.final_linear(net).out_features if needs.logits else 0}
+        vector = {"logits": net.head.width, "feature-head_input": net.head.width} if self.model.kind.pooled else {}
+        widths = vector or {"logits": row.final_linear(net).out_features if needs.logits else 0}
         layers = row.layers(net)
         widths |= {f"{part}-{i}": row.out(layers[i - 1]).in_features for i in needs.qkv for part in "qkv"}
         examples = np.concatenate(self.plan) if self.plan else np.empty(0, np.int64)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -43,6 +43,10 @@ class Encoded:
     per_token       whether labels are one per sub-word, rather than one per row
     cut             (N,) bool: rows that did not fit into max_length
     lost_words      tokens: words of which no sub-word is left, because they were cut off or the tokenizer drops them
+    lists           where each text of a row is read by itself and some rows have several: (E + 1,) int64, example e is the rows
+                    from lists[e] to lists[e + 1]. Labels are then (N, 3) float32: the example's number; what it says of this
+                    text, NaN where nothing, -inf for its first; and the text's number, the same for equal texts
+    left_out        (N,) int32: tokens at the beginning of each row that are not pooled (of a prompt), or None
     """
 
     ids: list[str]
@@ -55,9 +59,24 @@ class Encoded:
     per_token: bool = False
     cut: np.ndarray | None = None
     lost_words: int = 0
+    lists: np.ndarray | None = None
+    left_out: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def rows_of(self, examples: np.ndarray) -> np.ndarray:
+        """The rows of these examples, one behind the other."""
+        if self.lists is None:
+            return examples
+        sizes = np.diff(self.lists)[examples]
+        starts = np.cumsum(sizes) - sizes
+        return np.arange(sizes.sum()) + np.repeat(self.lists[examples] - starts, sizes)
+
+    @cached_property
+    def tokens(self) -> np.ndarray:
+        """(E,) int64: sub-words of each example."""
+        return self.lengths if self.lists is None else np.add.reduceat(self.lengths, self.lists[:-1])
 
     @property
     def truncated(self) -> int:
@@ -81,6 +100,8 @@ class Encoded:
         seen = hashlib.blake2b(self.input_ids[rows].astype("<i4").tobytes(), digest_size=16)
         if self.token_type_ids is not None:
             seen.update(b"types" + self.token_type_ids[rows].tobytes())
+        if self.left_out is not None:
+            seen.update(b"left out %d" % self.left_out[i])
         return seen.digest()
 
 
@@ -94,6 +115,7 @@ class Batch:
     sizes: list[int]
     labels: torch.Tensor | None
     indices: np.ndarray
+    left_out: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -105,10 +127,22 @@ class Batch:
             return None if tensor is None else tensor.to(device, non_blocking=True)
 
         ids, types, labels = moved(self.input_ids), moved(self.token_type_ids), moved(self.labels)
-        return Batch(ids, types, moved(self.lengths), self.sizes, labels, self.indices)
+        return Batch(ids, types, moved(self.lengths), self.sizes, labels, self.indices, self.left_out)
 
 
-def encode(examples: Sequence[Example], tokenizer: Any, task: Task, *, max_length: int) -> Encoded:
+class Prompts(Protocol):
+    """What an embedding model puts before a text, by the text's role (`models.embedder.Layout`)."""
+
+    @property
+    def lower_case(self) -> bool: ...
+    @property
+    def pools_prompt(self) -> bool: ...
+    def prompt(self, role: str | None) -> str: ...
+
+
+def encode(
+    examples: Sequence[Example], tokenizer: Any, task: Task, *, max_length: int, prompts: Prompts | None = None
+) -> Encoded:
     """Tokenize and pack.
 
     Pairs are cut longest-first. For kind `tokens` the words are given to the tokenizer as they are split; a byte-level
@@ -118,6 +152,7 @@ def encode(examples: Sequence[Example], tokenizer: Any, task: Task, *, max_lengt
     Args:
         tokenizer: a fast Hugging Face tokenizer.
         max_length: longest row in sub-words, special tokens included.
+        prompts: of an embedding model; every text of an example is then a row.
 
     Raises:
         DataError: a slow tokenizer, or one that cannot take split words; or `max_length` leaves no room for a text.
@@ -130,6 +165,11 @@ def encode(examples: Sequence[Example], tokenizer: Any, task: Task, *, max_lengt
             f"{type(tokenizer).__name__} marks words by the space before them; load it with add_prefix_space=True for "
             "token classification."
         )
+    lists = of_lists = left_out = None
+    if task.kind.pooled:
+        examples, lists, of_lists = apart(examples, prompts)
+        if prompts is not None and not prompts.pools_prompt:
+            left_out = np.array([_prompt_tokens(tokenizer, prompts.prompt(row.role)) for row in examples], dtype=np.int32)
     if not task.pair and (second := next((row for row in examples if row.pair is not None), None)) is not None:
         raise DataError(
             f"row '{second.id}' has a second text, which the task '{task.name}' does not read: give the task pairs (`pair=True`, "
@@ -162,13 +202,58 @@ def encode(examples: Sequence[Example], tokenizer: Any, task: Task, *, max_lengt
         input_ids=_flat(pieces, np.int32),
         offsets=offsets,
         token_type_ids=_flat(types, np.int8) if types else None,
-        labels=_token_labels(examples, word_index, offsets, first) if by_word else _targets(examples, task),
+        labels=of_lists if task.kind.pooled else _token_labels(examples, word_index, offsets, first) if by_word
+        else _targets(examples, task),
         word_index=word_index,
         num_words=num_words,
         per_token=by_word,
         cut=np.array(cut, dtype=bool),
         lost_words=0 if first is None or num_words is None else int(num_words.sum() - first.sum()),
-    )
+        lists=lists,
+        left_out=left_out,
+    )  # fmt: skip
+
+
+def texts_of(row: Example) -> list[Example]:
+    """Every text of an example as one of its own, with its role."""
+    others = "document" if row.role == "query" else row.role
+    further = [text for text in (row.pair, *row.more) if text is not None]
+    alone = [Example(row.id, row.text, role=row.role)] if row.text is not None else []
+    return [*alone, *(Example(f"{row.id}/{i}", text, role=others) for i, text in enumerate(further, 1))]
+
+
+def apart(
+    examples: Sequence[Example], prompts: Prompts | None = None
+) -> tuple[list[Example], np.ndarray | None, np.ndarray | None]:
+    """Every text of the examples behind its prompt, `Encoded.lists` and `Encoded.labels`; these are None where no example has
+    more than one text."""
+    parts = [texts_of(row) for row in examples]
+    texts = [text for part in parts for text in part]
+    if prompts is not None:
+        before = {role: prompts.prompt(role) for role in (None, "query", "document")}
+        texts = [replace(one, text=before[one.role] + (one.text or "")) for one in texts]
+        texts = [replace(one, text=(one.text or "").lower()) for one in texts] if prompts.lower_case else texts
+    if len(texts) == len(examples):
+        return texts, None, None
+    labels = np.full((len(texts), 3), np.nan, dtype=np.float32)
+    numbers: dict[str, int] = {}
+    labels[:, 2] = [numbers.setdefault(one.text or "", len(numbers)) for one in texts]
+    lists = np.zeros(len(parts) + 1, dtype=np.int64)
+    np.cumsum([len(part) for part in parts], out=lists[1:])
+    for i, (row, start, end) in enumerate(zip(examples, lists[:-1], lists[1:], strict=True)):
+        labels[start:end, 0] = i
+        labels[start, 1] = -np.inf
+        if isinstance(row.label, int | float) or (row.label is not None and row.more):
+            labels[start + 1 : end, 1] = row.label
+    return texts, lists, labels
+
+
+def _prompt_tokens(tokenizer: Any, prompt: str) -> int:
+    """Tokens of a prompt as it stands at the beginning of a text, the special ones before it included."""
+    if not prompt:
+        return 0
+    ids = tokenizer(prompt, return_attention_mask=False)["input_ids"]
+    return len(ids) - (ids[-1] in tokenizer.all_special_ids)
 
 
 def tokenized(examples: Sequence[Example], tokenizer: Any, task: Task, **options: Any) -> Any:
@@ -233,6 +318,7 @@ def collate(encoded: Encoded, indices: Sequence[int] | np.ndarray) -> Batch:
         sizes=lengths.tolist(),
         labels=labels,
         indices=chosen,
+        left_out=None if encoded.left_out is None else encoded.left_out[chosen].tolist(),
     )
 
 

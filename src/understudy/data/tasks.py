@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from understudy.base.errors import DataError, RecipeError
@@ -15,7 +16,7 @@ from understudy.data.hub import load_hub
 from understudy.data.ner import load_conll2003, load_wikineural
 from understudy.data.split import hold_out, subset
 from understudy.data.types import Example, Splits, Task, TaskData
-from understudy.kinds import Kind
+from understudy.kinds import Kind, kind
 from understudy.recipe.settings import AnswerSettings, ColumnSettings, Recipe, TaskSettings
 
 __all__ = ["TASK_NAMES", "Example", "Splits", "Task", "TaskData", "load_task"]
@@ -92,7 +93,10 @@ def _source(settings: TaskSettings, seed: int, answers: AnswerSettings | None) -
         known = ", ".join(TASK_NAMES)
         raise RecipeError(f"task.name: unknown task '{name}'.{did_you_mean(name, TASK_NAMES)} Tasks: {known}.")
     if name == "custom":
-        return load_custom(settings, answers)
+        rows = kind(settings.kind or "").rows
+        if answers is not None and rows != "custom":
+            raise RecipeError(f"teacher.columns: kind {settings.kind} has no answers in columns; give a model as teacher.")
+        return load_custom(settings, answers) if rows == "custom" else import_module(f"understudy.data.{rows}").load(settings)
     if name.startswith("demo/"):
         return load_demo(name)
     if settings.path is None:

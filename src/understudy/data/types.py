@@ -9,12 +9,15 @@ from dataclasses import asdict, astuple, dataclass, field, replace
 from understudy.base.errors import DataError
 from understudy.kinds import Kind, Label, kind
 
+FIRST_FIELDS = 7
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """One row.
 
-    `group` names the source of translations or copies: a split never separates a group.
+    `group` names the source of translations or copies: a split never separates a group. `more` are further texts, such as
+    the passages of a query; `role` is what the text is: a query (the others are documents then), a document, or neither.
     """
 
     id: str
@@ -24,6 +27,8 @@ class Example:
     label: Label = None
     group: str | None = None
     language: str | None = None
+    more: tuple[str, ...] = ()
+    role: str | None = None
     said: tuple[float, ...] | None = None
     """A teacher's outputs for this row, where the files hold its answers: (C,) logits, or (1,) a number."""
 
@@ -96,5 +101,7 @@ class TaskData:
             seen.update(f"\x1e{name}\x1f{len(part)}".encode())
             for example in part:
                 parts = astuple(example)
-                seen.update(json.dumps(parts if example.said else parts[:-1]).encode())
+                while len(parts) > FIRST_FIELDS and not parts[-1]:  # what came later counts where it is there
+                    parts = parts[:-1]
+                seen.update(json.dumps(parts).encode())
         return seen.hexdigest()

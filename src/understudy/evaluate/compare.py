@@ -76,7 +76,7 @@ def resample(
             )
     measures = {name: statistics(task, one, task.metrics) for name, one in predictions.items()}
     values: dict[str, dict[str, list[np.ndarray]]] = {
-        name: {metric: [] for metric in task.metrics} for name in predictions
+        name: {metric: [] for metric in by_metric} for name, by_metric in measures.items()
     }
     for weights in _draws(first, resamples=resamples, seed=seed, name=task.name):
         for name, by_metric in measures.items():

@@ -14,7 +14,7 @@ from understudy.base.errors import RecipeError
 from understudy.base.suggest import did_you_mean
 from understudy.data.types import Task
 from understudy.evaluate.predictions import Predictions, require_scorable
-from understudy.kinds import lower_is_better
+from understudy.kinds import every, lower_is_better
 from understudy.kinds.arithmetic import Statistic
 
 DISPLAY = {
@@ -22,7 +22,7 @@ DISPLAY = {
     "recall": "recall", "mcc": "Matthews correlation", "pearson": "Pearson correlation",
     "spearman": "Spearman correlation", "mse": "mean squared error", "mae": "mean absolute error", "loss": "loss",
     "perplexity": "perplexity",
-}  # fmt: skip
+} | {name: shown for kind in every() for name, shown in kind.shown.items()}  # fmt: skip
 
 
 def limits(metric: str) -> tuple[float, float]:
@@ -44,7 +44,7 @@ def compute(task: Task, predictions: Predictions) -> dict[str, float]:
 
 
 def statistics(task: Task, predictions: Predictions, metrics: Sequence[str]) -> dict[str, Statistic]:
-    """The named metrics of these predictions, as functions of resampling weights.
+    """The named metrics of these predictions, as functions of resampling weights; those that the rows have.
 
     Raises:
         RecipeError: a metric that this kind of task does not have.
@@ -53,6 +53,7 @@ def statistics(task: Task, predictions: Predictions, metrics: Sequence[str]) -> 
     """
     require_scorable(task, predictions)
     available = task.kind.statistics(task.labels, predictions.scores, predictions.gold)
+    metrics = [name for name in metrics if name in available or name not in task.kind.metrics]  # the others these rows have not
     for name in metrics:
         if name not in available:
             raise RecipeError(

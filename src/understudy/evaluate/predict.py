@@ -19,29 +19,11 @@ from understudy.models.signals import forward
 
 
 @torch.inference_mode()
-def predict(
-    model: Model,
-    examples: Sequence[Example],
-    encoded: Encoded,
-    *,
-    precision: str = "fp32",
-    max_tokens: int = 8192,
-    scale: tuple[float, float] = (0.0, 1.0),
-) -> Predictions:
-    """Predictions for all examples, in their order.
-
-    Args:
-        encoded: the same examples in the model's own tokens.
-        precision: fp32 for every number that is reported; bf16 is enough to choose a checkpoint.
-        scale: (mean, deviation) that turn a regression model's output into the label's units.
-
-    Returns:
-        logits (N, C) for classes and several labels, numbers (N,) for regression, one tag number per word for tokens
-        (words cut off by the length limit get tag 0, "O"), summed loss and count of masked tokens (N,) for text.
-    """
+def outputs(model: Model, encoded: Encoded, *, precision: str = "fp32", max_tokens: int = 8192) -> list[Any]:
+    """What a kind keeps of a model's outputs (`Kind.read`), for each row of `encoded`."""
     net = model.net.eval()
     device = next(net.parameters()).device
-    rows: list = [None] * len(encoded)
+    rows: list[Any] = [None] * len(encoded)
     for indices in evaluation_batches(encoded.lengths, max_tokens=max_tokens):
         batch = collate(encoded, indices).to(device)
         with autocast(device, precision):
@@ -51,11 +33,39 @@ def predict(
         kept = model.kind.read(signals.logits.float(), labels=batch.labels, sizes=batch.sizes, words=words)
         for index, row in zip(indices, kept, strict=True):
             rows[index] = row
-    scores, gold = model.kind.collect(rows, [example.label for example in examples])
+    return rows
+
+
+def predict(
+    model: Model,
+    examples: Sequence[Example],
+    encoded: Encoded,
+    *,
+    precision: str = "fp32",
+    max_tokens: int = 8192,
+    scale: tuple[float, float] = (0.0, 1.0),
+    taught: Sequence[Any] | None = None,
+) -> Predictions:
+    """Predictions for all examples that are judged, in their order.
+
+    Args:
+        encoded: the same examples in the model's own tokens.
+        precision: fp32 for every number that is reported; bf16 is enough to choose a checkpoint.
+        scale: (mean, deviation) that turn a regression model's output into the label's units.
+        taught: the teacher's `outputs` for the same examples, for kinds that compare with it.
+
+    Returns:
+        logits (N, C) for classes and several labels, numbers (N,) for regression, one tag number per word for tokens
+        (words cut off by the length limit get tag 0, "O"), summed loss and count of masked tokens (N,) for text; for others as
+        their kind says.
+    """
+    rows = outputs(model, encoded, precision=precision, max_tokens=max_tokens)
+    scores, gold = model.kind.collect(rows, examples, taught)
     if model.kind.standardise:
         mean, deviation = scale
         scores = scores * deviation + mean
-    return Predictions([example.id for example in examples], scores, gold, groups_of(examples))
+    judged = model.kind.judged(examples)
+    return Predictions([example.id for example in judged], scores, gold, groups_of(judged))
 
 
 def gold_labels(kind: Kind, examples: Sequence[Example]) -> Any:

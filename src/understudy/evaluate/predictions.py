@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from understudy.base.errors import DataError, DivergedError
 from understudy.data.types import Task
 
@@ -59,7 +57,7 @@ def require_scorable(task: Task, predictions: Predictions) -> None:
             raise DataError(f"{task.name}: {len(values)} {part} for {num_rows} rows; each row needs exactly one.")
     if wrong := task.kind.problem(predictions.ids, predictions.scores, predictions.gold, task.labels):
         raise DataError(f"{task.name}{wrong}")
-    if not task.kind.by_word and not np.isfinite(np.asarray(predictions.scores, dtype=np.float64)).all():
+    if task.kind.broken(predictions.scores):
         raise DivergedError(
             f"{task.name}: the model's predictions contain NaN or infinite values; train it again with a smaller "
             "learning rate (train.lr) or in full precision (train.precision: fp32)."

@@ -11,10 +11,11 @@ from typing import Any
 
 from understudy.evaluate.metrics import DISPLAY
 from understudy.figures.words import percent, score
-from understudy.kinds import kind, lower_is_better, sign_of
+from understudy.kinds import every, kind, lower_is_better, sign_of
 
 _POINTS = frozenset({"accuracy", "f1", "micro_f1", "macro_f1", "precision", "recall", "mcc", "pearson", "spearman",
-                     "entity_f1", "entity_precision", "entity_recall"})  # fmt: skip
+                     "entity_f1", "entity_precision", "entity_recall",
+                     *(name for one in every() for name in one.shown)})  # fmt: skip
 
 
 def headline(result: Mapping[str, Any]) -> tuple[str, str]:
@@ -209,21 +210,22 @@ def _speed(ratio: float) -> str:
 
 def _added(result: Mapping[str, Any], test: str, metric: str) -> str:
     """What distillation did for the student against the same student without a teacher."""
+    without = kind(result["task"]["kind"]).without
     if not result.get("baseline"):
-        return "; without a plain fine-tuning baseline nobody can say what distillation added"
+        return f"; without a {without} baseline nobody can say what distillation added"
     gain = result["gain"][test][metric]
     value, low, high = gain["value"], gain["low"], gain["high"]
     if low is None or high is None:
-        return f"; without an interval, its {plain(value, metric, sign=True)} over plain fine-tuning cannot be judged"
+        return f"; without an interval, its {plain(value, metric, sign=True)} over {without} cannot be judged"
     interval = f"95 % interval {plain(low, metric)} to {plain(high, metric)}"
     if low <= 0 <= high:
         change = f"{amount(value, metric, sign=True)}, {interval}"
-        return f"; between distillation and plain fine-tuning it is a tie on these rows ({change})"
+        return f"; between distillation and {without} it is a tie on these rows ({change})"
     if lower_is_better(metric):
         did = f"{'lowered' if value < 0 else 'raised'} the {DISPLAY[metric]} by {plain(abs(value), metric)} against"
     else:
         did = f"added {amount(value, metric)} over" if value > 0 else f"cost {amount(-value, metric)} against"
-    return f"; distillation {did} plain fine-tuning ({interval})"
+    return f"; distillation {did} {without} ({interval})"
 
 
 def plain(value: float, metric: str, *, sign: bool = False) -> str:

@@ -35,6 +35,17 @@ class Kind(str):
 
     labelled = True
     """Whether rows come with labels. Without, they are made from the text itself."""
+    masked = False
+    """Whether its labels are made by hiding tokens of the text."""
+    rows: str = "custom"
+    """The module of `data/` whose `load` reads its own files."""
+    pooled = False
+    """Whether the model answers a text with one vector, made by the modules of a sentence-transformers folder
+    (models/embedder.py), and rows are judged by such vectors: each text of a row is read by itself."""
+    own: Mapping[str, Any] | None = None
+    """What is learned from a teacher, as in `objective`, where neither the recipe nor the method says; None: the method's own."""
+    by_labels = "hard"
+    """The term that learns from the labels alone."""
     by_word = False
     """Whether a row is a list of words with a label for each, in place of a text."""
     named = True
@@ -165,10 +176,25 @@ class Kind(str):
         """
         return list(logits.cpu().numpy())
 
-    def collect(self, rows: Sequence[np.ndarray], labels: Sequence[Any]) -> tuple[Any, Any]:
-        """(scores, gold) of a whole set from what `read` kept and the examples' labels; gold is None without labels."""
+    def judged(self, examples: Sequence[Any]) -> Sequence[Any]:
+        """The rows of a set that are scored; the others are what these are compared with."""
+        return examples
+
+    def collect(self, rows: Sequence[np.ndarray], examples: Sequence[Any], taught: Sequence[np.ndarray] | None = None) -> Any:
+        """(scores, gold) of the judged rows of a whole set.
+
+        Args:
+            rows: what `read` kept.
+            examples: the set's rows; gold is None where a label is missing.
+            taught: what `read` keeps of the teacher, for kinds that compare with it.
+        """
+        labels = [example.label for example in examples]
         known = not any(label is None for label in labels)
         return np.stack(rows) if rows else np.empty((0, 1)), self.gold(labels) if known else None
+
+    def broken(self, scores: Any) -> bool:
+        """Whether scores are no finite numbers."""
+        return not np.isfinite(np.asarray(scores, dtype=np.float64)).all()
 
     def decide(self, scores: Any) -> Any:
         """Decisions from scores."""
@@ -219,6 +245,10 @@ class Kind(str):
     """The metrics that can be asked for."""
     errors: frozenset[str] = frozenset({"loss"})
     """Those of which less is better."""
+    shown: Mapping[str, str] = {}
+    """What metrics are called that only this kind has; differences of them are told in points, hundredths."""
+    without = "plain fine-tuning"
+    """What the baseline is, in sentences."""
 
     def default_metrics(self, labels: Sequence[str]) -> tuple[str, ...]:
         """The metrics of a task that names none; the first one selects."""
@@ -286,9 +316,14 @@ def every() -> Iterable[Kind]:
     return _kinds().values()
 
 
-def of_checkpoint(config: Any) -> Kind:
-    """The kind of task a checkpoint was trained for, as far as its configuration tells; text for a bare encoder."""
-    return next((one for one in every() if one.trained(config)), kind("text"))
+def of_checkpoint(config: Any, *, pooled: bool = False) -> Kind:
+    """The kind of task a checkpoint was trained for, as far as its configuration tells; text for a bare encoder.
+
+    `pooled`: its folder says how its states become one vector.
+    """
+    if pooled and not architecture_of(config).partition("For")[2]:
+        return next(one for one in every() if one.pooled)
+    return next((one for one in every() if one.trained(config) and not one.pooled), kind("text"))
 
 
 def lower_is_better(metric: str) -> bool:

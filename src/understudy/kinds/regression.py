@@ -47,8 +47,8 @@ class Regression(Kind):
 
         return losses.squared_error(logits, labels, reduction=reduction)
 
-    def collect(self, rows: Sequence[np.ndarray], labels: Sequence[Any]) -> tuple[Any, Any]:
-        scores, gold = super().collect(rows, labels)
+    def collect(self, rows: Sequence[np.ndarray], examples: Sequence[Any], taught: Sequence[np.ndarray] | None = None) -> Any:
+        scores, gold = super().collect(rows, examples)
         return scores[:, 0], gold
 
     def decide(self, scores: Any) -> np.ndarray:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 class Text(Kind):
     labelled = False
+    masked = True
     named = False
     auto = "AutoModelForMaskedLM"
     peft_type = None
@@ -63,7 +64,7 @@ class Text(Kind):
         parts = zip(losses.split(list(sizes)), masked.split(list(sizes)), strict=True)
         return [np.array([loss.sum().item(), mask.sum().item()]) for loss, mask in parts]
 
-    def collect(self, rows: Sequence[np.ndarray], labels: Sequence[Any]) -> tuple[Any, Any]:
+    def collect(self, rows: Sequence[np.ndarray], examples: Sequence[Any], taught: Sequence[np.ndarray] | None = None) -> Any:
         both = np.stack(rows) if rows else np.empty((0, 2))
         return both[:, 0], both[:, 1]
 

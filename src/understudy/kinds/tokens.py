@@ -118,8 +118,12 @@ class Tokens(Kind):
             start += len(index)
         return rows
 
-    def collect(self, rows: Sequence[np.ndarray], labels: Sequence[Any]) -> tuple[Any, Any]:
+    def collect(self, rows: Sequence[np.ndarray], examples: Sequence[Any], taught: Sequence[np.ndarray] | None = None) -> Any:
+        labels = [example.label for example in examples]
         return rows, None if any(label is None for label in labels) else self.gold(labels)
+
+    def broken(self, scores: Any) -> bool:
+        return False
 
     def decide(self, scores: Any) -> list[np.ndarray]:
         """Tag numbers, one array per sentence."""

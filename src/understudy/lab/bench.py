@@ -333,7 +333,7 @@ class Bench:
             return [job.teacher.signals_of(job.rows.train)]
         assert job.teacher is not None
         theirs = self.encoded(job.teacher.model, job.rows.train, rows=job.rows)
-        if not job.rows.task.kind.labelled:
+        if job.rows.task.kind.masked:
             require_same_masks(theirs, job.train)
         return [self.signals(job.teacher, job.objective.needs_teacher, part) for part in theirs]
 

@@ -17,6 +17,7 @@ from understudy.data.encode import Encoded, encode
 from understudy.data.masking import mask_inputs
 from understudy.data.types import Example, Task, TaskData
 from understudy.models.anatomy import anatomy
+from understudy.models.embedder import prompts_of
 from understudy.models.model import Model
 from understudy.recipe.settings import Recipe
 
@@ -46,15 +47,16 @@ class Encodings:
         """
         settings = self.recipe.task
         length = min(max_length or settings.max_length, anatomy(model.net).max_tokens(model.net))
-        variants = settings.mask_variants if not rows.task.kind.labelled and examples is rows.train else 1
-        key = (tokenizer_digest(model.tokenizer), length, rows.task, scale, variants, id(examples))
+        variants = settings.mask_variants if rows.task.kind.masked and examples is rows.train else 1
+        prompts = prompts_of(model.net)
+        key = (tokenizer_digest(model.tokenizer), length, rows.task, scale, variants, id(examples), repr(prompts))
         if key not in self._known:
-            whole = encode(examples, model.tokenizer, rows.task, max_length=length)
+            whole = encode(examples, model.tokenizer, rows.task, max_length=length, prompts=prompts)
             if rows.task.kind.standardise and whole.labels is not None:
                 mean, deviation = scale
                 whole = dataclasses.replace(whole, labels=((whole.labels - mean) / deviation).astype(np.float32))
             made = [whole]
-            if not rows.task.kind.labelled:
+            if rows.task.kind.masked:
                 made = [self._masked(whole, model, variant) for variant in range(variants)]
             self._known[key] = (examples, made)  # the examples too, so that their id() is not used again
         return self._known[key][1]
@@ -70,6 +72,7 @@ class Encodings:
         lengths = {anatomy(model.net).max_tokens(model.net) for model in (one, other)}
         cut_alike = self.recipe.student.max_length in (None, self.recipe.task.max_length)
         cut_alike = cut_alike and (len(lengths) == 1 or min(lengths) >= self.recipe.task.max_length)
+        cut_alike = cut_alike and prompts_of(one.net) == prompts_of(other.net)
         return cut_alike and tokenizer_digest(one.tokenizer) == tokenizer_digest(other.tokenizer)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from understudy.base import seeds
 from understudy.base.errors import RecipeError
@@ -13,9 +15,9 @@ from understudy.base.progress import say
 from understudy.cache import content_digest
 from understudy.data.answers import answer_columns
 from understudy.data.tasks import load_task
-from understudy.data.types import TaskData
+from understudy.data.types import Example, TaskData
 from understudy.evaluate.measure import num_parameters_nonembedding
-from understudy.evaluate.predict import predict
+from understudy.evaluate.predict import outputs, predict
 from understudy.evaluate.predictions import Predictions
 from understudy.kinds import sign_of
 from understudy.lab.adapting import with_given
@@ -188,6 +190,18 @@ class Lab(Bench):
         best = settings.keep == "best" and number is not None
         return best_layers(self, whole, number) if best else settings.keep
 
+    def _vectors(self, teacher: Source, examples: Sequence[Example]) -> list[np.ndarray]:
+        """A teacher's vectors of the texts of some rows, in fp32; computed once in a process."""
+        if id(examples) not in self._known_vectors:
+            teacher.model.net.to(self.device)
+            made = outputs(teacher.model, self.encoded(teacher.model, examples)[0])
+            self._known_vectors[id(examples)] = examples, made
+        return self._known_vectors[id(examples)][1]
+
+    @cached_property
+    def _known_vectors(self) -> dict[int, tuple[Sequence[Example], list[np.ndarray]]]:
+        return {}
+
     def predictions(self, name: str, source: Source, *, is_teacher: bool = False) -> dict[str, Predictions]:
         """What a finished model predicts on each test set, in fp32; durable, and shared for a teacher.
 
@@ -201,7 +215,8 @@ class Lab(Bench):
         for test, examples in tests.items():
             own_length = None if is_teacher else self.recipe.student.max_length
             encoded = self.encoded(source.model, examples, max_length=own_length)[0]
-            about = {
+            compared = self._teacher if kind.pooled and self.recipe.teacher is not None else None
+            about: dict[str, Any] = {
                 "kind": "predict",
                 "version": PREDICT_VERSION,
                 "model": source.digest,
@@ -209,14 +224,17 @@ class Lab(Bench):
                 "scale": list(self.scale),
                 "device": self.device.type,
             }
+            if compared is not None:
+                about["teacher"] = compared.digest
 
-            def work(folder, examples=examples, encoded=encoded):
+            def work(folder, test=test, examples=examples, encoded=encoded, compared=compared):
                 if not accelerator().is_main_process:
                     return None
                 source.model.net.to(self.device)
                 if is_teacher:
                     self._count(len(examples))
-                made = predict(source.model, examples, encoded, scale=self.scale)
+                taught = None if compared is None else self._vectors(compared, examples)
+                made = predict(source.model, examples, encoded, scale=self.scale, taught=taught)
                 write_predictions(folder, made)
                 return {"rows": len(made)}
 

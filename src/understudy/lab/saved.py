@@ -58,7 +58,7 @@ def write_predictions(folder: Path, made: Predictions) -> None:
         arrays = {"scores": np.concatenate(made.scores) if len(sizes) else np.empty(0, np.int64), "sizes": sizes}
     else:
         arrays = {"scores": np.ascontiguousarray(made.scores)}
-        if made.gold is not None and made.gold.ndim == 1:
+        if made.gold is not None and made.gold.ndim == 1:  # what is not in the rows themselves
             arrays["gold"] = np.ascontiguousarray(made.gold)
     disk.write_bytes(folder / "predictions.safetensors", save(arrays))
 
@@ -67,7 +67,7 @@ def read_predictions(folder: Path, examples: Sequence[Example], kind: Kind) -> P
     """What `write_predictions` wrote, for the same examples in the same order."""
     from safetensors.numpy import load_file
 
-    arrays = load_file(folder / "predictions.safetensors")
+    examples, arrays = kind.judged(examples), load_file(folder / "predictions.safetensors")
     ids = [example.id for example in examples]
     groups = groups_of(examples)
     if not kind.labelled:

@@ -23,17 +23,21 @@ from understudy.losses.rkd import rkd_angle, rkd_distance
 from understudy.losses.rows import labelled
 from understudy.losses.soft import soft_binary_cross_entropy, soft_binary_kl, soft_cross_entropy, soft_kl, soft_mse
 from understudy.losses.softmax_regression import head_logits, softmax_regression
+from understudy.losses.vectors import contrastive, list_kl, margin_mse, similarity_kl, similarity_squared, vector
 
 __all__ = [
     "attention_relations",
     "between_logits",
     "binary_cross_entropy",
+    "contrastive",
     "cross_entropy",
     "divergence",
     "focal",
     "head_logits",
     "hidden_states",
     "labelled",
+    "list_kl",
+    "margin_mse",
     "mixed_cross_entropy",
     "mixed_squared_error",
     "output_feature",
@@ -42,6 +46,8 @@ __all__ = [
     "relations",
     "rkd_angle",
     "rkd_distance",
+    "similarity_kl",
+    "similarity_squared",
     "soft_binary_cross_entropy",
     "soft_binary_kl",
     "soft_cross_entropy",
@@ -51,4 +57,5 @@ __all__ = [
     "squared_error",
     "token_cross_entropy",
     "token_similarity",
+    "vector",
 ]

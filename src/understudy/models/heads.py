@@ -32,7 +32,7 @@ def settle(
 
     Raises DataError where the checkpoint's own head was trained for something else than the task.
     """
-    if kind.on_vocabulary:
+    if kind.on_vocabulary or kind.pooled:
         return (), []
     if task is None:
         return tuple(names_of(net.config)) if kind.named else (), []

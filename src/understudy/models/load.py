@@ -14,13 +14,14 @@ from understudy import kinds
 from understudy.base import seeds
 from understudy.base.errors import DataError, RecipeError
 from understudy.kinds import Kind
+from understudy.models import embedder
 from understudy.models.anatomy import anatomy_of
-from understudy.models.compact import register
+from understudy.models.compact import model_class_of, register, stock_class_of
 from understudy.models.handover import read_handover
 from understudy.models.heads import TaskLabels, fits, names_of, set_outputs, settle, unnamed
 from understudy.models.model import Model
 from understudy.models.restructure import check_file
-from understudy.models.source import CheckedFolder, hub_reachable, is_local, resolve
+from understudy.models.source import CheckedFolder, hub_reachable, is_local, read_json, resolve
 from understudy.recipe.settings import Recipe
 
 if TYPE_CHECKING:
@@ -84,8 +85,9 @@ def load_model(
         kind = kinds.kind(task.kind)
     else:  # a student of ours says it; of another checkpoint its configuration tells
         said = handover.task.get("kind") if handover else None
-        kind = kinds.kind(said) if isinstance(said, str) else kinds.of_checkpoint(config)
-    own_head = kind.has_head(config) and not fresh_head
+        pooled = (source.folder / embedder.MODULES).is_file()
+        kind = kinds.kind(said) if isinstance(said, str) else kinds.of_checkpoint(config, pooled=pooled)
+    own_head = kind.pooled or (kind.has_head(config) and not fresh_head)
     other = ""
     if replace_head and own_head and task is not None and not kind.on_vocabulary and not fits(config, task):
         own_head, other = False, ", ".join(names_of(config)[:20])
@@ -94,7 +96,13 @@ def load_model(
             raise RecipeError(f"{key}: '{ref}' has no head for a task; fine-tune it first (teacher.finetune).")
         set_outputs(config, kind, task.labels)
 
-    weights = _read_weights(source)
+    weights, assumed = _read_weights(source), list[str]()
+    if kind.pooled:
+        told = source.folder / "tokenizer_config.json"
+        longest = read_json(told).get("model_max_length") if told.is_file() else None
+        layout, assumed = embedder.layout_in(source.folder, ref, source.config, longest)
+        config.sentence = layout.to_json()
+        weights |= embedder.head_weights(source.folder, layout)
     if not own_head:  # another task's classifier may happen to have the right shape
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("classifier.")}
     with quiet(), seeds.torch_seed(seed, "head"):
@@ -109,12 +117,14 @@ def load_model(
             raise DataError(
                 f"{key}: the weights of '{ref}' do not fit its config.json: {_first_line(error)}."
             ) from None
-    notes = _judge(report, net, source, key, own_head=own_head, kind=kind)
+    notes = [f"{key}: {one}" for one in assumed] + _judge(report, net, source, key, own_head=own_head, kind=kind)
     if other:
         notes[0] = f"{key}: the head of '{ref}' is for other labels ({other}); a fresh one takes its place."
     nameless = own_head and task is not None and kind.named and unnamed(net.config)
     labels, decided = settle(net, task, kind=kind, source=ref, key=key, own_head=own_head)
     tokenizer = _open_tokenizer(source, key=key, words=kind.by_word, trust_remote_code=trust_remote_code)
+    if kind.pooled and layout.max_length is not None:
+        tokenizer.model_max_length = layout.max_length
     if len(tokenizer) > net.config.vocab_size:
         raise DataError(
             f"{key}: the tokenizer of '{ref}' knows {len(tokenizer):,} tokens, but the model has embeddings for "
@@ -180,7 +190,11 @@ def _class_for(config: Any, kind: Kind, *, own_head: bool) -> Any:
     import transformers as hf
 
     auto = hf.AutoModel if kind.on_vocabulary and not own_head else getattr(hf, kind.auto)
-    return auto._model_mapping[type(config)]
+    found = auto._model_mapping[type(config)]
+    if not kind.pooled:
+        return found
+    plain = embedder.embedder_class(stock_class_of(found))
+    return plain if found is stock_class_of(found) else model_class_of(plain)
 
 
 def _from_custom_code(source: CheckedFolder, config: Any, kind: Kind, weights: dict[str, Tensor], dtype: Any) -> Any:

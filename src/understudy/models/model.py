@@ -61,7 +61,7 @@ class Model:
     @property
     def bare(self) -> bool:
         """Whether it is a backbone without outputs: for plain text, a checkpoint without a head on the vocabulary."""
-        return self.net.base_model is self.net
+        return self.net.base_model is self.net and not self.kind.pooled
 
 
 def digest(net: nn.Module) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.base import disk
+from understudy.models.embedder import write_modules
 from understudy.models.handover import write_handover
 from understudy.models.load import quiet
 from understudy.models.model import Handover, Model
@@ -39,6 +40,8 @@ def save_model(
     folder = Path(folder)
     with disk.commit_dir(folder) as temporary, quiet():
         _save_net(model, temporary)
+        if model.kind.pooled:
+            write_modules(model.net, temporary, max_length=handover.max_length if handover else None)
         save_tokenizer(model.tokenizer, temporary, max_length=handover.max_length if handover else None)
         if handover:
             write_handover(handover, temporary)
@@ -59,10 +62,12 @@ def _save_net(model: Model, folder: Path) -> None:
     config.problem_type = model.kind.problem_type
     try:
         # One file whatever the size: a shard index is one more file that could be wrong.
-        model.net.save_pretrained(folder, max_shard_size="1TB")
+        backbone = {name: one for name, one in model.net.state_dict().items() if not name.startswith("head.modules_.")}
+        state = backbone if model.kind.pooled else None
+        model.net.save_pretrained(folder, max_shard_size="1TB", state_dict=state)
     finally:
         config.id2label, config.label2id, config.problem_type = before
-    _strip(folder / "config.json", ("_name_or_path", "name_or_path"))
+    _strip(folder / "config.json", ("_name_or_path", "name_or_path", "sentence"))
     if (content := content_of(model.net)) is not None:
         disk.write_json(folder / FILE, content)
 

@@ -65,6 +65,7 @@ def forward(net: Net, batch: Batch, needs: Needs, *, kind: Kind | str) -> Signal
         and uses_head
         and not kind.per_token
         and needs.feature != "mean"
+        and not (kind.pooled and not net.head.first_only)
         and not row.pools_mean(net)
         and len(layers) not in (*needs.hidden, *needs.qkv)
     )
@@ -258,6 +259,11 @@ def _read_head(
     elif needs.feature == "mean":
         signals.feature = mean()
     if not needs.logits and needs.feature != "head_input":
+        return
+    if kind.pooled:
+        vectors = net.head(last, [1] * len(last) if last is first else batch.sizes, batch.left_out)
+        signals.logits = vectors if needs.logits else None
+        signals.feature = vectors if needs.feature == "head_input" else signals.feature
         return
     if kind.on_vocabulary:
         assert batch.labels is not None

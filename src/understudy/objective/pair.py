@@ -31,6 +31,13 @@ class Side:
     """Weight (C, D) and bias (C,) of the last Linear, when asked; None where there is none at hand."""
     states: bool = True
     """False for a teacher that is known by its answers alone: it has outputs, and no layers or features to compare."""
+    vector: int | None = None
+    """V, of the vectors of an embedding model, where that is not D."""
+
+    @property
+    def feature(self) -> int:
+        """Width of the pooled feature."""
+        return self.vector or self.width
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ class Pair:
 
         name = f"adaptor_{term}" if own else "adaptor"
         if name not in self.modules:
-            self.modules[name] = kind, projection(name, kind, **self.sizes)
+            sizes = {"student_width": self.student.feature, "teacher_width": self.taught.feature, "seed": self.seed}
+            self.modules[name] = kind, projection(name, kind, **sizes)
         made, module = self.modules[name]
         if made != kind:
             raise RecipeError(f"its adaptor is {kind}, but it shares one that is {made}; give both one, or own_adaptor: true.")
@@ -97,4 +105,6 @@ def side_of(net: Any, *, outputs: bool = True, head: bool = True) -> Side:
         linear = row.final_linear(net)
         return linear.weight, linear.bias
 
-    return Side(row.width(net), row.num_layers(net), attention, outputs, last if head and outputs else None)
+    vector = net.head.width if getattr(net.config, "sentence", None) else None
+    head = head and outputs and vector is None
+    return Side(row.width(net), row.num_layers(net), attention, outputs, last if head else None, vector=vector)

@@ -23,6 +23,7 @@ from understudy.losses.chunked import Soft
 from understudy.losses.divergences import Divergence
 from understudy.losses.rkd import FEWEST_ROWS
 from understudy.losses.rows import FeatureLoss, Reduction
+from understudy.losses.vectors import FEWEST_TEXTS, VectorLoss
 from understudy.models.needs import Needs, Signals
 from understudy.objective.projections import FrozenHead, Projection, projection
 from understudy.objective.weighted import OverHead, Seen, Term, Unit
@@ -218,6 +219,115 @@ def rkd_distance(*, feature: str = "head_input", adaptor: Projection | None = No
 def rkd_angle(*, feature: str = "head_input", adaptor: Projection | None = None, parity: bool = False) -> Term:
     """Angles between the examples of a batch, on features as they are, or adapted as AutoMM does it."""
     return _pairwise(losses.rkd_angle, feature, adaptor, parity)
+
+
+def vectors(*, adaptor: Projection, loss_type: VectorLoss = "cosine", dims: Sequence[int] = ()) -> Term:
+    """Each text's vector should be the teacher's.
+
+    dims: the first so many dimensions as well, for a teacher whose vectors may be cut (Matryoshka); mean over all of them.
+    """
+
+    def loss(seen: Seen) -> Tensor:
+        student = seen.modules[adaptor.name](_wide(_get(seen.student, "feature")))
+        teacher = _wide(_get(_teacher(seen), "feature"))
+        parts = [losses.vector(s, t, kind=loss_type, reduction="sum") for s, t in _cuts(dims, student, teacher)]
+        return torch.stack(parts).mean()
+
+    return _on_features(loss, "example", "head_input", adaptor)
+
+
+def similarities(
+    *, loss_type: Literal["kl", "squared"] = "kl", temperature: Setting = 0.05, dims: Sequence[int] = ()
+) -> Term:
+    """The texts of a batch should lie to each other as the teacher's vectors do.
+
+    dims: the student's first so many dimensions as well (Matryoshka); the teacher's vectors stay whole.
+    """
+
+    def loss(seen: Seen) -> Tensor:
+        student, teacher = _wide(_get(seen.student, "feature")), _wide(_get(_teacher(seen), "feature"))
+        now = value_at(temperature, seen.progress)
+        cuts = [student, *(student[:, :k] for k in dims)]
+        if loss_type == "squared":
+            return torch.stack([losses.similarity_squared(cut, teacher) for cut in cuts]).mean()
+        return torch.stack([losses.similarity_kl(cut, teacher, temperature=now) for cut in cuts]).mean()
+
+    return _on_features(loss, "batch", "head_input", None, fewest_rows=FEWEST_TEXTS)
+
+
+def contrastive(*, temperature: Setting = 0.05) -> Term:
+    """A query should be nearest to its positives, among all passages of the batch (InfoNCE). Copies of a positive under other
+    queries are no negatives."""
+
+    def loss(seen: Seen) -> Tensor:
+        rows = _wide(_get(seen.student, "feature"))
+        queries, passages, number, grade, text = _parted(seen)
+        own = number[queries][:, None] == number[passages][None]
+        positive = own & (grade[passages] > 0)[None]
+        texts = text[passages]
+        copies = torch.stack([torch.isin(texts, texts[row]) for row in positive])
+        allowed = ~copies & ~(own & grade[passages].isnan()[None])
+        return losses.contrastive(
+            rows[queries], rows[passages], positive, allowed, temperature=value_at(temperature, seen.progress)
+        )
+
+    return Term(loss, "batch", needs_student=Needs(feature="head_input"), needs_labels=True, fewest_rows=2)
+
+
+def lists(
+    kind: str, *, loss_type: Literal["kl", "margin"] = "kl", temperature: Setting = 1.0, scale: Setting = 1.0,
+    from_labels: bool = False,
+) -> Term:  # fmt: skip
+    """The passages of a query should stand to each other as a teacher's scores do: those in the rows, or the teacher's own.
+
+    For a model of vectors a score is the cosine of query and passage, for one that reads pairs its output.
+    """
+    pooled = kind_named(kind).pooled
+    needs = Needs(feature="head_input") if pooled else _LOGITS
+
+    def scores(seen: Seen, signals: Signals) -> tuple[Tensor, Tensor]:
+        _, passages, number, _, _ = _parted(seen)
+        if not pooled:
+            return _wide(_get(signals, "logits"))[passages, 0], number[passages]
+        rows = torch.nn.functional.normalize(_wide(_get(signals, "feature")), dim=1)
+        queries = torch.nonzero(seen.labels[:, 1] == float("-inf")).flatten()  # type: ignore[index]
+        place = {int(number[row]): int(row) for row in queries}
+        own = torch.tensor([place[int(number[row])] for row in passages], device=rows.device, dtype=torch.int64)
+        return (rows[own] * rows[passages]).sum(dim=1), number[passages]
+
+    def loss(seen: Seen) -> Tensor:
+        _, passages, _, grade, _ = _parted(seen)
+        student, belongs = scores(seen, seen.student)
+        teacher = grade[passages] if from_labels else scores(seen, _teacher(seen))[0]
+        if bool(teacher.isnan().any()):
+            raise RecipeError("objective.lists: some passages have no score, which scores: labels needs; give all of them one.")
+        t, s = value_at(temperature, seen.progress), value_at(scale, seen.progress)
+        if loss_type == "margin":
+            return losses.margin_mse(student / s, teacher / t, belongs)
+        return losses.list_kl(student, teacher, belongs, temperature=t, scale=s)
+
+    theirs = Needs() if from_labels else needs
+    return Term(loss, "batch", needs_student=needs, needs_teacher=theirs, needs_labels=True, fewest_rows=2)
+
+
+def _parted(seen: Seen) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Places of queries and of passages, and of each row the list it belongs to, what is said of it, and which text it is."""
+    assert seen.labels is not None
+    if seen.labels.ndim != 2 or seen.labels.shape[1] != 3:
+        raise RecipeError(
+            "The objective compares the passages of a query, and these rows have none: give columns such as query and positive."
+        )
+    number, grade, text = seen.labels.unbind(dim=1)
+    first = grade == float("-inf")
+    return torch.nonzero(first).flatten(), torch.nonzero(~first).flatten(), number, grade, text
+
+
+def _cuts(dims: Sequence[int], student: Tensor, teacher: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Both whole, and the first k dimensions of both, brought to the length of the whole."""
+    found = [(student, teacher)]
+    for k in dims:
+        found.append((torch.nn.functional.normalize(student[:, :k], dim=1), torch.nn.functional.normalize(teacher[:, :k], dim=1)))
+    return found
 
 
 def hidden_states(

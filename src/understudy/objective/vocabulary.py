@@ -249,6 +249,100 @@ class RKDAngle(_Relational):
         return self.relation(pair, rkd_angle)
 
 
+class Vectors(TermSettings):
+    """Each text's vector is the teacher's (kind embedding)."""
+
+    loss: Literal["cosine", "squared", "distance"] = Field(
+        default="cosine", description="1 - cos; the squared distance, or the distance (EmbedDistill), summed over dimensions"
+    )
+    adaptor: Adaptor = Field(
+        default="auto", description="from the student's width to the teacher's; auto = linear where they differ"
+    )
+    dims: tuple[PositiveCount, ...] = Field(
+        default=(), description="the first so many dimensions too, where the teacher's vectors may be cut (Matryoshka)"
+    )
+
+    def build(self, pair: Pair) -> Term:
+        from understudy.objective.terms import vectors
+
+        adaptor = pair.adaptor("vectors", self.adaptor, own=True)
+        _require_vectors(pair)
+        _require_dims(self.dims, pair.taught.feature)
+        return vectors(adaptor=adaptor, loss_type=self.loss, dims=self.dims)
+
+
+class Similarities(TermSettings):
+    """The texts of a batch lie to each other as the teacher's vectors do (kind embedding). Such a batch cannot be computed in
+    parts."""
+
+    loss: Literal["kl", "squared"] = Field(
+        default="kl", description="kl of each text's distribution over the others, or the squared difference of cosines"
+    )
+    temperature: Temperature = Field(default=0.05, description="of these distributions")
+    dims: tuple[PositiveCount, ...] = Field(
+        default=(), description="the student's first so many dimensions too, so that its vectors may be cut (Matryoshka)"
+    )
+
+    def build(self, pair: Pair) -> Term:
+        from understudy.objective.terms import similarities
+
+        pair.taught  # noqa: B018 - somebody must teach
+        _require_vectors(pair)
+        _require_dims(self.dims, pair.student.feature)
+        return similarities(loss_type=self.loss, temperature=self.temperature, dims=self.dims)
+
+
+class Contrastive(TermSettings):
+    """A query is nearest to its positives among all passages of the batch: labels alone (InfoNCE; kind embedding)."""
+
+    temperature: Temperature = Field(default=0.05, description="cosines are divided by it")
+
+    def build(self, pair: Pair) -> Term:
+        from understudy.objective.terms import contrastive
+
+        _require_vectors(pair)
+        return contrastive(temperature=self.temperature)
+
+
+class Lists(TermSettings):
+    """The passages of a query stand to each other as a teacher's scores do (kinds embedding and ranking)."""
+
+    loss: Literal["kl", "margin"] = Field(
+        default="kl", description="kl of the distributions over a list, or the squared difference of margins (MarginMSE)"
+    )
+    scores: Literal["teacher", "labels"] = Field(
+        default="teacher", description="the teacher's own, or those that the rows have"
+    )
+    temperature: Temperature = Field(default=1.0, description="the teacher's scores are divided by it")
+    scale: Temperature | None = Field(
+        default=None, description="the student's scores are divided by it; null = 0.05 for cosines, else 1"
+    )
+
+    def build(self, pair: Pair) -> Term:
+        from understudy.objective.terms import lists
+
+        if self.scores == "teacher":
+            pair.taught  # noqa: B018 - somebody must teach
+        if self.loss == "margin" and pair.kind.pooled and self.scale is None:
+            raise RecipeError(
+                "cosines lie between -1 and 1, and a reranker's scores do not: say by `scale` what a student's cosine is divided "
+                "by before margins are compared, as in scale: 0.05."
+            )
+        scale = self.scale or (0.05 if pair.kind.pooled else 1.0)
+        said = self.scores == "labels"
+        return lists(pair.kind, loss_type=self.loss, temperature=self.temperature, scale=scale, from_labels=said)
+
+
+def _require_vectors(pair: Pair) -> None:
+    if not pair.kind.pooled:
+        raise RecipeError("it is about the vectors of texts, which only models of kind embedding give.")
+
+
+def _require_dims(dims: tuple[int, ...], width: int) -> None:
+    if any(k > width for k in dims):
+        raise RecipeError(f"dims holds {max(dims)}, but the vectors have {width} dimensions.")
+
+
 class Hidden(TermSettings):
     """Hidden states, token by token, of paired layers; through a Linear for each pair where the widths differ."""
 
@@ -364,7 +458,8 @@ class Patient(TermSettings):
 TERMS: dict[str, type[TermSettings]] = {
     "hard": Hard, "soft": Soft, "softmax_regression": SoftmaxRegression, "output_feature": OutputFeature,
     "rkd_distance": RKDDistance, "rkd_angle": RKDAngle, "logit_kl": LogitKL, "logit_mse": LogitMSE, "hidden": Hidden,
-    "two_layers": TwoLayers, "relations": Relations, "patient": Patient,
+    "two_layers": TwoLayers, "relations": Relations, "patient": Patient, "vectors": Vectors, "similarities": Similarities,
+    "contrastive": Contrastive, "lists": Lists,
 }  # fmt: skip
 """In this order terms are added up, after those of the method itself."""
 

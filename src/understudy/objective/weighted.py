@@ -224,7 +224,8 @@ class Objective(nn.Module):
         """The same signals with one row per example of the whole batch; refuses when they are not at hand."""
         rows = len(seen.student.sizes)
         if world_size() > 1:
-            seen = replace(seen, student=_gathered(seen.student), teacher=seen.teacher and _gathered(seen.teacher))
+            labels = None if seen.labels is None else gather_rows(seen.labels)
+            seen = replace(seen, student=_gathered(seen.student), teacher=seen.teacher and _gathered(seen.teacher), labels=labels)
             rows = next(x.shape[0] for x in (seen.student.feature, seen.student.logits) if x is not None)
         if rows != counts.examples:
             raise RecipeError(

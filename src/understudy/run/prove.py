@@ -42,7 +42,7 @@ def prove(
         task = replace(task, metrics=("loss",), select="loss")
     predictions: dict[str, dict] = {test: {} for test in lab.data.tests}
     for name, source in models.items():
-        if not task.kind.labelled and name != "student":
+        if task.kind.masked and name != "student":
             continue
         for test, made in lab.predictions(name, source, is_teacher=name == "teacher").items():
             predictions[test][name] = made

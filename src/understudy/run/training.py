@@ -78,6 +78,8 @@ def _train_models(recipe: Recipe, lab: Lab) -> dict[str, Source]:
         labels, untrained = Objective(hard=hard_labels(lab.data.task.kind)), recipe.how.untrained(recipe.method, lab)
         model = lab.fit("baseline", untrained, labels, rows=lab.data.labelled(), shared=True)
         models["baseline"] = Source.of(model)
+    elif recipe.evaluate.baseline and lab.data.task.kind.pooled:
+        models["baseline"] = Source.of(recipe.how.untrained(recipe.method, lab))
     student = student or recipe.how.distil(recipe.method, lab)
     models["student"] = Source.of(student)
     return models

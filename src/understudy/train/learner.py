@@ -39,7 +39,7 @@ class Learner(nn.Module):
         student = forward(self.net, batch, self.objective.needs_student, kind=self.kind)
         labels = batch.labels
         if idle:
-            student, teacher, labels = _no_rows(student), teacher and _no_rows(teacher), labels[:0]
+            student, teacher, labels = _no_rows(student), teacher and _no_rows(teacher), None if labels is None else labels[:0]
         try:
             return self.objective.compute(student, teacher, labels, progress=progress_made, counts=counts)
         except DivergedError as error:

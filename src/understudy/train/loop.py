@@ -84,7 +84,8 @@ class _Loop:
         self.learner = self.acc.prepare(self.module) if self.acc.num_processes > 1 else self.module
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.lengths = np.asarray(task.data[0].lengths)
-        self.steps_per_epoch = math.ceil(len(self.lengths) / self.settings.batch_size)
+        self.examples = np.asarray(task.data[0].tokens)
+        self.steps_per_epoch = math.ceil(len(self.examples) / self.settings.batch_size)
         self.planned = self.steps_per_epoch * self.settings.epochs
         self.course = self.steps_per_epoch * (self.settings.planned_epochs or self.settings.epochs)
         self.log_every = max(1, math.ceil(self.planned / MAX_STEPS))
@@ -145,14 +146,14 @@ class _Loop:
                 epoch, position = divmod(state.step, self.steps_per_epoch)
                 if epoch != order_epoch:
                     order_epoch, batches = epoch, training_batches(
-                        self.lengths,
+                        self.examples,
                         batch_size=settings.batch_size,
                         seed=self.task.seed,
                         epoch=epoch,
                         grouping=settings.grouping,
                         shuffle=settings.shuffle,
                     )
-                loss = self._step(epoch, batches[position])
+                loss = self._step(epoch, self.task.data[0].rows_of(batches[position]))
                 state.step += 1
                 if self._time_to_evaluate(position):
                     self.selection.evaluate(state, epoch)

@@ -23,6 +23,8 @@ class _AutoMM(Method):
     def objective(self, section: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
         from understudy.kinds import kind as kind_named
 
+        if (of_kind := kind_named(kind).own) is not None:
+            return of_kind
         own = changed(OWN, PARITY) if section.get("parity") is True else OWN
         if not kind_named(kind).labelled:  # a bare encoder says nothing about words, and learns the rest
             own = changed(own, {"hard": {"if_possible": True}, "soft": {"if_possible": True}})
