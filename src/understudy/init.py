@@ -54,6 +54,8 @@ def first_recipe(method: str = "auto", *, data: Sequence[str] = (), teacher: str
         guess.task["max_length"] = min(fits, most or fits)
         longer = f", more than the {most} this model reads" if most and holds > most else ""
         guess.why["max_length"] = f"99 % of the texts have at most {holds} tokens{longer}"
+    if len(rows.train) < 200:
+        guess.notes.append("Few rows tell little: intervals will be wide, a tie the likeliest verdict. A few hundred more help.")
     if rows.task.kind.by_word:
         guess.notes.append(f"{len(rows.task.labels)} tags: {few(rows.task.labels)}.")
     return _written(guess, teacher, why_teacher, how, rows, size)

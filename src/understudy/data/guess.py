@@ -18,7 +18,7 @@ from understudy.kinds.cells import is_blank, label_name, list_literal
 
 LABEL_NAMES = (
     "label", "labels", "gold_label", "class", "category", "target", "intent", "topic", "sentiment", "emotion", "quality",
-    "score", "similarity", "rating", "stars", "grade", "is_duplicate", "y", "tags", "tag", "polarity",
+    "score", "similarity", "rating", "stars", "grade", "is_duplicate", "y", "tags", "tag", "polarity", "queue", "type",
 )  # fmt: skip
 TEXT_NAMES = (
     "text", "sentence", "sentence1", "premise", "question", "question1", "query", "body", "content", "review", "message", "tweet",
@@ -37,6 +37,11 @@ ROLES = {
     "train": "train", "training": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev", "testa": "dev",
     "test": "test", "testb": "test", "eval": "test", "evaluation": "test",
 }  # fmt: skip
+_NO_CLASS = re.compile(
+    r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?([T ].*)?|\d{1,2}:\d\d.*|(https?://|www\.).*|\S+@\S+|[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{32,}",
+    re.IGNORECASE,
+)
+"""Dates, times, addresses and keys: they may recur, and nobody asks a text for them."""
 _SAMPLE = 5000  # rows that a column is judged by
 _MOST_CLASSES = 500
 
@@ -151,7 +156,13 @@ class _Column:
     @property
     def few_values(self) -> bool:
         """Whether its values recur as those of a class do."""
-        return 2 <= len(self.values) <= min(_MOST_CLASSES, max(2, len(self.known) // 3)) and self.words <= 4
+        most = min(_MOST_CLASSES, max(2, len(self.known) // 3))
+        return 2 <= len(self.values) <= most and self.words <= 4 and not all(map(_NO_CLASS.fullmatch, self.values))
+
+    @property
+    def lopsided(self) -> bool:
+        """Whether nearly all rows have one value."""
+        return max(self.values.values()) > 0.9 * len(self.known)
 
     @property
     def names_rows(self) -> bool:
@@ -245,7 +256,9 @@ def _label(columns: Sequence[_Column], found: Guess) -> None:
         found.why["kind"] = f"{len(switches)} columns of 0 and 1, one for each label"
         return
     guessed = [column for column in columns if column.few_values and column.folded not in OTHERS and not column.listed]
-    column = next(iter(named), None) or next(reversed(guessed), None)
+    guessed.sort(key=lambda column: column.lopsided)  # of the others the last: labels mostly stand at the end
+    even = [column for column in guessed if column.lopsided == guessed[0].lopsided]
+    column = next(iter(named), None) or next(reversed(even), None)
     if column is None:
         found.task["kind"] = "text"
         found.why["kind"] = "no column looks like a label: a language model is learnt from the texts alone"

@@ -186,6 +186,17 @@ def test_words_with_tags(tmp_path, form):
     assert len(data.train) + len(data.select) + len(data.tests["test"]) == 40
 
 
+def test_dates_addresses_and_lopsided_columns_are_no_labels(tmp_path):
+    made = rows(
+        60, message=sentence, desk=lambda i: "xyz"[i % 3], created=lambda i: f"2024-05-0{i % 7 + 1}",
+        by=lambda i: f"{'ab'[i % 2]}@x.org",
+        seen=lambda i: "no" if i == 7 else "yes",
+        at=lambda i: f"1{i % 2}:30",
+    )  # fmt: skip
+    found, data = guessed(write_csv(tmp_path / "m.csv", made))
+    assert found.task["columns"]["label"] == "desk" and data.task.labels == ("x", "y", "z")
+
+
 def test_no_labels_at_all_and_labels_for_some(tmp_path):
     found, data = guessed(write_csv(tmp_path / "plain.csv", rows(40, text=sentence, url=lambda i: f"http://x/{i}")))
     assert found.task["kind"] == "text" and "language model" in found.why["kind"]
