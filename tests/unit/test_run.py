@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import runs
 import toys
 
 from understudy.base import yaml
@@ -191,6 +192,56 @@ def test_a_refused_command_leaves_a_finished_run_finished(run: Path, tmp_path: P
     assert verify(copy) == before
     result = train(recipe_of(run, evaluate={"bootstrap": 20, "latency": {"length": 6, "repeats": 3}}), copy)
     assert result["student"]["latency_ms"]["length"] == 6 and verify(copy)["files"] == before["files"]
+
+
+@pytest.mark.parametrize("course", [["train.schedule=constant", "train.warmup=0.0"], ["train.planned_epochs=5"]])
+def test_more_epochs_go_on_from_a_finished_run_as_if_they_had_been_asked_for_at_once(
+    toy_checkpoint, toy_csv, tmp_path: Path, course, capsys
+):
+    def made(epochs: int, folder: Path) -> dict[str, Any]:
+        own = ["train.lr=1e-3", "task.select=loss", "train.checkpoint_steps=null", f"train.epochs={epochs}", *course]
+        return train(recipe_from(runs.recipe(toy_checkpoint, toy_csv), own), folder)
+
+    def student(name: str) -> bytes:
+        return (tmp_path / name / "student" / "model.safetensors").read_bytes()
+
+    def weights(name: str) -> list[Any]:
+        lines = (tmp_path / name / "steps" / "student" / "metrics.jsonl").read_text().splitlines()
+        return [row["weights"] for row in map(json.loads, lines) if "weights" in row]
+
+    made(2, tmp_path / "longer")
+    first = student("longer")
+    capsys.readouterr()
+    result = made(4, tmp_path / "longer")
+    assert "4 epochs in place of 2" in capsys.readouterr().err
+    at_once = made(4, tmp_path / "whole")
+    assert student("longer") == student("whole")
+    best = json.loads((tmp_path / "whole" / "steps" / "student" / "done.json").read_text())["best_step"]
+    assert (student("longer") != first) == (best > 2 * 13)  # 13 steps an epoch; in one of the two courses it gets better
+    assert weights("longer") == weights("whole") and len(weights("whole")) == 4
+    for name in ("teacher", "baseline", "student"):
+        assert result[name]["metrics"] == at_once[name]["metrics"]
+    verify(tmp_path / "longer")
+    made(4, tmp_path / "longer")  # finished: nothing is done again
+    assert student("longer") == student("whole")
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({}, "the learning rate came to its end"),
+        ({"schedule": "constant", "warmup": 0.1}, "the learning rate came to its end"),
+        ({"schedule": "constant", "warmup": 0.0, "time_limit": 100.0}, "train.time_limit"),
+    ],
+)
+def test_more_epochs_are_refused_where_they_would_not_be_exact(run: Path, tmp_path: Path, settings, why):
+    train(recipe_of(run, train=settings), tmp_path / "run")
+    before = verify(tmp_path / "run")
+    with pytest.raises(RecipeError, match=rf"as if they had been asked for at once: {why}.*student="):
+        train(recipe_of(run, train={**settings, "epochs": 2}), tmp_path / "run")
+    with pytest.raises(RecipeError, match=r"more than that changes \(train.lr was"):
+        train(recipe_of(run, train={**settings, "epochs": 2, "lr": 1e-2}), tmp_path / "run")
+    assert verify(tmp_path / "run") == before
 
 
 def test_a_report_is_made_of_what_was_written_or_not_at_all(run: Path, tmp_path: Path):

@@ -293,8 +293,10 @@ class Bench:
     def _fitted(self, job: Job, about: dict[str, Any] | None, *, shared: bool) -> tuple[Step, dict[str, Any]]:
         """The step of a fit, finished, and what it says about itself (`FitResult`, `notes`)."""
 
+        keep_end = not shared and job.settings.open_ended
+
         def train(folder: Path) -> dict[str, Any] | None:
-            outcome = fit(self._prepared(job, folder), self.stop)
+            outcome = fit(dataclasses.replace(self._prepared(job, folder), keep_end=keep_end), self.stop)
             if not accelerator().is_main_process:
                 return None
             self._score_bare(job, folder)
@@ -308,7 +310,8 @@ class Bench:
         # Checkpoints prove a fit and are no part of it. A run keeps its last ones, for `verify --replay`.
         done = step.once(train, without=(PREFIX, f"{BEST}/"), wait=shared)
         if accelerator().is_main_process:
-            disk.remove(step.folder / BEST)
+            if not keep_end:
+                disk.remove(step.folder / BEST)
             for old in step.folder.glob(f"{PREFIX}*") if shared else ():
                 disk.remove(old)
         self.seconds[job.name] = done["seconds"]

@@ -261,6 +261,12 @@ class TrainSettings(Settings):
             raise ValueError(f"`shuffle: false` keeps the order of the file, `grouping: {self.grouping}` changes it; drop one.")
         return self
 
+    @property
+    def open_ended(self) -> bool:
+        """Whether more epochs leave the learning rate of those that were run as it was: the schedule does not look at the end,
+        or its end is planned for later."""
+        return (self.schedule == "constant" and self.warmup == 0) or (self.planned_epochs or 0) > self.epochs
+
     def trains(self, method: Method) -> str:
         """What is trained: `all`, `adapter` or `head`; with `only: auto` what the method says."""
         return method.trains if self.only == "auto" else self.only

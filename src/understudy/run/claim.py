@@ -8,13 +8,15 @@ from typing import Any
 
 from understudy.base import disk
 from understudy.base.errors import RecipeError
+from understudy.base.progress import say
 from understudy.cache.served import NOT_ANSWER
 from understudy.check import require
 from understudy.data.types import TaskData
 from understudy.evaluate import measure
 from understudy.recipe.load import load_recipe, recipe_hash, to_yaml
+from understudy.recipe.method import Facts
 from understudy.recipe.settings import Recipe
-from understudy.steps import difference
+from understudy.steps import DONE, difference
 from understudy.train.devices import accelerator
 
 
@@ -26,8 +28,11 @@ def claim(recipe: Recipe, folder: Path, data: TaskData) -> None:
     config, main = folder / "config.yaml", accelerator().is_main_process
     if config.exists() and (folder / "steps").is_dir():  # before the first step there is nothing to mix up
         before = load_recipe(config)
-        _same_training(before, recipe, folder)
+        longer = _same_training(before, recipe, folder)
         _same_rows(recipe, folder, data)
+        if longer and main:
+            _reopen(folder)
+            say(f"{recipe.train.epochs} epochs in place of {before.train.epochs}: the run goes on from where it ended.")
         if main and recipe_hash(before) != recipe_hash(recipe):
             disk.remove(folder / disk.MANIFEST)
             if before.evaluate.latency != recipe.evaluate.latency:
@@ -42,19 +47,63 @@ def claim(recipe: Recipe, folder: Path, data: TaskData) -> None:
     accelerator().wait_for_everyone()
 
 
-def _same_training(before: Recipe, recipe: Recipe, folder: Path) -> None:
-    """Refuse another recipe, but for keys that no trained step depends on."""
+def _same_training(before: Recipe, recipe: Recipe, folder: Path) -> bool:
+    """Refuse another recipe, but for keys that no trained step depends on. Returns whether more epochs are to be added to those
+    that were run."""
     free: Any = {"track": True, "evaluate": {"latency", "examples", "bootstrap"}, "teacher": {"server": NOT_ANSWER}}
     old, new = (one.model_dump(mode="json", exclude=free) for one in (before, recipe))
     if not (changes := difference(old, new)):
-        return
+        return False
     more = ""
-    if changes.startswith("train.epochs") and "," not in changes.split(", is ")[1]:
+    if recipe.train.epochs > before.train.epochs:
+        old["train"]["epochs"] = new["train"]["epochs"]
+        others = difference(old, new)
+        why = f"more than that changes ({others})" if others else _not_longer(before, recipe, folder)
+        if why is None:
+            return True
         more = (
-            " More epochs cannot be added to these: the learning rate was planned to reach its end after the first ones, so the "
-            "same weights would not come out. `train.planned_epochs` plans for more than are run."
+            f" More epochs cannot be added to these as if they had been asked for at once: {why}. To train its student further, "
+            f"on a course of its own: student={folder / 'student'} in another folder."
         )
     raise RecipeError(f"{folder} holds a run with other settings: {changes}.{more} Use another --out for this one.")
+
+
+def _not_longer(before: Recipe, recipe: Recipe, folder: Path) -> str | None:
+    """Why more epochs would not come out as if they had been asked for at once; None where they do, to the last bit."""
+    stages = recipe.how.stages(recipe.method, recipe, Facts(1.0, 1, 1))
+    if recipe.student.searched or len(stages) != 1:
+        return f"method {recipe.method.name} trains more than once, each time by what came out before"
+    if not before.train.open_ended:
+        return (
+            "the learning rate came to its end with the last of them (`train.planned_epochs` plans for more than are run; "
+            "`schedule: constant` with `warmup: 0` has no end)"
+        )
+    if recipe.train.time_limit is not None:
+        return "train.time_limit ended it, and not its epochs"
+    if changing := [name for name, term in recipe.objective.terms().items() if _has_schedule(term.model_dump())]:
+        return f"{', '.join(changing)} of the objective follow the share of training that is done"
+    done = folder / "steps" / "student" / DONE
+    if done.exists() and (taken := disk.read_json(done))["steps"] < taken["planned"]:
+        return f"it had stopped at step {taken['steps']} of {taken['planned']} already (train.patience)"
+    return None
+
+
+def _has_schedule(value: Any) -> bool:
+    return isinstance(value, dict) and ("start" in value or any(map(_has_schedule, value.values())))
+
+
+def _reopen(folder: Path) -> None:
+    """Take off what depends on how long the student was trained. Its checkpoints stay, and the same command again finishes what
+    was interrupted here."""
+    disk.remove(folder / disk.MANIFEST)
+    steps = folder / "steps"
+    for name in ("baseline", "thresholds", "measure"):
+        disk.remove(steps / name)
+    for made in (*steps.glob("predict-student-*"), *steps.glob("predict-baseline-*")):
+        disk.remove(made)
+    for part in (DONE, disk.MANIFEST, "model", "step.json"):
+        disk.remove(steps / "student" / part)
+    disk.remove(folder / "student")
 
 
 def _same_rows(recipe: Recipe, folder: Path, data: TaskData) -> None:

@@ -6,6 +6,8 @@ is shared between runs: its content lies under $UNDERSTUDY_HOME, by key. Nothing
 """
 
 from understudy.steps.names import difference, key_of, read_mark, safe, step_folder
-from understudy.steps.step import Step, exchanged, kept_by, open_step, read_done
+from understudy.steps.step import DONE, Step, exchanged, kept_by, open_step, read_done
 
-__all__ = ["Step", "difference", "exchanged", "kept_by", "key_of", "open_step", "read_done", "read_mark", "safe", "step_folder"]
+__all__ = [
+    "DONE", "Step", "difference", "exchanged", "kept_by", "key_of", "open_step", "read_done", "read_mark", "safe", "step_folder",
+]  # fmt: skip

@@ -175,6 +175,8 @@ class _Loop:
                     self.save()
                     saved_at = time.monotonic()
         if until_step is None:
+            if self.task.keep_end:
+                self.save()
             self.selection.finish(state, state.step // self.steps_per_epoch)
         return FitResult(
             steps=state.step,

@@ -27,6 +27,7 @@ class Fit:
         select: the metric that chooses the best weights.
         views: train these sub-networks of the model together. Each is scored by `score` and keeps the best of its own
             weights, in `folder/best`; the model itself is left with its last weights.
+        keep_end: leave a checkpoint of the end, from which more epochs could go on.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Fit:
     select: str = "loss"
     trackers: Sequence[Any] = ()
     views: Views | None = None
+    keep_end: bool = False
 
 
 @dataclass
