@@ -85,11 +85,6 @@ def check(recipe: Recipe, *, out: Path | None = None) -> list[Finding]:
     return look(recipe, out=out).findings
 
 
-def require(recipe: Recipe, *, out: Path | None, data: TaskData) -> None:
-    """The same before a run is started: raises the first error."""
-    look(recipe, out=out, data=data, strict=True)
-
-
 def look(
     recipe: Recipe, *, out: Path | None = None, data: TaskData | None = None, strict: bool = False
 ) -> Inspection:
@@ -108,7 +103,7 @@ def look(
     teacher, student = _models(recipe, data, found)
     if teacher is not None and (student is not None or recipe.student.searched):
         with found.catching("method"):
-            said = recipe.how.check(recipe.method, recipe, data, teacher, student)
+            said = recipe.how.require(recipe.method, recipe, data, teacher, student)
             found.ok("method", said or f"{recipe.method.name} fits teacher and student.")
     learner = student or (teacher if recipe.student.searched else None)  # a search finds none that is larger
     if learner is not None and data is not None and recipe.objective.terms():

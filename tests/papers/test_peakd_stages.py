@@ -41,6 +41,10 @@ def lab_of(recipe: dict[str, Any], folder: Path, *overrides: str) -> Lab:
     return Lab(recipe_from(recipe, list(overrides)), folder, StopSignals())
 
 
+def require(lab: Lab) -> None:
+    lab.recipe.how.require(lab.recipe.method, lab.recipe, lab.data, None, None)
+
+
 def distilled(lab: Lab) -> Any:
     return lab.recipe.how.distil(lab.recipe.method, lab)
 
@@ -192,14 +196,13 @@ def test_teachers_of_folds_have_not_seen_what_they_judge(recipe, understudy_home
         assert seen == everyone - asked
 
 
-def test_what_could_only_fail_late_is_refused_early(recipe, understudy_home, tmp_path, monkeypatch):
-    monkeypatch.setattr(Lab, "fit", lambda *a, **k: pytest.fail("trained"))
+def test_what_could_only_fail_late_is_refused_early(recipe, understudy_home, tmp_path):
     with pytest.raises(RecipeError, match="there are none for custom"):
-        distilled(lab_of(recipe, tmp_path / "a", "method.thresholds=published"))
+        require(lab_of(recipe, tmp_path / "a", "method.thresholds=published"))
     recipe["method"]["ptp"]["folds"] = 2
     del recipe["teacher"]["finetune"]
     with pytest.raises(RecipeError, match="used as it is"):
-        distilled(lab_of(recipe, tmp_path / "b"))
+        require(lab_of(recipe, tmp_path / "b"))
 
 
 def test_training_of_ptp_under_parity():

@@ -181,7 +181,7 @@ class Method:
         return recipe, []
 
     @_answered_in("plan")
-    def check(self, settings: Any, recipe: Any, data: Any, teacher: Any, student: Any) -> str | None:
+    def require(self, settings: Any, recipe: Any, data: Any, teacher: Any, student: Any) -> str | None:
         """Raise RecipeError for what could only fail after the teacher was trained. Returns what there is to say, in a sentence.
 
         Args:

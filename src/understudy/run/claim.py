@@ -10,7 +10,7 @@ from understudy.base import disk
 from understudy.base.errors import RecipeError
 from understudy.base.progress import say
 from understudy.cache.served import NOT_ANSWER
-from understudy.check import require
+from understudy.check import look
 from understudy.data.types import TaskData
 from understudy.evaluate import measure
 from understudy.recipe.load import load_recipe, recipe_hash, to_yaml
@@ -39,7 +39,7 @@ def claim(recipe: Recipe, folder: Path, data: TaskData) -> None:
                 disk.remove(folder / "steps" / "measure")
             disk.write_text(config, to_yaml(recipe))
     else:
-        require(recipe, out=folder, data=data)  # by every process: where one stops, the others must not wait for it
+        look(recipe, out=folder, data=data, strict=True)  # by every process: where one stops, the others must not wait for it
         if main:
             disk.write_text(config, to_yaml(recipe))
     if main and not (folder / disk.MANIFEST).exists():

@@ -25,7 +25,7 @@ def space_of(cfg: KDNAS, recipe: Recipe, teacher: Any) -> tuple[Space, Costs]:
     return space_below(bare, cfg.space, length=recipe.evaluate.latency.length)
 
 
-def check(cfg: KDNAS, recipe: Recipe, data: Any, teacher: Any, student: Any) -> str:
+def require(cfg: KDNAS, recipe: Recipe, data: Any, teacher: Any, student: Any) -> str:
     """There is something to be found."""
     return f"the method finds the student: {space_of(cfg, recipe, teacher)[0].describe()}"
 

@@ -63,7 +63,7 @@ def step_name(way: Way, seed: int, usual: int) -> str:
     return name_of(way) if seed == usual else f"{name_of(way)}-seed{seed}"
 
 
-def check(cfg: MaxiDisc, recipe: Recipe, data: TaskData | None, teacher: Any, student: Any) -> None:
+def require(cfg: MaxiDisc, recipe: Recipe, data: TaskData | None, teacher: Any, student: Any) -> None:
     """The ways."""
     if data is not None:
         ways(cfg, target_of(recipe.student), teacher.layers)

@@ -80,7 +80,7 @@ def scales(cfg: MiniDisc, among: Sequence[float]) -> list[float]:
     return [scales[0], sum(scales[1:-1]) / len(scales[1:-1]), scales[-1]]
 
 
-def check(cfg: MiniDisc, recipe: Recipe, data: TaskData | None, teacher: Any, student: Any) -> None:
+def require(cfg: MiniDisc, recipe: Recipe, data: TaskData | None, teacher: Any, student: Any) -> None:
     """The schedule."""
     if data is not None:
         target_sparsity(cfg, recipe.student, data.task.select)

@@ -22,14 +22,12 @@ from understudy.adapters.transfer import Plan, plan, told, transfer
 from understudy.base.progress import say
 from understudy.lab import Lab, Source
 from understudy.lab.objective import about, objective_for
-from understudy.methods.mkd.plan import require
 from understudy.methods.mkd.settings import MKD
 from understudy.models.model import Model, digest
 
 
 def distil(cfg: MKD, lab: Lab) -> Model:
     """All three stages, each a durable step."""
-    require(cfg, lab.recipe)
     teacher = lab.teacher()
     student = lab.student()
     adapter = extract(teacher.model.net, active(teacher.model.net) or "", head=True)

@@ -10,16 +10,8 @@ from understudy.methods.mkd.settings import MKD
 from understudy.recipe.settings import Recipe
 
 
-def check(cfg: MKD, recipe: Recipe, data: Any, teacher: Any, student: Any) -> None:
+def require(cfg: MKD, recipe: Recipe, data: Any, teacher: Any, student: Any) -> None:
     """Settings, and whether a plan can be made for models of these sizes."""
-    require(cfg, recipe)
-    layer_sources(cfg.layer_map, teacher.layers, student.layers)
-    if student.width > teacher.width:
-        raise RecipeError(f"mkd: the student ({student.width}) is wider than the teacher ({teacher.width}); swap them.")
-
-
-def require(cfg: MKD, recipe: Recipe) -> None:
-    """Raise RecipeError for what could only fail after the teacher was trained."""
     if recipe.train.only not in ("auto", "adapter"):
         raise RecipeError(f"mkd trains an adapter of the student; `train.only: {recipe.train.only}` cannot be.")
     finetune = recipe.teacher.finetune if recipe.teacher else None
@@ -37,3 +29,6 @@ def require(cfg: MKD, recipe: Recipe) -> None:
         raise RecipeError("`method.adapter` is trained already; remove `teacher.finetune`.")
     if cfg.adapter is not None and cfg.teacher_lr is not None:
         raise RecipeError("`method.adapter` is trained already; remove `method.teacher_lr`.")
+    layer_sources(cfg.layer_map, teacher.layers, student.layers)
+    if student.width > teacher.width:
+        raise RecipeError(f"mkd: the student ({student.width}) is wider than the teacher ({teacher.width}); swap them.")

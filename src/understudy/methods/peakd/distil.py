@@ -25,7 +25,7 @@ from understudy.kinds import kind
 from understudy.lab import Lab, Source, copy_of
 from understudy.lab.objective import about, objective_for
 from understudy.methods.peakd import ptp
-from understudy.methods.peakd.plan import require, rule
+from understudy.methods.peakd.plan import rule
 from understudy.methods.peakd.settings import PTP, PeaKD
 from understudy.models.model import Model
 from understudy.models.needs import Needs
@@ -40,7 +40,6 @@ PARITY_PLANNED = 6
 
 def distil(cfg: PeaKD, lab: Lab) -> Model:
     """All four stages, each a durable step."""
-    require(cfg, lab.recipe, lab.data.task)
     teacher, student = lab.teacher(), lab.student()
     objective = objective_for(lab, student, teacher)
     notes: list[str] = []

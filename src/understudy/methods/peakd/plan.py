@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from understudy.data.types import Task, TaskData
+from understudy.data.types import TaskData
 from understudy.methods.peakd import ptp
 from understudy.methods.peakd.settings import PeaKD
 from understudy.recipe.method import Facts, Stage, student_stage
 from understudy.recipe.settings import Recipe
 
 
-def check(cfg: PeaKD, recipe: Recipe, data: TaskData | None, teacher: Any, student: Any) -> None:
+def require(cfg: PeaKD, recipe: Recipe, data: TaskData | None, teacher: Any, student: Any) -> None:
     """Whether there is something to pre-train on."""
-    if data is not None:
-        require(cfg, recipe, data.task)
-
-
-def require(cfg: PeaKD, recipe: Recipe, task: Task) -> None:
-    """Raise RecipeError for what could only fail after the teacher was trained."""
-    if cfg.ptp is None:
+    if cfg.ptp is None or data is None:
         return
-    ptp.refuse(task.kind)
-    ptp.require_rule(rule(cfg), task.name)
+    ptp.refuse(data.task.kind)
+    ptp.require_rule(rule(cfg), data.task.name)
     if cfg.ptp.folds and recipe.teacher is not None and recipe.teacher.finetune is None:
         raise ptp.unknown_past(recipe.teacher.model)
 

@@ -10,7 +10,7 @@ from understudy.recipe.settings import Recipe
 from understudy_echo.settings import Echo
 
 
-def check(settings: Echo, recipe: Recipe, data: Any, teacher: Any, student: Any) -> str:
+def require(settings: Echo, recipe: Recipe, data: Any, teacher: Any, student: Any) -> str:
     if data is not None and data.task.kind.distribution != "softmax":
         raise RecipeError(f"echo repeats answers of classes; {data.task.name} has none.")
     return f"echo answers with {student.layers} of {teacher.layers} layers."
