@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.base.errors import RecipeError, ResourceError, UnderstudyError
-from understudy.kinds import kind
+from understudy.kinds import every, kind
 from understudy.recipe.load import load_recipe, recipe_hash
 from understudy.recipe.settings import Recipe, ServerSettings, TeacherSettings
 
@@ -334,10 +334,12 @@ def sizes_of(config: dict[str, Any], shares: Recipe | None = None, *, device: st
         share_net(net, shares.share, own_norms=shares.student.own_norms, again=shares.student.share != "auto")
     row = anatomy(net)
     parameters = sum(parameter.numel() for parameter in net.parameters())
+    headed = any(one.on_vocabulary and one.has_head(settings) for one in every())
+
     def build() -> Any:
         return sizes_of(config, shares, device="cpu").net
 
-    return Sizes(row.num_layers(net), row.width(net), parameters, kind("text").has_head(settings), cut, net, build)
+    return Sizes(row.num_layers(net), row.width(net), parameters, headed, cut, net, build)
 
 
 def _made_from(config: dict[str, Any], teacher: Sizes, recipe: Recipe) -> Sizes:

@@ -16,13 +16,12 @@ import numpy as np
 
 from understudy.base.errors import DataError
 from understudy.base.suggest import shown
-from understudy.data.types import Example, Task
+from understudy.data.causal import encode_causal
+from understudy.data.types import IGNORE, Example, Task
 
 if TYPE_CHECKING:
     import torch
 
-IGNORE = -100
-"""The label of a sub-word that has none; torch's losses leave it out by default."""
 _CHUNK = 4096  # examples per call of the tokenizer: enough to keep its threads busy, little enough to hold in memory
 
 
@@ -42,6 +41,8 @@ class Encoded:
     num_words       tokens: (N,) int32, words of each sentence, those cut off included; else None
     per_token       whether labels are one per sub-word, rather than one per row
     cut             (N,) bool: rows that did not fit into max_length
+    source          causal kinds: (N,) int64, the example that a row is a window of; else None, and rows are examples
+    num_bytes       causal kinds: (N,) int64, UTF-8 bytes of the scored text, at the first window of an example
     lost_words      tokens: words of which no sub-word is left, because they were cut off or the tokenizer drops them
     lists           where each text of a row is read by itself and some rows have several: (E + 1,) int64, example e is the rows
                     from lists[e] to lists[e + 1]. Labels are then (N, 3) float32: the example's number; what it says of this
@@ -61,6 +62,8 @@ class Encoded:
     lost_words: int = 0
     lists: np.ndarray | None = None
     left_out: np.ndarray | None = None
+    source: np.ndarray | None = None
+    num_bytes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -141,7 +144,8 @@ class Prompts(Protocol):
 
 
 def encode(
-    examples: Sequence[Example], tokenizer: Any, task: Task, *, max_length: int, prompts: Prompts | None = None
+    examples: Sequence[Example], tokenizer: Any, task: Task, *, max_length: int, prompts: Prompts | None = None,
+    learning: bool = False
 ) -> Encoded:
     """Tokenize and pack.
 
@@ -153,12 +157,15 @@ def encode(
         tokenizer: a fast Hugging Face tokenizer.
         max_length: longest row in sub-words, special tokens included.
         prompts: of an embedding model; every text of an example is then a row.
+        learning: for causal kinds: to learn from, rather than to evaluate on (`causal.encode_causal`).
 
     Raises:
         DataError: a slow tokenizer, or one that cannot take split words; or `max_length` leaves no room for a text.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise DataError(f"{type(tokenizer).__name__} is not a fast tokenizer; use a model with a tokenizer.json.")
+    if task.kind.causal:
+        return Encoded(**encode_causal(examples, tokenizer, task, max_length=max_length, learning=learning))
     by_word = task.kind.by_word
     if by_word and not _takes_words(tokenizer):
         raise DataError(

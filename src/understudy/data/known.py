@@ -35,7 +35,8 @@ def facts_of(data: TaskData, tokenizer: Any = None, max_length: int | None = Non
     learnt = [*data.train, *data.select]
     overlap = {name: found for name, rows in data.tests.items() if (found := _overlap(learnt, rows))["in_train"]}
     unseen = {name: found for name, rows in data.tests.items() if (found := _unseen(data.task, data.train, rows))}
-    cut = None if tokenizer is None or max_length is None else _cut(data, tokenizer, max_length, most)
+    whole = data.task.kind.causal  # documents are read in windows
+    cut = None if tokenizer is None or max_length is None or whole else _cut(data, tokenizer, max_length, most)
     return {
         "cut": cut,
         "overlap": overlap,

@@ -9,6 +9,9 @@ from dataclasses import asdict, astuple, dataclass, field, replace
 from understudy.base.errors import DataError
 from understudy.kinds import Kind, Label, kind
 
+IGNORE = -100
+"""The label of a token that has none; torch's losses leave it out by default."""
+
 FIRST_FIELDS = 7
 
 

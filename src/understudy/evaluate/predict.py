@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from understudy.cache import autocast
+from understudy.cache import Teacher, autocast
 from understudy.data.batches import evaluation_batches
 from understudy.data.encode import Encoded, collate
 from understudy.data.types import Example
@@ -17,20 +17,31 @@ from understudy.models.model import Model
 from understudy.models.needs import Needs
 from understudy.models.signals import forward
 
+MOST_OUTPUTS = 1 << 26
+"""Numbers of one batch's outputs over a vocabulary: 256 MB in fp32."""
+
 
 @torch.inference_mode()
-def outputs(model: Model, encoded: Encoded, *, precision: str = "fp32", max_tokens: int = 8192) -> list[Any]:
-    """What a kind keeps of a model's outputs (`Kind.read`), for each row of `encoded`."""
+def outputs(
+    model: Model, encoded: Encoded, *, precision: str = "fp32", max_tokens: int = 8192, teacher: Teacher | None = None
+) -> list[Any]:
+    """What a kind keeps of a model's outputs (`Kind.read`), for each row of `encoded`; of a teacher's beside them, where the
+    kind has metrics `beside_teacher`."""
     net = model.net.eval()
     device = next(net.parameters()).device
     rows: list[Any] = [None] * len(encoded)
+    if model.kind.on_vocabulary:  # a row of outputs is as wide as the vocabulary
+        max_tokens = min(max_tokens, max(1, MOST_OUTPUTS // net.config.vocab_size))
     for indices in evaluation_batches(encoded.lengths, max_tokens=max_tokens):
         batch = collate(encoded, indices).to(device)
         with autocast(device, precision):
             signals = forward(net, batch, Needs(logits=True), kind=model.kind)
         assert signals.logits is not None
         words = [encoded.words(i) for i in indices]
-        kept = model.kind.read(signals.logits.float(), labels=batch.labels, sizes=batch.sizes, words=words)
+        beside: dict[str, Any] = {}
+        if teacher is not None:
+            beside["reference"] = teacher.signals(indices).logits
+        kept = model.kind.read(signals.logits.float(), labels=batch.labels, sizes=batch.sizes, words=words, **beside)
         for index, row in zip(indices, kept, strict=True):
             rows[index] = row
     return rows
@@ -45,6 +56,7 @@ def predict(
     max_tokens: int = 8192,
     scale: tuple[float, float] = (0.0, 1.0),
     taught: Sequence[Any] | None = None,
+    teacher: Teacher | None = None,
 ) -> Predictions:
     """Predictions for all examples that are judged, in their order.
 
@@ -52,6 +64,7 @@ def predict(
         encoded: the same examples in the model's own tokens.
         precision: fp32 for every number that is reported; bf16 is enough to choose a checkpoint.
         scale: (mean, deviation) that turn a regression model's output into the label's units.
+        teacher: what the outputs are compared with by kinds with metrics `beside_teacher`, on the same rows.
         taught: the teacher's `outputs` for the same examples, for kinds that compare with it.
 
     Returns:
@@ -59,7 +72,9 @@ def predict(
         (words cut off by the length limit get tag 0, "O"), summed loss and count of masked tokens (N,) for text; for others as
         their kind says.
     """
-    rows = outputs(model, encoded, precision=precision, max_tokens=max_tokens)
+    rows = outputs(model, encoded, precision=precision, max_tokens=max_tokens, teacher=teacher)
+    if encoded.source is not None and encoded.num_bytes is not None:
+        rows = model.kind.by_example(rows, encoded.source, encoded.num_bytes, len(examples))
     scores, gold = model.kind.collect(rows, examples, taught)
     if model.kind.standardise:
         mean, deviation = scale

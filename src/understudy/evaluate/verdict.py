@@ -14,7 +14,7 @@ from understudy.figures.words import percent, score
 from understudy.kinds import every, kind, lower_is_better, sign_of
 
 _POINTS = frozenset({"accuracy", "f1", "micro_f1", "macro_f1", "precision", "recall", "mcc", "pearson", "spearman",
-                     "entity_f1", "entity_precision", "entity_recall",
+                     "entity_f1", "entity_precision", "entity_recall", "agreement",
                      *(name for one in every() for name in one.shown)})  # fmt: skip
 
 
@@ -185,7 +185,8 @@ def _kept(result: Mapping[str, Any], test: str, metric: str) -> str:
     student = result["student"]["metrics"][test][metric]["value"]
     teacher = result["teacher"]["metrics"].get(test, {}).get(metric) if result.get("teacher") else None
     beside = f" (teacher {score(teacher['value'])})" if teacher else ""
-    reached = f"a {name} of {score(student)}" if lower_is_better(metric) else f"{score(student)} {name}"
+    counted = metric == "bpb" or not lower_is_better(metric)  # "0.93 bits per byte", but "a loss of 1.2"
+    reached = f"{score(student)} {name}" if counted else f"a {name} of {score(student)}"
     return f"reaches {reached}{beside}"
 
 

@@ -37,6 +37,11 @@ class Kind(str):
     """Whether rows come with labels. Without, they are made from the text itself."""
     masked = False
     """Whether its labels are made by hiding tokens of the text."""
+    causal = False
+    """Whether each token is predicted from those before it: what is scored is said by passages (`kinds/lm.py`), a row may be a
+    window of an example (`data/causal.py`), and an objective may read the head's input in place of logits (`Needs.head`)."""
+    layouts: tuple[str, ...] = ()
+    """What its files hold, as `data/documents.py` reads them: document, pair, conversation."""
     rows: str = "custom"
     """The module of `data/` whose `load` reads its own files."""
     pooled = False
@@ -122,8 +127,6 @@ class Kind(str):
     """Whether the model answers for each token rather than for each example."""
     on_vocabulary = False
     """Whether the outputs are the vocabulary. A model without such a head can still teach and learn its hidden states."""
-    causal = False
-    """Whether each token is predicted from those before it: its objective reads the head's input, not logits (`Needs.head`)."""
     standardise = False
     """Whether models are trained on labels of mean 0 and deviation 1; they are saved in the labels' own units."""
     distribution: Literal["softmax", "sigmoid"] | None = "softmax"
@@ -175,6 +178,14 @@ class Kind(str):
             words: for each example, by word: its number of words, and the word that each token belongs to (-1: none).
         """
         return list(logits.cpu().numpy())
+
+    def by_example(self, rows: Sequence[np.ndarray], source: np.ndarray, num_bytes: np.ndarray, number: int) -> list[np.ndarray]:
+        """Where rows are windows of examples: what `read` kept, put together for each of the `number` examples.
+
+        Args:
+            source, num_bytes: as in `data.encode.Encoded`.
+        """
+        raise NotImplementedError
 
     def judged(self, examples: Sequence[Any]) -> Sequence[Any]:
         """The rows of a set that are scored; the others are what these are compared with."""
@@ -243,6 +254,8 @@ class Kind(str):
 
     metrics: tuple[str, ...] = ()
     """The metrics that can be asked for."""
+    beside_teacher: tuple[str, ...] = ()
+    """Those among them that compare a model's outputs with the teacher's; reported where both read the same tokens."""
     errors: frozenset[str] = frozenset({"loss"})
     """Those of which less is better."""
     shown: Mapping[str, str] = {}

@@ -158,7 +158,7 @@ class Bench:
         precision = resolve_precision(self.recipe.train.precision, self.device)
         teacher.model.net.to(self.device).eval()
         live = LiveTeacher(teacher.model, encoded, needs, precision, self._count)
-        if settings.mode != "auto":
+        if settings.mode != "auto" or needs.head:
             return live
         cache = SignalCache(
             home() / "signals",
@@ -355,15 +355,15 @@ class Bench:
             seed=job.seed,
             teachers=teachers,
             score=lambda: self._select_scores(job),
-            select=job.rows.task.select if job.rows.task.kind.labelled else "loss",
+            select="loss" if job.rows.task.kind.masked else job.rows.task.select,
             trackers=self._trackers,
             views=job.views,
         )
 
     def _select_scores(self, job: Job) -> dict[str, float]:
-        """Selection metrics of the current weights. Plain text has no labels: the objective itself, held out."""
+        """Selection metrics of the current weights. Masked text has no labels: the objective itself, held out."""
         task = job.rows.task
-        if not task.kind.labelled:
+        if task.kind.masked:
             says = None
             if isinstance(job.teacher, Source):
                 theirs = self.encoded(job.teacher.model, job.rows.select, rows=job.rows)[0]

@@ -47,11 +47,12 @@ class Encodings:
         """
         settings = self.recipe.task
         length = min(max_length or settings.max_length, anatomy(model.net).max_tokens(model.net))
-        variants = settings.mask_variants if rows.task.kind.masked and examples is rows.train else 1
+        learning = examples is rows.train
+        variants = settings.mask_variants if rows.task.kind.masked and learning else 1
         prompts = prompts_of(model.net)
-        key = (tokenizer_digest(model.tokenizer), length, rows.task, scale, variants, id(examples), repr(prompts))
+        key = (tokenizer_digest(model.tokenizer), length, rows.task, scale, variants, id(examples), repr(prompts), learning)
         if key not in self._known:
-            whole = encode(examples, model.tokenizer, rows.task, max_length=length, prompts=prompts)
+            whole = encode(examples, model.tokenizer, rows.task, max_length=length, prompts=prompts, learning=learning)
             if rows.task.kind.standardise and whole.labels is not None:
                 mean, deviation = scale
                 whole = dataclasses.replace(whole, labels=((whole.labels - mean) / deviation).astype(np.float32))

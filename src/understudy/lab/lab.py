@@ -12,7 +12,7 @@ import numpy as np
 from understudy.base import seeds
 from understudy.base.errors import RecipeError
 from understudy.base.progress import say
-from understudy.cache import content_digest
+from understudy.cache import LiveTeacher, content_digest
 from understudy.data.answers import answer_columns
 from understudy.data.tasks import load_task
 from understudy.data.types import Example, TaskData
@@ -31,6 +31,7 @@ from understudy.lab.vocabulary import with_vocabulary
 from understudy.models.heads import to_standard_units
 from understudy.models.load import load_model
 from understudy.models.model import Model
+from understudy.models.needs import Needs
 from understudy.objective import Objective
 from understudy.objective.terms import hard_labels
 from understudy.recipe.settings import FinetuneSettings, TrainSettings
@@ -202,8 +203,11 @@ class Lab(Bench):
     def _known_vectors(self) -> dict[int, tuple[Sequence[Example], list[np.ndarray]]]:
         return {}
 
-    def predictions(self, name: str, source: Source, *, is_teacher: bool = False) -> dict[str, Predictions]:
-        """What a finished model predicts on each test set, in fp32; durable, and shared for a teacher.
+    def predictions(
+        self, name: str, source: Source, *, is_teacher: bool = False, beside: Source | None = None
+    ) -> dict[str, Predictions]:
+        """What a finished model predicts on each test set, in fp32; durable, and shared for a teacher. `beside`: a teacher that
+        reads the same tokens, which the model's outputs are compared with.
 
         A model without outputs has the value of its own objective for each row, written down at the end of its fit.
         """
@@ -226,6 +230,8 @@ class Lab(Bench):
             }
             if compared is not None:
                 about["teacher"] = compared.digest
+            if beside is not None:
+                about["beside"] = beside.digest
 
             def work(folder, test=test, examples=examples, encoded=encoded, compared=compared):
                 if not accelerator().is_main_process:
@@ -234,7 +240,11 @@ class Lab(Bench):
                 if is_teacher:
                     self._count(len(examples))
                 taught = None if compared is None else self._vectors(compared, examples)
-                made = predict(source.model, examples, encoded, scale=self.scale, taught=taught)
+                teacher = None
+                if beside is not None:
+                    beside.model.net.to(self.device)
+                    teacher = LiveTeacher(beside.model, encoded, Needs(logits=True), "fp32", lambda _: None)
+                made = predict(source.model, examples, encoded, scale=self.scale, taught=taught, teacher=teacher)
                 write_predictions(folder, made)
                 return {"rows": len(made)}
 

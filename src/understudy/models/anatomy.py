@@ -44,10 +44,14 @@ class Anatomy:
     """(masked language model, hidden (..., D)) -> logits over the vocabulary (..., V)."""
     tag_input: Callable[[Net, Tensor], Tensor] = lambda net, hidden: net.dropout(hidden)
     """(net, hidden (..., D)) -> input of the token head's last Linear (..., D), dropout included."""
+    causal: bool = False
+    """A decoder: a token sees itself and what stands before it, so the last token of a sequence is what sums it up."""
     packs: bool = True
     """Takes transformers' attention interface, so that it runs on packed rows; else it is padded."""
     pre_norm: bool = False
     """Norms come before attention and FFN (ModernBERT) instead of after the residual sum."""
+    gate: Callable[[Layer], tuple[nn.Linear, ...]] = lambda layer: ()
+    """layer -> the projection that gates `up`, where it is one of its own (decoders)."""
     gated: bool = False
     """`up` produces FFN input and gate side by side, twice the FFN width (ModernBERT's GLU)."""
     token_types: bool = True
@@ -89,8 +93,8 @@ class Anatomy:
         return net.base_model
 
     def embeddings(self, net: Net) -> nn.Module:
-        """The embeddings module: words, positions, types, norm, dropout."""
-        return self.backbone(net).embeddings
+        """The embeddings module: words, positions, types, norm, dropout; of a decoder the words alone."""
+        return self.backbone(net).embed_tokens if self.causal else self.backbone(net).embeddings
 
     def layers(self, net: Net) -> list[Layer]:
         """The layers in the order they are applied. A layer that is applied several times is listed as often: the same
@@ -137,12 +141,17 @@ class Anatomy:
         """Width d of one head, as the attention itself knows it: DeBERTa may set it apart from D / H."""
         return self.head_width(self.attention(self.layers(net)[0]))
 
+    def softcap(self, net: Net) -> float | None:
+        """c where the head on the vocabulary gives c·tanh(z/c) in place of z (Gemma 2)."""
+        return getattr(net.config, "final_logit_softcapping", None)
+
     def heads(self, outputs: Sequence[Tensor], head_dim: int) -> tuple[Tensor, Tensor, Tensor]:
         """Outputs of the `qkv` modules (..., H*d), or of one fused module (..., 3*H*d) -> q, k, v of (..., H, d).
 
-        H is what the outputs hold: a pruned layer has fewer heads than the others, perhaps none.
+        H is what the outputs hold: a pruned layer has fewer heads than the others, perhaps none; with grouped queries k and v
+        have fewer than q.
 
-        ModernBERT's rotary positions are applied later: its q and k here are content only, as in the other families.
+        Rotary positions are applied later: q and k of ModernBERT and of decoders are content only, as in the other families.
         """
         parts = outputs if len(outputs) == 3 else outputs[0].chunk(3, dim=-1)
         q, k, v = (part.unflatten(-1, (part.shape[-1] // head_dim, head_dim)) for part in parts)
@@ -152,9 +161,10 @@ class Anatomy:
         """The last Linear of the head: what turns a feature into logits."""
         if net.get_output_embeddings() is not None:
             return net.get_output_embeddings()
-        if not hasattr(net, "classifier"):
+        head = getattr(net, "score" if self.causal else "classifier", None)
+        if head is None:
             raise RecipeError(f"{type(net).__name__} has no head that gives logits; load it for a task.")
-        return getattr(net.classifier, "out_proj", net.classifier)
+        return getattr(head, "out_proj", head)
 
     def pools_mean(self, net: Net) -> bool:
         """The sequence head reads the mean over tokens instead of the first token."""
@@ -187,6 +197,11 @@ def _finish_albert(layer: Layer, context: Tensor, residual: Tensor) -> Tensor:
     attention = layer.attention
     attended = attention.LayerNorm(residual + attention.output_dropout(attention.dense(context)))
     return layer.full_layer_layer_norm(layer.ff_chunk(attended) + attended)
+
+
+def _fill_decoder(net: Net, hidden: Tensor) -> Tensor:
+    logits, cap = net.lm_head(hidden), LLAMA.softcap(net)
+    return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
 def _fill_deberta(net: Net, hidden: Tensor) -> Tensor:
@@ -276,8 +291,37 @@ MODERNBERT = Anatomy(
     attention_dropout=attrgetter("attn.attention_dropout"),
     finish=None,
 )
+LLAMA = Anatomy(
+    family="llama",
+    pool=lambda net, hidden: hidden[:, 0],
+    fill=_fill_decoder,
+    causal=True,
+    pre_norm=True,
+    token_types=False,
+    stack=attrgetter("layers"),
+    qkv=attrgetter("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    out=attrgetter("self_attn.o_proj"),
+    up=attrgetter("mlp.up_proj"),
+    gate=lambda layer: (layer.mlp.gate_proj,),
+    down=attrgetter("mlp.down_proj"),
+    attention=attrgetter("self_attn"),
+    head_width=attrgetter("head_dim"),
+    norms=attrgetter("input_layernorm", "post_attention_layernorm"),
+    written=attrgetter("self_attn.o_proj", "mlp.down_proj"),
+    attention_dropout=attrgetter("self_attn.attention_dropout"),
+    finish=None,
+)
+GEMMA2 = replace(
+    LLAMA,
+    family="gemma2",
+    norms=attrgetter("input_layernorm", "pre_feedforward_layernorm"),
+    written=attrgetter("post_attention_layernorm", "post_feedforward_layernorm"),
+)
+_DECODERS = (*(replace(LLAMA, family=name) for name in ("llama", "mistral", "qwen2", "qwen3")), GEMMA2,
+             replace(GEMMA2, family="gemma3_text"))  # fmt: skip
 FAMILIES = {
-    row.family: row for row in (BERT, ROBERTA, XLM_ROBERTA, ELECTRA, DISTILBERT, ALBERT, DEBERTA_V2, MODERNBERT)
+    row.family: row
+    for row in (BERT, ROBERTA, XLM_ROBERTA, ELECTRA, DISTILBERT, ALBERT, DEBERTA_V2, MODERNBERT, *_DECODERS)
 }
 
 

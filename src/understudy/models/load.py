@@ -104,7 +104,7 @@ def load_model(
         config.sentence = layout.to_json()
         weights |= embedder.head_weights(source.folder, layout)
     if not own_head:  # another task's classifier may happen to have the right shape
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("classifier.")}
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(("classifier.", "score."))}
     with quiet(), seeds.torch_seed(seed, "head"):
         try:
             if trust_remote_code and "auto_map" in source.config:

@@ -23,6 +23,7 @@ from torch import Tensor
 from understudy import kinds
 from understudy.base.errors import RecipeError
 from understudy.kinds import Kind
+from understudy.losses.chunked import Head
 from understudy.models.anatomy import Anatomy, Layer, Net, anatomy
 from understudy.models.attention import Packing, Rule, attend, packed, pad, pad_index
 from understudy.models.needs import Needs, Signals
@@ -43,10 +44,10 @@ def forward(net: Net, batch: Batch, needs: Needs, *, kind: Kind | str) -> Signal
         net: a model with a head for `kind`, or any model when neither logits nor the head's input are needed.
         batch: input_ids (T,), token_type_ids (T,) or None, sizes, and for text its labels (T,).
         needs: what to return; hidden state 0 is the embeddings, i the output of layer i.
-        kind: of task, or its name: whether the head reads the first token or every token.
+        kind: of task, or its name: whether the head reads one token of a sequence (the first, of a decoder the last) or all.
 
     Returns:
-        Signals: logits (B, C); (T, C) for tokens; (M, V) at the M masked positions for text.
+        Signals: logits (B, C); (T, C) for tokens; (M, V) at the M labelled positions where the outputs are the vocabulary.
 
     Raises RecipeError for a model that checkpoints its layers by transformers' own means.
     """
@@ -58,7 +59,7 @@ def forward(net: Net, batch: Batch, needs: Needs, *, kind: Kind | str) -> Signal
             "gradient_checkpointing_enable() runs layers a second time without what keeps packed sequences apart. Call "
             "gradient_checkpointing_disable(), and set train.checkpoint_activations or use models.lighten.Light."
         )
-    uses_head = needs.logits or needs.feature is not None
+    uses_head = needs.logits or needs.head or needs.feature is not None
     depth = len(layers) if uses_head else max((0, *needs.hidden, *needs.cls, *needs.qkv))
     first_only = (
         row.finish is not None
@@ -69,7 +70,8 @@ def forward(net: Net, batch: Batch, needs: Needs, *, kind: Kind | str) -> Signal
         and not row.pools_mean(net)
         and len(layers) not in (*needs.hidden, *needs.qkv)
     )
-    first = torch.tensor([0, *accumulate(batch.sizes[:-1])], device=batch.input_ids.device)
+    ends = [*accumulate(batch.sizes)]  # of a causal model, the last token is the only one that has seen the whole sequence
+    first = torch.tensor([end - 1 for end in ends] if row.causal else [0, *ends[:-1]], device=batch.input_ids.device)
     signals = Signals(sizes=batch.sizes)
 
     def keep(index: int, state: Tensor) -> None:
@@ -198,6 +200,8 @@ def _packed(net: Net, row: Anatomy, batch: Batch) -> tuple[dict[str, Any], Calla
     inputs = {"input_ids": ids[None], "position_ids": positions[None], "packing": Packing(sizes)}
     if types is not None and row.uses_token_types(net):
         inputs["token_type_ids"] = types[None]
+    if row.causal:  # with a cache, and by default even in training, transformers would take over the positions
+        inputs["use_cache"] = False
     tokens = len(batch.input_ids)
     return inputs, lambda state: state.squeeze(0)[:tokens]
 
@@ -245,10 +249,11 @@ def _zeros_behind(ids: Tensor, count: int) -> Tensor:
 def _read_head(
     net: Net, row: Anatomy, batch: Batch, needs: Needs, signals: Signals, last: Tensor, first: Tensor, *, kind: Kind
 ) -> None:
-    """Logits and feature from the last hidden state `last` (T, D), or just its first tokens, `first` (B, D).
+    """Logits and feature from the last hidden state `last` (T, D), or just its first tokens, `first` (B, D); of a decoder the
+    last tokens.
 
-    The head is applied here and to nothing but the rows that are asked for. A head over a large vocabulary need not be
-    applied at all: this is the place to hand on its input and its weight to a loss that takes them in chunks.
+    The head is applied here and to nothing but the rows that are asked for; one over a vocabulary is handed on with its input
+    (`Needs.head`), for a loss that takes them in chunks.
     """
 
     def mean() -> Tensor:
@@ -258,7 +263,7 @@ def _read_head(
         signals.feature = first
     elif needs.feature == "mean":
         signals.feature = mean()
-    if not needs.logits and needs.feature != "head_input":
+    if not needs.logits and not needs.head and needs.feature != "head_input":
         return
     if kind.pooled:
         vectors = net.head(last, [1] * len(last) if last is first else batch.sizes, batch.left_out)
@@ -267,7 +272,12 @@ def _read_head(
         return
     if kind.on_vocabulary:
         assert batch.labels is not None
-        signals.logits = row.fill(net, last[batch.labels != -100])
+        read = last[batch.labels != -100]
+        if needs.head:
+            head = row.final_linear(net)
+            signals.head = Head(read, head.weight, head.bias, softcap=row.softcap(net))
+        if needs.logits:
+            signals.logits = row.fill(net, read)
         return
     read = row.tag_input(net, last) if kind.per_token else row.pool(net, (mean() if row.pools_mean(net) else first)[:, None])
     if needs.logits:

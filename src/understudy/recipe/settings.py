@@ -122,7 +122,7 @@ class TaskSettings(Settings):
     )
     kind: KindName | None = Field(
         default=None, description="what a row of your own files is (custom only): a class, a number, several labels, a tag for "
-        "each word, or text without a label"
+        "each word, or text without a label; for language models documents (lm), prompts with answers (sft), conversations (chat)"
     )  # fmt: skip
     files: FileSettings | None = Field(default=None, description="your own files (custom only)")
     columns: ColumnSettings = Field(default=ColumnSettings(), description="the columns of your own files (custom only)")

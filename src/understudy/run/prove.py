@@ -40,11 +40,16 @@ def prove(
     task = lab.data.task
     if models["student"].model.bare:  # it says nothing about words: its score is its objective on the test rows
         task = replace(task, metrics=("loss",), select="loss")
+    beside = models.get("teacher") if task.kind.beside_teacher else None
+    if isinstance(beside, Source) and lab.same_tokens(beside.model, models["student"].model):
+        task = replace(task, metrics=tuple(dict.fromkeys((*task.metrics, *task.kind.beside_teacher))))
+    else:
+        beside = None
     predictions: dict[str, dict] = {test: {} for test in lab.data.tests}
     for name, source in models.items():
         if task.kind.masked and name != "student":
             continue
-        for test, made in lab.predictions(name, source, is_teacher=name == "teacher").items():
+        for test, made in lab.predictions(name, source, is_teacher=name == "teacher", beside=beside).items():
             predictions[test][name] = made
     if told := lab.answers():
         answered = {test: told.predictions(rows) for test, rows in lab.data.tests.items()}

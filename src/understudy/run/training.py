@@ -70,15 +70,16 @@ def _train_models(recipe: Recipe, lab: Lab) -> dict[str, Source]:
     if recipe.teacher is not None and recipe.teacher.model and (recipe.how.needs_teacher or recipe.teacher.finetune is not None):
         models["teacher"] = lab.teacher()
     student = recipe.how.distil(recipe.method, lab) if recipe.student.searched else None  # found first
-    known = any(row.label is not None for row in lab.data.train)
-    if recipe.evaluate.baseline and recipe.how.needs_teacher and lab.data.task.kind.labelled and not known:
+    asked = lab.data.task.kind
+    known = asked.causal or any(row.label is not None for row in lab.data.train)
+    if recipe.evaluate.baseline and recipe.how.needs_teacher and asked.labelled and not known:
         lab.data.notes.append("There is no baseline: no training row has a label that it could learn from.")
         say(lab.data.notes[-1])
-    elif recipe.evaluate.baseline and recipe.how.needs_teacher and lab.data.task.kind.labelled:
-        labels, untrained = Objective(hard=hard_labels(lab.data.task.kind)), recipe.how.untrained(recipe.method, lab)
+    elif recipe.evaluate.baseline and recipe.how.needs_teacher and known and (asked.labelled or asked.causal):
+        labels, untrained = Objective(hard=hard_labels(asked)), recipe.how.untrained(recipe.method, lab)
         model = lab.fit("baseline", untrained, labels, rows=lab.data.labelled(), shared=True)
         models["baseline"] = Source.of(model)
-    elif recipe.evaluate.baseline and lab.data.task.kind.pooled:
+    elif recipe.evaluate.baseline and asked.pooled:
         models["baseline"] = Source.of(recipe.how.untrained(recipe.method, lab))
     student = student or recipe.how.distil(recipe.method, lab)
     models["student"] = Source.of(student)

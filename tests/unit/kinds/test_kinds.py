@@ -16,12 +16,14 @@ from understudy import kinds
 from understudy.base.errors import DataError, RecipeError
 from understudy.recipe.types import KINDS
 
+CAUSAL = ("lm", "sft", "chat")
 LABELS = {
     "classification": ("bad", "good", "so so"),
     "regression": (),
     "multilabel": ("a", "b"),
     "tokens": ("O", "B-PER", "I-PER"),
     "text": (),
+    **dict.fromkeys(CAUSAL, ()),
 }
 TRUTH = {  # labels of four rows, and scores of a model that is right about all but the last
     "classification": ([0, 1, 2, 1], np.array([[2.0, 0, 0], [0, 2, 0], [0, 0, 2], [3, 0, 0]])),
@@ -50,7 +52,8 @@ def test_an_unknown_kind_names_the_nearest() -> None:
 
 
 def test_the_head_is_a_class_of_transformers(kind: kinds.Kind) -> None:
-    named = getattr(transformers, kind.auto)._model_mapping[transformers.BertConfig].__name__
+    family = transformers.LlamaConfig if kind.causal else transformers.BertConfig
+    named = getattr(transformers, kind.auto)._model_mapping[family].__name__
     assert named.endswith(kind.ending) and kind.has_head(SimpleNamespace(architectures=[named]))
 
 
@@ -66,6 +69,8 @@ def test_the_head_is_a_class_of_transformers(kind: kinds.Kind) -> None:
         ("BertForMaskedLM", None, 2, "text"),
         ("BertForPreTraining", None, 2, "text"),
         ("BertModel", None, 2, "text"),
+        ("LlamaForCausalLM", None, 2, "lm"),
+        ("LlamaForSequenceClassification", None, 3, "classification"),
         (None, None, 2, "text"),
     ],
 )
@@ -75,7 +80,8 @@ def test_a_checkpoint_tells_its_kind(architecture: str | None, problem: str | No
 
 
 def test_every_metric_is_there(kind: kinds.Kind) -> None:
-    labels, scores = TRUTH.get(str(kind), ([], np.array([3.0, 1.0])))
+    summed = np.array([[3.0, 2.0, 0.5, 1.0], [1.0, 2.0, 0.1, 2.0]]) if kind.causal else np.array([3.0, 1.0])
+    labels, scores = TRUTH.get(str(kind), ([], summed))
     gold = kind.gold(labels) if kind.labelled else np.array([2.0, 2.0])
     found = kind.statistics(LABELS[str(kind)], scores, gold)
     assert set(kind.metrics) <= set(found)
@@ -131,7 +137,7 @@ def test_losses_are_those_of_torch() -> None:
     made = kinds.kind("regression").loss(logits[:, :1], numbers, reduction="none")
     assert torch.allclose(made, (logits[:, 0] - numbers) ** 2)
     tags = torch.tensor([0, -100, 2, 1])
-    for name in ("tokens", "text"):
+    for name in ("tokens", "text", "lm"):
         assert torch.allclose(kinds.kind(name).loss(logits, tags), F.cross_entropy(logits, tags))
 
 
@@ -150,7 +156,7 @@ def test_confidence_is_the_probability_of_the_answer() -> None:
     assert kinds.kind("classification").confidence(logits).tolist() == pytest.approx([0.75, 0.5])
     assert kinds.kind("multilabel").confidence(logits).tolist() == pytest.approx([0.5 * 0.75, 0.25])
     without = [name for name in KINDS if kinds.kind(name).no_confidence]
-    assert without == ["regression", "tokens", "text"]
+    assert without == ["regression", "tokens", "text", *CAUSAL]
 
 
 def test_what_cannot_be_learned_says_why() -> None:
