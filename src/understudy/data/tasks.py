@@ -11,7 +11,6 @@ from understudy.base.suggest import did_you_mean
 from understudy.data.crosslingual import load_pawsx, load_xnli
 from understudy.data.custom import load_custom, with_metric
 from understudy.data.demo_sets import load_demo
-from understudy.data.documents import load as load_documents
 from understudy.data.glue import GLUE, load_glue
 from understudy.data.hub import load_hub
 from understudy.data.ner import load_conll2003, load_wikineural
