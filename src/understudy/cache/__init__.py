@@ -21,6 +21,6 @@ a store that is filled by whoever comes first must not depend on who that was. T
     signals.py   the live teacher, the pass that fills a store, the teacher that reads it
 """
 
-from understudy.cache.signals import CachedTeacher, LiveTeacher, SignalCache, Teacher, autocast, content_digest
+from understudy.cache.signals import CachedTeacher, LiveTeacher, Several, SignalCache, Teacher, autocast, content_digest
 
-__all__ = ["CachedTeacher", "LiveTeacher", "SignalCache", "Teacher", "autocast", "content_digest"]
+__all__ = ["CachedTeacher", "LiveTeacher", "Several", "SignalCache", "Teacher", "autocast", "content_digest"]

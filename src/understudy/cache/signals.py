@@ -24,6 +24,7 @@ from understudy.base.progress import progress, say
 from understudy.cache.fields import Dense, fields_of, needs_of, signals_from, unit_of, value_of
 from understudy.cache.store import KEYS, Store
 from understudy.data.encode import IGNORE, Encoded, collate
+from understudy.kinds import Kind
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
 from understudy.models.needs import Needs, Signals
@@ -373,3 +374,17 @@ class CachedTeacher:
         chosen = np.asarray(indices, np.int64)
         sizes = self.cache.sizes["token"][chosen].tolist()
         return signals_from(sizes, {field: self._take(field, chosen) for field in self.places})
+
+
+class Several:
+    """Teachers that teach together: the mean of their outputs, and all else as the first one says it."""
+
+    def __init__(self, first: Teacher, others: Sequence[Teacher], kind: Kind) -> None:
+        self.first, self.others, self.kind = first, others, kind
+
+    def signals(self, indices: Sequence[int] | np.ndarray) -> Signals:
+        said = self.first.signals(indices)
+        if said.logits is not None and self.others:
+            more = [one for other in self.others if (one := other.signals(indices).logits) is not None]
+            said.logits = self.kind.mean([said.logits, *more])
+        return said

@@ -23,25 +23,36 @@ MOST_OUTPUTS = 1 << 26
 
 @torch.inference_mode()
 def outputs(
-    model: Model, encoded: Encoded, *, precision: str = "fp32", max_tokens: int = 8192, teacher: Teacher | None = None
+    model: Model,
+    encoded: Encoded,
+    *,
+    precision: str = "fp32",
+    max_tokens: int = 8192,
+    teacher: Teacher | None = None,
+    others: Sequence[Model] = (),
 ) -> list[Any]:
     """What a kind keeps of a model's outputs (`Kind.read`), for each row of `encoded`; of a teacher's beside them, where the
-    kind has metrics `beside_teacher`."""
+    kind has metrics `beside_teacher`.
+
+    others: models with the same tokens that answer with it: what counts is the mean of their outputs (`Kind.mean`).
+    """
     net = model.net.eval()
     device = next(net.parameters()).device
+    nets = [net, *(other.net.to(device).eval() for other in others)]
     rows: list[Any] = [None] * len(encoded)
     if model.kind.on_vocabulary:  # a row of outputs is as wide as the vocabulary
         max_tokens = min(max_tokens, max(1, MOST_OUTPUTS // net.config.vocab_size))
     for indices in evaluation_batches(encoded.lengths, max_tokens=max_tokens):
         batch = collate(encoded, indices).to(device)
         with autocast(device, precision):
-            signals = forward(net, batch, Needs(logits=True), kind=model.kind)
-        assert signals.logits is not None
+            every = [forward(one, batch, Needs(logits=True), kind=model.kind).logits for one in nets]
+        logits = [one for one in every if one is not None]
+        said = model.kind.mean(logits) if others else logits[0]
         words = [encoded.words(i) for i in indices]
         beside: dict[str, Any] = {}
         if teacher is not None:
             beside["reference"] = teacher.signals(indices).logits
-        kept = model.kind.read(signals.logits.float(), labels=batch.labels, sizes=batch.sizes, words=words, **beside)
+        kept = model.kind.read(said.float(), labels=batch.labels, sizes=batch.sizes, words=words, **beside)
         for index, row in zip(indices, kept, strict=True):
             rows[index] = row
     return rows
@@ -57,6 +68,7 @@ def predict(
     scale: tuple[float, float] = (0.0, 1.0),
     taught: Sequence[Any] | None = None,
     teacher: Teacher | None = None,
+    others: Sequence[Model] = (),
 ) -> Predictions:
     """Predictions for all examples that are judged, in their order.
 
@@ -66,13 +78,14 @@ def predict(
         scale: (mean, deviation) that turn a regression model's output into the label's units.
         teacher: what the outputs are compared with by kinds with metrics `beside_teacher`, on the same rows.
         taught: the teacher's `outputs` for the same examples, for kinds that compare with it.
+        others: as for `outputs`.
 
     Returns:
         logits (N, C) for classes and several labels, numbers (N,) for regression, one tag number per word for tokens
         (words cut off by the length limit get tag 0, "O"), summed loss and count of masked tokens (N,) for text; for others as
         their kind says.
     """
-    rows = outputs(model, encoded, precision=precision, max_tokens=max_tokens, teacher=teacher)
+    rows = outputs(model, encoded, precision=precision, max_tokens=max_tokens, teacher=teacher, others=others)
     if encoded.source is not None and encoded.num_bytes is not None:
         rows = model.kind.by_example(rows, encoded.source, encoded.num_bytes, len(examples))
     scores, gold = model.kind.collect(rows, examples, taught)

@@ -162,6 +162,20 @@ class Kind(str):
         """The loss on the labels, over rows. reduction: mean, sum, or none for one number per row."""
         raise NotImplementedError
 
+    def mean(self, logits: Sequence[Tensor]) -> Tensor:
+        """The outputs (R, C) of several models as those of one: the mean of their probabilities, or of their numbers."""
+        import math
+
+        import torch
+        from torch.nn.functional import logsigmoid
+
+        stacked = torch.stack([one.float() for one in logits])
+        if self.distribution == "softmax":
+            return stacked.log_softmax(-1).logsumexp(0) - math.log(len(logits))
+        if self.distribution == "sigmoid":
+            return logsigmoid(stacked).logsumexp(0) - logsigmoid(-stacked).logsumexp(0)
+        return stacked.mean(0)
+
     def confidence(self, logits: np.ndarray) -> np.ndarray:
         """(N, C) -> (N,) in (0, 1]: the probability that the model gives to its own answer."""
         raise NotImplementedError

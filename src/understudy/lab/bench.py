@@ -17,7 +17,7 @@ from understudy.base import disk, seeds
 from understudy.base.errors import Interrupted
 from understudy.base.home import home
 from understudy.base.progress import say
-from understudy.cache import CachedTeacher, LiveTeacher, SignalCache, Teacher
+from understudy.cache import CachedTeacher, LiveTeacher, Several, SignalCache, Teacher
 from understudy.cache.served import served_data
 from understudy.data.encode import Encoded
 from understudy.data.tasks import data_of
@@ -154,6 +154,10 @@ class Bench:
         return self._teachers[known][1]
 
     def _signals(self, teacher: Source, needs: Needs, encoded: Encoded) -> Teacher:
+        if teacher.others:
+            first = self._signals(Source.of(teacher.model), needs, encoded)
+            more = [self._signals(Source.of(other), Needs(logits=True), encoded) for other in teacher.others if needs.logits]
+            return Several(first, more, teacher.model.kind)
         settings = self.recipe.cache
         precision = resolve_precision(self.recipe.train.precision, self.device)
         teacher.model.net.to(self.device).eval()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,15 +45,27 @@ before are still found."""
 
 @dataclass(frozen=True)
 class Source:
-    """A teacher as a method sees it: the model, and the digest that names it in keys."""
+    """A teacher as a method sees it: the model, and the digest that names it in keys.
+
+    others: models of the same shape that teach with it. Outputs are the mean of all; all else is the first one's.
+    """
 
     model: Model
     digest: str
+    others: tuple[Model, ...] = ()
 
     @classmethod
     def of(cls, model: Model) -> Source:
         """A model as it is now; its weights must not change any more."""
         return cls(model, digest(model.net))
+
+    @classmethod
+    def of_several(cls, models: Sequence[Model]) -> Source:
+        """Models that teach together."""
+        if len(models) == 1:
+            return cls.of(models[0])
+        seen = hashlib.blake2b("".join(digest(model.net) for model in models).encode(), digest_size=16)
+        return cls(models[0], seen.hexdigest(), tuple(models[1:]))
 
 
 def copy_of(model: Model) -> Model:

@@ -34,7 +34,7 @@ from understudy.models.model import Model
 from understudy.models.needs import Needs
 from understudy.objective import Objective
 from understudy.objective.terms import hard_labels
-from understudy.recipe.settings import FinetuneSettings, TrainSettings
+from understudy.recipe.settings import FinetuneSettings, TeacherSettings, TrainSettings
 from understudy.steps import safe
 from understudy.students.fresh import fresh
 from understudy.students.keep_layers import keep_layers
@@ -61,6 +61,9 @@ class Lab(Bench):
         if settings is None:
             raise RecipeError("This method needs a teacher: add `teacher: {model: …}` to the recipe.")
         seed = self.recipe.seed if settings.seed is None else settings.seed
+        return self._checkpoint_of(settings, seed)
+
+    def _checkpoint_of(self, settings: TeacherSettings, seed: int) -> Source:
         return self._checkpoint(
             settings.model, "teacher.model", seed, revision=settings.revision, trust_remote_code=settings.trust_remote_code,
             replace_head=settings.finetune is not None,
@@ -104,17 +107,26 @@ class Lab(Bench):
                     "that was fine-tuned for it, or add `teacher: {finetune: {epochs: 3}}` to fine-tune it here first."
                 )
             return start
-        model = self.fit(
-            "teacher",
-            copy_of(start.model),
+        model = self._finetuned("teacher", start.model, settings.seed)
+        models = [dataclasses.replace(model, notes=(*model.notes, *self._why_this_rate))]
+        for number in range(2, settings.ensemble + 1):
+            seed = seeds.derive(self.recipe.seed if settings.seed is None else settings.seed, "teacher", number)
+            models.append(self._finetuned(f"teacher-{number}", self._checkpoint_of(settings, seed).model, seed))
+        if settings.ensemble > 1:
+            models[0].notes += (f"The teacher is the mean of {settings.ensemble} models; size and speed are those of one.",)
+        return Source.of_several(models)
+
+    def _finetuned(self, name: str, start: Model, seed: int | None) -> Model:
+        return self.fit(
+            name,
+            copy_of(start),
             Objective(hard=hard_labels(self.data.task.kind)),
             settings=self.teaching,
-            seed=settings.seed,
+            seed=seed,
             rows=self._teacher_rows,
             max_length=self.recipe.task.max_length,
             shared=True,
         )
-        return Source.of(dataclasses.replace(model, notes=(*model.notes, *self._why_this_rate)))
 
     @cached_property
     def _teacher_rows(self) -> TaskData:
@@ -238,13 +250,15 @@ class Lab(Bench):
                     return None
                 source.model.net.to(self.device)
                 if is_teacher:
-                    self._count(len(examples))
+                    self._count(len(examples) * (1 + len(source.others)))
                 taught = None if compared is None else self._vectors(compared, examples)
                 teacher = None
                 if beside is not None:
                     beside.model.net.to(self.device)
                     teacher = LiveTeacher(beside.model, encoded, Needs(logits=True), "fp32", lambda _: None)
-                made = predict(source.model, examples, encoded, scale=self.scale, taught=taught, teacher=teacher)
+                made = predict(
+                    source.model, examples, encoded, scale=self.scale, taught=taught, teacher=teacher, others=source.others
+                )
                 write_predictions(folder, made)
                 return {"rows": len(made)}
 

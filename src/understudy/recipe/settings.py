@@ -376,6 +376,10 @@ class TeacherSettings(Settings):
         default=None, description="the seed of its fine-tuning; null = the recipe's. Give it one value to let students of "
         "several seeds learn from one teacher"
     )  # fmt: skip
+    ensemble: PositiveCount = Field(
+        default=1, description="fine-tune so many teachers, each with a seed of its own, and learn from the mean of their "
+        "outputs; layers and features are those of the first"
+    )  # fmt: skip
     languages: Names | None = Field(
         default=None, description="languages the teacher is fine-tuned on; by default the task's"
     )
@@ -386,7 +390,9 @@ class TeacherSettings(Settings):
             raise ValueError(
                 "give the teacher's checkpoint as `model`, what it said as `columns`, or who is asked as `server`; one of them."
             )
-        others = sorted(self.model_fields_set - {"columns", "model", "server"})
+        if self.ensemble > 1 and self.finetune is None:
+            raise ValueError(f"`ensemble: {self.ensemble}` is how many are fine-tuned; add `finetune`, or drop it.")
+        others = sorted(self.model_fields_set - {"columns", "model", "server", "ensemble"})
         if not self.model and any(getattr(self, name) for name in others):
             raise ValueError(f"`{others[0]}` is about a teacher's checkpoint, and here only its answers are known; drop one.")
         return self
@@ -613,6 +619,8 @@ class Recipe(Settings):
             )
         if self.student.own_norms and self.share == "none":
             raise ValueError("`student.own_norms` is for layers that are used again; add `student: {share: sps}`, or drop it.")
+        if self.teacher is not None and self.teacher.ensemble > 1 and self.evaluate.thresholds == "select":
+            raise ValueError("`evaluate.thresholds: select` moves the boundaries of one model; drop it, or `teacher.ensemble`.")
         self._check_adapters()
         if self.determinism == "exact":
             fits = [self.train, self.teacher.finetune if self.teacher else None]
