@@ -49,7 +49,7 @@ class Told:
         if any(row.said is None or row.label is None for row in examples):
             return None
         said = np.array([row.said for row in examples], np.float32)
-        scores, _ = kind.collect([row[0] if kind.numeric else row for row in said], [row.label for row in examples])
+        scores, _ = kind.collect([row[0] if kind.numeric else row for row in said], examples)
         return Predictions([row.id for row in examples], scores, gold_labels(kind, examples), groups_of(examples))
 
 
