@@ -9,7 +9,7 @@ READY    := $(VENV)/.ready
 PIP      := $(BIN)/python -m pip --disable-pip-version-check install -qq $(PIP_ARGS) -c constraints.txt
 WORKERS  ?= 2
 
-.PHONY: help setup demo test test-all lint results docs clean
+.PHONY: help setup demo test test-all lint results docs site clean
 
 help:
 	@echo "make demo      a tour of a few minutes: teacher, baseline, student, report.html"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-all  lint and every test"
 	@echo "make results   write docs/results.md and the README's tables again, from the files in results/"
 	@echo "make docs      write docs/recipe.md again"
+	@echo "make site      the documentation as a site, in build/site"
 
 setup: $(READY)
 
@@ -48,6 +49,9 @@ results: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m understudy.recipe.reference > docs/recipe.md
+
+site: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

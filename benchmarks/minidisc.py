@@ -119,7 +119,7 @@ def section(kept: Path) -> list[str]:
     for name, task in TASKS.items():
         if found := [record for record in records if record["recipe_name"] == name]:
             lines += _task(task.title, found)
-    return [*lines, "", "## Commands", "", "```", *sorted({r["command"] for r in records if r["seed"] == 0}), "```"]
+    return [*lines, "", "## Commands", "", "```bash", *sorted({r["command"] for r in records if r["seed"] == 0}), "```"]
 
 
 def _task(title: str, runs: list[Record]) -> list[str]:

@@ -185,7 +185,7 @@ The product's own loop under torch's profiler (which slows it a little): shares 
 
 AGAIN = """## Measure it yourself
 
-```
+```bash
 python benchmarks/throughput.py measure
 python benchmarks/throughput.py scores --seeds 3
 python benchmarks/parts.py

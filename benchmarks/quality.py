@@ -87,7 +87,7 @@ def section(kept: Path) -> list[str]:
             "the task from the rows at hand, and the row above says nothing about distillation.",
             "",
         ]
-    lines += ["Commands (seed 0):", "", "```", *(runs[0]["command"] for runs in found.values()), "```", ""]
+    lines += ["Commands (seed 0):", "", "```bash", *(runs[0]["command"] for runs in found.values()), "```", ""]
     return [*lines, *_paired(records), *_costs(found)]
 
 

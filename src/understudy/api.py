@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.base import disk
-from understudy.base.errors import DataError, RecipeError
+from understudy.base.errors import DataError, RecipeError, UnderstudyError
 from understudy.base.progress import say
-from understudy.data.memory import guessed_columns, guessed_kind, table_in_memory
+from understudy.data.memory import NAMELESS, guessed, table_in_memory
 from understudy.data.read import Table, find_files, is_table, joined, read_table
+from understudy.init import schedule
 from understudy.kinds import kind as kind_of
 from understudy.kinds.cells import is_blank, label_name
 from understudy.recipe.load import apply_changes, recipe_from
@@ -80,7 +81,8 @@ def distil(
         method: a name of `understudy methods`, or the recipe's section. None: automm, or auto where no student is given.
         finetune: whether the teacher learns the task first, perhaps with settings of its own. None: unless it has a trained head
             with these labels.
-        epochs, lr, max_length, seed: as `train.epochs`, `train.lr`, `task.max_length` and `seed` of a recipe.
+        epochs, lr: of the student, `train.epochs` and `train.lr` of a recipe. None: by the teacher's size and the number of rows.
+        max_length, seed: as `task.max_length` and `seed` of a recipe.
         settings: any other keys of a recipe, as on the command line: `{"train.batch_size": 16, "evaluate.bootstrap": 500}`.
 
     Raises:
@@ -91,9 +93,9 @@ def distil(
     config = asked.config(reference)
     changes = dict(settings or {})
     if isinstance(train, str) and train in TASK_NAMES:
-        task, kind, known = {"name": train}, kind or "classification", set()
+        task, kind, known, rows = {"name": train}, kind or "classification", set(), 0
     else:
-        task, known = _own_rows(asked, train, dev, test, {"text": text, "pair": pair, "label": label}, kind)
+        task, known, rows = _own_rows(asked, train, dev, test, {"text": text, "pair": pair, "label": label}, kind)
         kind = task["kind"]
         if not known and kind_of(kind).labelled:
             changes = {"objective.hard": 0, **changes}
@@ -104,14 +106,19 @@ def distil(
         finetune = not _teaches(config, kind, set(labels or known))
         what = "learns the task from these rows first" if finetune else "teaches as it is: its head has these labels"
         say(f"The teacher {what} (finetune={not finetune} would change that).")
-    learns = {"lr": "auto"} if finetune is True else dict(finetune) if finetune is not False else None
+    trained = {"epochs": epochs, "lr": lr}
+    learns = {} if finetune is True else dict(finetune) if finetune is not False else None
+    if rows:
+        many, rate, more, own, _ = schedule(_size(config), rows)
+        trained = {"epochs": epochs or more, "lr": lr or own}
+        learns = learns if learns is None else {"epochs": many, "lr": rate, **learns}
     said = {
         "seed": seed,
         "task": {**task, "max_length": max_length},
         "teacher": {"model": reference, "finetune": learns},
         "student": _student(student),
         "method": method or ("auto" if student is None else "automm"),
-        "train": {"epochs": epochs, "lr": lr},
+        "train": trained,
     }
     said = {key: _without_none(value) for key, value in said.items() if value is not None}
     said = apply_changes(said, changes, source="settings")
@@ -126,28 +133,37 @@ def distil(
 
 def _own_rows(
     asked: _Asked, train: Any, dev: Any, test: Any, columns: dict[str, Any], kind: str | None
-) -> tuple[dict[str, Any], set[str]]:
-    """The recipe's section on rows of one's own, and the labels that train has; those of dev and test are written alike."""
+) -> tuple[dict[str, Any], set[str], int]:
+    """The recipe's section on rows of one's own, the labels that train has, and its rows; dev and test are written alike."""
     if type(train).__name__ == "DatasetDict":
         dev = train.get("validation") if dev is None else dev
         test = train.get("test") if test is None else test
         train = train["train"]
     table = _table(train, "train")
-    columns = guessed_columns(table, **columns)
-    kind = kind or guessed_kind(table, columns)
-    if kind_of(kind).labelled:
-        columns.setdefault("label", "label")  # rows without labels: those of dev and test have some
+    if set(table.columns) <= set(NAMELESS):
+        own = {"text": "words" if "words" in table.columns else "text", "pair": "pair", "label": "label"}
+        columns = {key: name or (own[key] if own[key] in table.columns else None) for key, name in columns.items()}
+    task = guessed(table, **columns)
+    other = next((rows for rows in (test, dev) if rows is not None), None)
+    if not kind_of(task["kind"]).labelled and kind is None and other is not None:  # their labels say what is asked for
+        rows = next(iter(other.values())) if _are_several(other, task["columns"]) else other
+        task = guessed(_table(rows, "test"), **columns | {"label": columns["label"] or "label"})
+    task["kind"] = kind or task["kind"]
+    columns = task["columns"]
     files: dict[str, Any] = {"train": asked.rows("train", train, table, columns)}
     if dev is not None:
         files["dev"] = asked.rows("dev", dev, _table(dev, "dev"), columns)
     if test is not None:
-        several = test if isinstance(test, Mapping) and columns["text"] not in test else {"test": test}
+        several = test if _are_several(test, columns) else {"test": test}
         tests = {str(name): asked.rows(str(name), rows, _table(rows, str(name)), columns) for name, rows in several.items()}
         files["test"] = tests if several is test else tests["test"]
-    known = _labels_found(table, columns.get("label"))
-    if kind_of(kind).by_word:
-        columns = {{"text": "words", "label": "tags"}.get(key, key): name for key, name in columns.items()}
-    return {"name": "custom", "kind": kind, "files": files, "columns": columns}, known
+    known = _labels_found(table, columns.get("tags" if kind_of(task["kind"]).by_word else "label"))
+    return {"name": "custom", **task, "files": files}, known, len(table)
+
+
+def _are_several(test: Any, columns: Mapping[str, Any]) -> bool:
+    """Whether these are several test sets by name, and not the columns of one."""
+    return isinstance(test, Mapping) and not set(columns.values() if columns else ()) & set(test)
 
 
 def _without_none(section: Any) -> Any:
@@ -215,8 +231,8 @@ class Distilled:
         if isinstance(given, Path):
             return list(predict(self.folder, str(given), columns=columns, model=self.model))
         table = table_in_memory(given, "rows")
-        if isinstance(given, list) and table.columns in (("text",), ("text", "pair")):  # texts: their columns have no names
-            columns = {name: name for name in table.columns}
+        if isinstance(given, list | tuple) and set(table.columns) <= set(NAMELESS):
+            columns = {"text": table.columns[0], "pair": "pair" if "pair" in table.columns else None}
         answers = list(predict(self.folder, table, columns=columns, model=self.model))
         return answers[0] if single else answers
 
@@ -254,8 +270,8 @@ class _Asked:
         kept: dict[str, str] = {}
         for key, named in columns.items():
             for column in [named] if isinstance(named, str) else named:
-                there = column if column in table.columns else key  # the columns of lists have no names of their own
-                if there in table.columns or key in ("text", "pair"):
+                there = column if column in table.columns else "label" if key == "tags" else key  # lists name no columns
+                if there in table.columns or key in ("text", "pair", "words"):
                     kept[column] = there
         cells = zip(*(table.column(there) for there in kept.values()), strict=True)
         lines = (json.dumps(dict(zip(kept, row, strict=True)), ensure_ascii=False) + "\n" for row in cells)
@@ -356,6 +372,17 @@ def _teaches(config: Mapping[str, Any], kind: str, labels: set[str]) -> bool:
         return len(names) == 1
     nameless = all(name == f"LABEL_{i}" for i, name in enumerate(names))
     return len(names) == len(labels) if nameless else labels <= set(names)
+
+
+def _size(config: Mapping[str, Any]) -> int | None:
+    """Parameters outside the embeddings, by the configuration alone; None for a shape that nobody knows."""
+    from understudy.check import sizes_of
+    from understudy.evaluate.measure import num_parameters_nonembedding
+
+    try:
+        return num_parameters_nonembedding(sizes_of(dict(config)).net)
+    except UnderstudyError:
+        return None
 
 
 def _student(given: Any) -> dict[str, Any] | None:

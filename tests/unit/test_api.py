@@ -14,7 +14,7 @@ from runs import digest
 import understudy
 from understudy import DataError, Distilled, RecipeError
 from understudy.api import _teaches
-from understudy.data.memory import guessed_columns, guessed_kind, table_in_memory
+from understudy.data.memory import guessed, table_in_memory
 from understudy.recipe.load import load_recipe
 from understudy.run import train
 
@@ -110,18 +110,27 @@ def test_in_a_notebook(run):
 )
 def test_every_form_is_the_same_table(rows):
     table = table_in_memory(rows, "train")
-    assert guessed_columns(table, text=None, pair=None, label=None) == {"text": "text", "label": "label"}
+    assert guessed(table) == {"kind": "classification", "columns": {"text": "text", "label": "label"}}
     assert table.column("text") == TEXTS and table.column("label") == MOODS
 
 
 @pytest.mark.parametrize(
     ("labels", "kind"),
-    [([1, 0, 2], "classification"), (["a", "b", "a"], "classification"), ([0.5, 1.0, 2.0], "regression"),
-     ([1.0, 0.0, None], "classification"), ([["a"], [], ["a", "b"]], "multilabel")],
+    [([1, 0, 2, 1], "classification"), (["a", "b", "a", "b"], "classification"), ([0.5, 1.0, 2.0, 0.1], "regression"),
+     ([1.0, 0.0, None, 1.0], "classification"), ([["a"], [], ["a", "b"], ["b"]], "multilabel")],
 )  # fmt: skip
 def test_the_kind_is_seen_by_the_labels(labels, kind):
-    table = table_in_memory((["x", "y", "z"], labels), "train")
-    assert guessed_kind(table, guessed_columns(table, text=None, pair=None, label=None)) == kind
+    table = table_in_memory((["one text", "two texts", "three texts", "four"] * 5, labels * 5), "train")
+    assert guessed(table, text="text", label="label") == {"kind": kind, "columns": {"text": "text", "label": "label"}}
+
+
+def test_known_columns_are_kept_and_others_guessed():
+    table = table_in_memory({"text": ["x y"] * 20, "body": TEXTS[:20], "mood": MOODS[:20], "b": [1, 0] * 10}, "train")
+    assert guessed(table, text="body", label="mood")["columns"] == {"text": "body", "label": "mood"}
+    assert guessed(table, text="body", label=["mood", "b"]) == {
+        "kind": "multilabel", "columns": {"text": "body", "label": ["mood", "b"]}
+    }  # fmt: skip
+    assert guessed(table, label="mood")["columns"] == {"text": "text", "label": "mood"}
 
 
 def test_a_frame_and_what_its_columns_are_called(distil):
@@ -204,7 +213,7 @@ def test_the_same_call_finds_its_run_again(distil, tmp_path, monkeypatch):
         ((TEXTS, MOODS[1:]), {}, r"160 in 'text', 159 in 'label'"),
         ("the text itself", {}, "the text itself"),
         ([("one", "glad", 1)], {}, r"two lists: \(texts, labels\)"),
-        (pd.DataFrame({"body": TEXTS, "mood": MOODS}), {}, "say which holds the text"),
+        (pd.DataFrame({"a": [1, 2], "mood": [0, 1]}), {}, "looks like a text"),
         ({"text": TEXTS, "label": MOODS}, {"text": "txet"}, "Did you mean 'text'"),
         ({"text": TEXTS, "moods": MOODS}, {"label": "mood"}, "Did you mean 'moods'"),
         ((TEXTS, MOODS), {"student": True}, "student: expected a number of layers"),

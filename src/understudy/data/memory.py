@@ -8,17 +8,15 @@ from typing import Any
 
 from understudy.base.errors import DataError
 from understudy.base.suggest import did_you_mean, few
+from understudy.data.guess import guess_table
 from understudy.data.read import Table, filled, table_of
-from understudy.kinds.cells import is_blank
 
-TEXTS = ("text", "sentence", "sentence1", "premise", "question1", "text_a", "question", "tokens", "words")
-PAIRS = {"sentence1": "sentence2", "premise": "hypothesis", "question1": "question2", "text_a": "text_b",
-         "question": "sentence", "text": "pair"}  # fmt: skip
-LABELS = ("label", "labels", "tags", "ner_tags", "score")
+NAMELESS = ("text", "pair", "words", "label")
+"""What the columns of lists are called."""
 
 
 def table_in_memory(rows: Any, name: str) -> Table:
-    """Rows as a table with the columns they name, or `text`, `pair` and `label` where they name none.
+    """Rows as a table with the columns they name, or those of `NAMELESS` where they name none.
 
     Args:
         rows: (texts, labels) · a list of texts · a list of dictionaries · a dictionary of columns · a pandas DataFrame · a
@@ -70,7 +68,7 @@ def _texts(rows: Sequence[Any], name: str) -> dict[str, list[Any]]:
                 f"{name}, row {i}: expected a text, got {type(row).__name__}. A row is a string, a tuple of two (a pair of "
                 "texts), or a list of words; texts and their labels are two lists: (texts, labels)."
             )
-    return {"text": list(rows)}
+    return {"words" if any(isinstance(row, list) for row in rows) else "text": list(rows)}
 
 
 def _plain(cell: Any) -> Any:
@@ -82,45 +80,34 @@ def _plain(cell: Any) -> Any:
     return cell
 
 
-def guessed_columns(
-    table: Table, *, text: str | None, pair: str | None, label: str | Sequence[str] | None
+def guessed(
+    table: Table, *, text: str | None = None, pair: str | None = None, label: str | Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Which column holds what: as given, else by names that data sets use.
+    """`kind`, `columns` and perhaps `label_separator` of the recipe's section, for a table of which some columns may be known.
 
     Raises:
-        DataError: no column has such a name; the message lists those there are.
+        DataError: there is no such column, or none looks like a text.
     """
-    text = text or next((name for name in TEXTS if name in table.columns), None)
-    if text is None:
-        raise DataError(f"{table.source} has the columns {few(table.columns)}: say which holds the text, as in text='body'.")
-    for key, name in (("text", text), ("pair", pair)):
-        if name is not None and name not in table.columns:
+    several = list(label) if label is not None and not isinstance(label, str) else []
+    for key, name in (("text", text), ("pair", pair), *(("label", name) for name in several or [label])):
+        close = did_you_mean(name, table.columns) if name is not None and name not in table.columns else None
+        if close is not None and (close or key != "label"):  # rows may come without labels
             raise DataError(
-                f"{key}='{name}': {table.source} has no such column.{did_you_mean(name, table.columns)} "
-                f"Columns there: {few(table.columns)}."
+                f"{key}='{name}': {table.source} has no such column.{close} Columns there: {few(table.columns)}."
             )
-    if pair is None and PAIRS.get(text) in table.columns:
-        pair = PAIRS[text]
-    for name in [label] if isinstance(label, str) else label or ():
-        if name not in table.columns and (close := did_you_mean(name, table.columns)):
-            raise DataError(f"label='{name}': {table.source} has no such column.{close}")
-    if label is None:
-        label = next((name for name in LABELS if name in table.columns and name != text), None)
-    found = {"text": text, "pair": pair, "label": label, "id": "id" if "id" in table.columns else None}
-    return {key: name for key, name in found.items() if name is not None}
-
-
-def guessed_kind(table: Table, columns: Mapping[str, Any]) -> str:
-    """What kind of task these columns hold: lists of words are tagged, lists of labels are several, fractions are numbers."""
-    label = columns.get("label")
-    if any(isinstance(cell, list | tuple) for cell in table.column(columns["text"])):
-        return "tokens"
-    if label is None:
-        return "classification"
-    if not isinstance(label, str):
-        return "multilabel"
-    known = [cell for cell in table.column(label) if not is_blank(cell)]
-    if any(isinstance(cell, list | tuple) for cell in known):
-        return "multilabel"
-    numbers = [cell for cell in known if isinstance(cell, float)]
-    return "regression" if any(not number.is_integer() for number in numbers) else "classification"
+    lists = text in table.columns and any(isinstance(cell, list) for cell in table.column(text))
+    names = {text: "tokens" if lists else "text", pair: "pair", None if several else label: "label"}
+    names.pop(None, None)
+    if text is not None and label is not None:
+        kept = [name for name in table.columns if name in names or name in several or name == "id"]
+    else:
+        kept = [name for name in table.columns if name in names or name not in names.values()]
+    cells = [table.column(name) for name in kept]
+    found = guess_table(Table(table.source, tuple(names.get(name, name) for name in kept), table.lines, lambda i: cells[i]))
+    given = {called: name for name, called in names.items()}
+    columns = {key: name if isinstance(name, list) else given.get(name, name) for key, name in found.task["columns"].items()}
+    if pair is not None and not lists:
+        columns["pair"] = pair
+    if several or (label is not None and not {"label", "tags"} & set(columns)):
+        columns["label"], found.task["kind"] = several or label, "multilabel" if several else "classification"
+    return {**found.task, "columns": columns}

@@ -106,7 +106,7 @@ def _learned(method: Method) -> str:
     """A method's own objective, and the names under `method` that set it."""
     if method.objective({}, "classification") is None:
         return "Its objective is that of what is chosen."
-    text = "What it learns where `objective` does not say:\n\n" + "\n".join(f"    {line}" for line in _objective(method, ""))
+    text = "\n".join(["What it learns where `objective` does not say:\n\n```yaml", *_objective(method, ""), "```"])
     keys = [f"`{key}` ({', '.join(sets.targets) or 'the whole'})" for key, sets in method.objective_keys.items()]
     more = f"\n\nUnderstood under `method` as well, and what they set in `objective`: {', '.join(keys)}." if keys else ""
     return text + more
@@ -130,7 +130,9 @@ A recipe is a YAML 1.2 file: `no` is a text, `1e-5` a number, `12:30` a text; ke
 errors. Relative paths start at the folder the command is run in. `understudy init METHOD --full` prints a recipe with all
 settings of a method, and any key can be changed on the command line, through the same checks:
 
-    understudy train run.yaml train.lr=2e-5 'student.keep=[0, 2, 4]' 'objective.hidden.weight={start: 1, end: 0}'
+```bash
+understudy train run.yaml train.lr=2e-5 'student.keep=[0, 2, 4]' 'objective.hidden.weight={start: 1, end: 0}'
+```
 
 Short forms: `method: automm`, `task: glue/mrpc`, `teacher: NAME` and `student: NAME` stand for a section with just
 that name or model; `objective: {hard: 0.1}` for a term with just that weight. The flags of the original
