@@ -343,9 +343,16 @@ def sizes_of(config: dict[str, Any], shares: Recipe | None = None, *, device: st
 
 
 def _made_from(config: dict[str, Any], teacher: Sizes, recipe: Recipe) -> Sizes:
+    from understudy.students.stock import complete_sizes
+
     wanted = recipe.student
     if wanted.config is not None:
-        return sizes_of(config | wanted.config.model_dump(exclude_none=True), recipe)
+        sizes = wanted.config.model_dump(exclude_none=True)
+        if wanted.init == "teacher":
+            width = {name: size for name, size in sizes.items() if name != "num_hidden_layers"}
+            sizes |= complete_sizes(teacher.net, width)
+        depth = _depth(config, sizes["num_hidden_layers"]) if "num_hidden_layers" in sizes else {}
+        return sizes_of(config | sizes | depth, recipe)
     if wanted.prunes and wanted.num_layers is None and isinstance(wanted.keep, str):
         return sizes_of(config, recipe)
     kept = (wanted.num_layers or 0) if isinstance(wanted.keep, str) else len(wanted.keep)

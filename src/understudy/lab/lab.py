@@ -24,7 +24,7 @@ from understudy.lab.adapting import with_given
 from understudy.lab.bench import Bench
 from understudy.lab.fits import Source, copy_of, held_out_name
 from understudy.lab.layers import best_layers
-from understudy.lab.pruning import pruned
+from understudy.lab.pruning import cut_to_shape, pruned
 from understudy.lab.saved import read_predictions, write_predictions
 from understudy.lab.told import Told
 from understudy.lab.vocabulary import with_vocabulary
@@ -184,6 +184,13 @@ class Lab(Bench):
         settings, seed = self.recipe.student, self.recipe.seed
         if settings.model is not None:
             return copy_of(self._given_student.model)
+        if settings.config is not None and settings.init == "teacher":
+            sizes, whole = settings.config.model_dump(exclude_none=True), self.teacher()
+            number = sizes.pop("num_hidden_layers", None)
+            if number is None:
+                return cut_to_shape(self, whole.model, sizes)
+            kept = keep_layers(whole.model, self.layers_of(whole, number), num_layers=number)
+            return cut_to_shape(self, kept, sizes, name="importance-student")
         if settings.config is not None:
             sizes = settings.config.model_dump(exclude_none=True)
         elif settings.searched and sizes is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,8 +19,9 @@ from understudy.models.model import Model, digest
 from understudy.models.restructure import cut, num_units
 from understudy.recipe.settings import Recipe
 from understudy.students.allocation import Allocation, Scores, allocate, fit_budget
-from understudy.students.importance import importance
+from understudy.students.importance import channel_importance, importance
 from understudy.students.sparsify import parameters_of, sparsify
+from understudy.students.stock import StockScores, complete_sizes, cut_to_sizes
 
 EXACT, MEASURED = 14, 7
 """Steps of the bisection over sparsities: where costs are counted exactly, and where times are noisy."""
@@ -105,6 +106,28 @@ def pruned_parameters(recipe: Recipe, config: Any) -> Callable[[float], int]:
         return measure.num_parameters(net)
 
     return parameters
+
+
+def cut_to_shape(lab: Bench, kept: Model, sizes: Mapping[str, Any], *, name: str = "importance") -> Model:
+    """The student of stock shape: the fine-tuned teacher, or some of its layers, cut to sizes by importance.
+
+    Args:
+        name: of the step with the importance of its heads and neurons, as for `pruned`.
+
+    Raises:
+        RecipeError: sizes that no network of the family has; see `students.stock`.
+    """
+    complete_sizes(kept.net, sizes)
+    units = scores_of(lab, kept, name)
+    rows = lab.encoded(kept, lab.sample(lab.recipe.student.prune.importance_rows, "importance"))[0]
+    about = {"what": "channels", "model": digest(kept.net), "examples": content_digest(rows), "device": lab.device.type}
+
+    def make() -> dict[str, np.ndarray]:
+        kept.net.to(lab.device)
+        return dict(zip(("channels", "pooled"), channel_importance(kept, rows), strict=True))
+
+    arrays = lab.keep_arrays(f"{name}-channels", about, make)
+    return cut_to_sizes(kept, sizes, StockScores(units, arrays["channels"], arrays["pooled"]))
 
 
 def scores_of(lab: Bench, model: Model, name: str) -> Scores:

@@ -450,7 +450,7 @@ class StudentSettings(Settings):
     )
     init: Literal["pretrained", "teacher"] = Field(
         default="pretrained", description="take the kept layers from the checkpoint `teacher.model`, or from the fine-tuned "
-        "teacher"
+        "teacher; with `config`: teacher = the fine-tuned teacher cut to these sizes, by importance"
     )  # fmt: skip
     keep: KeptLayers = Field(
         default="group_first",
@@ -459,7 +459,9 @@ class StudentSettings(Settings):
         "them), or numbers from 0, as in [0, 2, 4]",
     )
     num_layers: PositiveCount | None = Field(default=None, description="how many layers to keep")
-    config: StudentConfig | None = Field(default=None, description="a fresh architecture")
+    config: StudentConfig | None = Field(
+        default=None, description="a fresh architecture; or, with `init: teacher`, a stock shape that the teacher is cut to"
+    )
     searched: Flag = Field(default=False, description="the method finds it (kdnas and auto, which set this by themselves)")
     sparsity: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = Field(
         default=None,
@@ -487,7 +489,8 @@ class StudentSettings(Settings):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        keeps = self.num_layers is not None or self.keep != "group_first" or self.init != "pretrained"
+        cut = self.config is not None and self.init == "teacher"
+        keeps = self.num_layers is not None or ((self.keep != "group_first" or self.init != "pretrained") and not cut)
         kept = "num_layers" if self.keep == "group_first" else "keep"
         kinds = (("model", self.model), (kept, keeps), ("config", self.config), ("searched", self.searched))
         given = [name for name, there in kinds if there]
@@ -501,6 +504,8 @@ class StudentSettings(Settings):
             raise ValueError(
                 "name the student: `model: NAME`, `num_layers: 3`, `keep: [0, 2, 4]`, `sparsity: 0.9` or `config: {…}`."
             )
+        if cut and not isinstance(self.keep, str):
+            raise ValueError("`config` says how many layers there are; name them by a rule, as in `keep: best`.")
         if isinstance(self.keep, str):
             if keeps and self.num_layers is None and not self.prunes:
                 raise ValueError(f"`keep: {self.keep}` needs `num_layers`, the number of layers to keep.")

@@ -89,6 +89,75 @@ def importance(
     return Scores(heads=tuple(totals[: len(num_heads)]), neurons=tuple(totals[len(num_heads) :]))
 
 
+def channel_importance(model: Model, data: Encoded, *, max_tokens: int = 8192) -> tuple[np.ndarray, np.ndarray]:
+    """First-order scores of the channels that layers pass on, and of the inputs of the head's last Linear: (D,) each, float64.
+
+    As `importance` for each example by itself: the sum of the absolute slopes of its loss when a channel is faded out wherever
+    a norm, or the embeddings, write it.
+
+    Raises:
+        DataError, RecipeError: as `importance`.
+    """
+    if model.bare:
+        raise RecipeError(f"'{model.source}' has no outputs and so no loss to measure importance by; give one with a head.")
+    if data.labels is None:
+        raise DataError("Importance is measured by the loss on labelled rows, and these have no labels; label them first.")
+    net, device = model.net, next(model.net.parameters()).device
+    row, was_training = anatomy(net), net.training
+    pools = not model.kind.on_vocabulary  # there the head goes with the embeddings, and has no inputs of its own
+    widths = row.width(net), row.final_linear(net).in_features if pools else row.width(net)
+    totals = [np.zeros(width) for width in widths]
+    net.eval()
+    try:
+        for rows in evaluation_batches(data.lengths, max_tokens=max_tokens):
+            batch = collate(data, rows).to(device)
+            masks = [torch.ones(len(batch), width, device=device, requires_grad=True) for width in widths]
+            with torch.enable_grad(), _faded(net, batch, *masks, pools=pools):
+                signals = forward(net, batch, Needs(logits=True), kind=model.kind)
+                assert signals.logits is not None and batch.labels is not None
+                loss = _loss(model.kind, signals.logits, batch, batch.labels, per_example=True)
+                slopes = torch.autograd.grad(loss, masks, allow_unused=True, materialize_grads=True)
+            for total, slope_BD in zip(totals, slopes, strict=True):
+                total += slope_BD.double().abs().sum(0).cpu().numpy()
+    finally:
+        net.train(was_training)
+    return totals[0], totals[1]
+
+
+@contextmanager
+def _faded(net: Net, batch: Batch, channels: Tensor, pooled: Tensor, *, pools: bool) -> Iterator[None]:
+    """Hooks that multiply what norms and embeddings write, and what the head's last Linear reads, by masks (B, D)."""
+    row = anatomy(net)
+    example_T = torch.repeat_interleave(torch.arange(len(batch), device=batch.lengths.device), batch.lengths)
+
+    def faded(mask_BD: Tensor, state: Tensor) -> Tensor:
+        if state.shape[-1] != mask_BD.shape[1]:  # embeddings narrower than the width
+            return state
+        places = state.numel() // state.shape[-1]
+        if places == len(batch):  # first tokens only
+            return state * mask_BD.view_as(state)
+        if places == len(example_T):  # packed
+            return state * mask_BD.index_select(0, example_T).view_as(state)
+        return state * mask_BD[:, None]  # padded, (B, L, D)
+
+    def on_output(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        return faded(channels, output)
+
+    def on_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (faded(pooled, inputs[0]), *inputs[1:])
+
+    norms = {id(norm): norm for layer in physical_layers(net) for norm in row.norms(layer)}
+    hooks = [norm.register_forward_hook(on_output) for norm in norms.values()]
+    hooks.append(row.embeddings(net).register_forward_hook(on_output))
+    if pools:
+        hooks.append(row.final_linear(net).register_forward_pre_hook(on_input))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def _slopes(model: Model, batch: Batch, *, per_example: bool) -> tuple[Tensor, ...]:
     """dL/dmask at masks of one: (B, H) for each layer, then (B, F) for each layer."""
     net, rows, device = model.net, len(batch), batch.input_ids.device
