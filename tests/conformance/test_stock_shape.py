@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import checkpoints
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 import tiny_models
 import torch
 import transformers
-from test_pruned import recipe_of
 
 from understudy.base.errors import RecipeError
 from understudy.check import check
@@ -27,6 +27,21 @@ TABLE = [
     for kind in checkpoints.KINDS
 ]
 SHAPE = {"hidden_size": 16, "intermediate_size": 24}
+
+
+def recipe_of(folder: Path, student: dict[str, Any], *, family: str = "bert", kind: str = "classification") -> dict[str, Any]:
+    head = "text" if kind == "text" else "backbone"
+    return {
+        "task": checkpoints.task_settings(folder / "data", kind),
+        "teacher": {
+            "model": str(checkpoints.save_checkpoint(folder / "model", family, head=head, num_hidden_layers=3)),
+            "finetune": {"epochs": 1},
+        },
+        "student": student,
+        "method": {"name": "automm"},
+        "train": {"epochs": 1, "batch_size": 16, "lr": 3e-3, "precision": "fp32"},
+        "evaluate": {"bootstrap": 0, "baseline": False, "latency": {"repeats": 3, "length": 8}},
+    }
 
 
 @pytest.mark.parametrize(("family", "kind"), TABLE)
