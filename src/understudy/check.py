@@ -174,8 +174,13 @@ def _task(recipe: Recipe, found: _Findings) -> TaskData | None:
         if data.task.labels:
             shown = ", ".join(data.task.labels[:10]) + (", …" if len(data.task.labels) > 10 else "")
             found.ok("task", f"{len(data.task.labels)} labels: {shown}")
-        steps = math.ceil(len(data.train) / recipe.train.batch_size) * recipe.train.epochs
-        found.ok("train", f"{steps:,} optimiser steps for the student.")
+        train = recipe.train
+        if train.batch_tokens is None:
+            steps = f"{math.ceil(len(data.train) / train.batch_size) * train.epochs:,} optimiser steps"
+        else:
+            steps = f"{train.batch_tokens:,} tokens an optimiser step"
+            steps += f", {math.ceil(train.tokens / train.batch_tokens):,} steps" if train.tokens else f", {train.epochs} epochs"
+        found.ok("train", f"{steps} for the student.")
         for note in data.notes:
             found.note("task", note)
         return data

@@ -1,17 +1,85 @@
-"""Which examples make a batch. Pure functions: the same seed and epoch give the same batches in every process.
+"""Which examples make a batch. Pure functions: the same seed and step give the same batch in every process.
 
 `lengths` are sub-words per example, (N,). A batch is an array of example numbers, int64.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from understudy.base.errors import RecipeError
 from understudy.base.seeds import permutation
 
+if TYPE_CHECKING:
+    from understudy.recipe.settings import TrainSettings
+
 _POOL = 50  # batches sorted by length together: enough that lengths are alike, few enough that order stays random
+
+
+class Order:
+    """Which examples each optimiser step of a training takes.
+
+    With `train.batch_tokens` = B the epochs, each in an order of its own, follow each other as one stream of tokens, and step k
+    takes the examples that begin in its tokens from k B to (k + 1) B. So a place in the stream is found by arithmetic, with
+    nothing to skip, and a batch may hold the end of one epoch and the beginning of the next.
+
+    Args:
+        lengths: tokens of each example, (N,).
+    """
+
+    def __init__(self, lengths: Sequence[int] | np.ndarray, settings: TrainSettings, seed: int) -> None:
+        self.lengths, self.settings, self.seed = np.asarray(lengths), settings, seed
+        self._epochs: dict[int, list[np.ndarray]] = {}
+        self._streams: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.total = int(self.lengths.sum())
+        if settings.batch_tokens is None:
+            self.steps_per_epoch = math.ceil(len(self.lengths) / settings.batch_size)
+            self.planned = self.steps_per_epoch * settings.epochs
+            self.course = self.steps_per_epoch * (settings.planned_epochs or settings.epochs)
+            return
+        if settings.batch_tokens < self.lengths.max():
+            raise RecipeError(
+                f"train.batch_tokens is {settings.batch_tokens}, but a row has {int(self.lengths.max())} tokens: give at "
+                "least as many."
+            )
+        self.steps_per_epoch = math.ceil(self.total / settings.batch_tokens)
+        self.planned = math.ceil((settings.tokens or settings.epochs * self.total) / settings.batch_tokens)
+        epochs = settings.planned_epochs
+        self.course = self.planned if epochs is None else math.ceil(epochs * self.total / settings.batch_tokens)
+
+    def batch(self, step: int) -> tuple[int, np.ndarray]:
+        """(epoch in which the step begins, its examples)."""
+        if self.settings.batch_tokens is None:
+            epoch, position = divmod(step, self.steps_per_epoch)
+            if epoch not in self._epochs:
+                settings = self.settings
+                made = training_batches(
+                    self.lengths, batch_size=settings.batch_size, seed=self.seed, epoch=epoch, grouping=settings.grouping,
+                    shuffle=settings.shuffle,
+                )  # fmt: skip
+                self._epochs = {epoch: made}
+            return epoch, self._epochs[epoch][position]
+        start, end = step * self.settings.batch_tokens, (step + 1) * self.settings.batch_tokens
+        parts = []
+        for epoch in range(start // self.total, (end - 1) // self.total + 1):
+            order, begins = self._stream(epoch)
+            first, last = np.searchsorted(begins, [start - epoch * self.total, end - epoch * self.total])
+            parts.append(order[first:last])
+        return start // self.total, np.concatenate(parts)
+
+    def _stream(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """An epoch's order, and where each example of it begins in the epoch's tokens."""
+        if epoch not in self._streams:
+            number = len(self.lengths)
+            order = permutation(number, self.seed, "order", epoch) if self.settings.shuffle else np.arange(number)
+            lengths = self.lengths[order]
+            recent = {key: value for key, value in self._streams.items() if key == epoch - 1}
+            self._streams = recent | {epoch: (order, np.cumsum(lengths) - lengths)}
+        return self._streams[epoch]
 
 
 def training_batches(

@@ -38,7 +38,8 @@ VERSION = 2
 NOT_RESULT = {"checkpoint_seconds", "checkpoint_steps", "max_tokens"}
 """Training settings that never change the result: they are not part of a step's key."""
 
-_LATER = ("optimizer", "clip", "shuffle", "planned_epochs", "only", "adapter", "evaluate_at", "checkpoint_activations")
+_LATER = ("optimizer", "clip", "shuffle", "planned_epochs", "only", "adapter", "evaluate_at", "checkpoint_activations",
+          "batch_tokens", "tokens")
 """Training settings that came after the first release: at their defaults they are left out of keys, so that steps made
 before are still found."""
 

@@ -178,6 +178,12 @@ class TrainSettings(Settings):
     batch_size: PositiveCount = Field(
         default=32, description="rows per optimiser step, over all devices; memory does not limit it (see max_tokens)"
     )
+    batch_tokens: PositiveCount | None = Field(
+        default=None, description="tokens per optimiser step, over all devices, in place of `batch_size`"
+    )
+    tokens: PositiveCount | None = Field(
+        default=None, description="learn from so many tokens in all, in place of `epochs`; with `batch_tokens`"
+    )
     lr: Positive = Field(default=5e-5, description="highest learning rate (AdamW)")
     weight_decay: NonNegative = Field(
         default=0.01, description="AdamW's decoupled weight decay (not on biases and norms)"
@@ -257,6 +263,10 @@ class TrainSettings(Settings):
                 f"`planned_epochs: {self.planned_epochs}` is less than `epochs: {self.epochs}`: the learning rate would be 0 "
                 "before the end. Plan at least as many as are run."
             )
+        if self.tokens is not None and self.batch_tokens is None:
+            raise ValueError("`tokens` counts what `batch_tokens` takes; say how many each step takes: `batch_tokens: 8192`.")
+        if self.batch_tokens is not None and self.grouping != "none":
+            raise ValueError(f"`grouping: {self.grouping}` puts rows into batches of `batch_size`; drop it, or `batch_tokens`.")
         if not self.shuffle and self.grouping != "none":
             raise ValueError(f"`shuffle: false` keeps the order of the file, `grouping: {self.grouping}` changes it; drop one.")
         return self

@@ -22,7 +22,7 @@ from understudy.base import disk, seeds
 from understudy.base.errors import DivergedError, ResourceError
 from understudy.base.progress import progress, say
 from understudy.cache import autocast
-from understudy.data.batches import micro_batches, training_batches
+from understudy.data.batches import Order, micro_batches
 from understudy.data.encode import Encoded, collate
 from understudy.models.dropout import quicken
 from understudy.models.lighten import Light
@@ -84,10 +84,8 @@ class _Loop:
         self.learner = self.acc.prepare(self.module) if self.acc.num_processes > 1 else self.module
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.lengths = np.asarray(task.data[0].lengths)
-        self.examples = np.asarray(task.data[0].tokens)
-        self.steps_per_epoch = math.ceil(len(self.examples) / self.settings.batch_size)
-        self.planned = self.steps_per_epoch * self.settings.epochs
-        self.course = self.steps_per_epoch * (self.settings.planned_epochs or self.settings.epochs)
+        self.order = Order(task.data[0].tokens, self.settings, task.seed)
+        self.steps_per_epoch, self.planned = self.order.steps_per_epoch, self.order.planned
         self.log_every = max(1, math.ceil(self.planned / MAX_STEPS))
         self.evaluate_every = math.ceil(self.steps_per_epoch / self.settings.evaluations_per_epoch)
         self.state = State(max_tokens=self.settings.max_tokens)
@@ -138,24 +136,14 @@ class _Loop:
         settings, state = self.settings, self.state
         began, saved_at = time.monotonic() - state.seconds, time.monotonic()
         self.net.train()
-        order_epoch, batches = -1, []
         if state.step == 0 and 0 in settings.evaluate_at and self.task.score is not None:
             self.selection.evaluate(state, 0)
         with self.embeddings.sparse(), progress(self.planned, self.task.name, done=state.step) as bar:
             while state.step < (self.planned if until_step is None else min(until_step, self.planned)):
-                epoch, position = divmod(state.step, self.steps_per_epoch)
-                if epoch != order_epoch:
-                    order_epoch, batches = epoch, training_batches(
-                        self.examples,
-                        batch_size=settings.batch_size,
-                        seed=self.task.seed,
-                        epoch=epoch,
-                        grouping=settings.grouping,
-                        shuffle=settings.shuffle,
-                    )
-                loss = self._step(epoch, self.task.data[0].rows_of(batches[position]))
+                epoch, examples = self.order.batch(state.step)
+                loss = self._step(epoch, self.task.data[0].rows_of(examples))
                 state.step += 1
-                if self._time_to_evaluate(position):
+                if self._time_to_evaluate():
                     self.selection.evaluate(state, epoch)
                 if loss is not None:  # after evaluating: the last line of a training tells the last score
                     best = "" if state.best_value is None else f", best {self.task.select} {state.best_value:.4f}"
@@ -271,7 +259,7 @@ class _Loop:
             else:
                 self._not_finite(f"The gradient is NaN or infinite (norm {norm_value}).", data, rows)
             return None
-        set_learning_rate(self.optimizer, learning_rate(state.step, self.course, self.settings))
+        set_learning_rate(self.optimizer, learning_rate(state.step, self.order.course, self.settings))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if state.step % self.log_every == 0:
@@ -313,11 +301,14 @@ class _Loop:
             f"{sentence} The weights were not changed; {last}. With train.nonfinite=skip such steps are left out."
         )
 
-    def _time_to_evaluate(self, position: int) -> bool:
+    def _time_to_evaluate(self) -> bool:
+        """After a step; its number of the epoch counts from 1."""
         if self.task.score is None:
             return False
-        at_step = self.state.step in self.settings.evaluate_at
-        return at_step or (position + 1) % self.evaluate_every == 0 or position + 1 == self.steps_per_epoch
+        step = self.state.step
+        number = (step - 1) % self.steps_per_epoch + 1
+        at_step = step in self.settings.evaluate_at
+        return at_step or number % self.evaluate_every == 0 or number == self.steps_per_epoch
 
     # -- logging -------------------------------------------------------------------------------------------------------
 
@@ -329,7 +320,7 @@ class _Loop:
             if kind == "term"
         }
         views = {name: value for (kind, name), value in sums.items() if kind == "view"}
-        lr = learning_rate(self.state.step, self.course, self.settings)
+        lr = learning_rate(self.state.step, self.order.course, self.settings)
         self.record.add(
             {"step": self.state.step, "epoch": epoch, "loss": loss, "lr": lr, "grad_norm": norm, "terms": shown}
             | ({"view_loss": views} if views else {})
