@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import random
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,3 +67,34 @@ def tokenizer(*, bos: bool = True, template: str | None = CHATML) -> PreTrainedT
         made.backend_tokenizer.post_processor = begun
     made.chat_template = template
     return made
+
+
+def save(folder: Path, family: str = "llama", auto: Any = AutoModelForCausalLM, **changes: Any) -> Path:
+    """A checkpoint of such a model with such a tokenizer."""
+    decoder(family, auto, **changes).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+def recipe(folder: Path, *, kind: str = "lm", family: str = "llama", **changes: Any) -> dict[str, Any]:
+    """A run of seconds on a few dozen short documents (or prompts, or conversations), some longer than a window."""
+    words = ["stone", "river", "old", "fox", "runs", "the", "a", "never", "home", "night"]
+    draw = random.Random(0)
+    texts = [" ".join(draw.choice(words) for _ in range(draw.randrange(3, 9))) for _ in range(60)]
+    path = folder / "rows.jsonl"
+    path.write_text("\n".join(json.dumps(_row(kind, text)) for text in texts), encoding="utf-8")
+    return {
+        "task": {"name": "custom", "kind": kind, "files": {"train": str(path)}, "max_length": 24},
+        "teacher": {"model": str(save(folder / "teacher", family))},
+        "student": {"keep": [0, 2]},
+        "method": "kd",
+        "train": {"batch_tokens": 256, "tokens": 2048, "lr": 3e-3, "precision": "fp32", "checkpoint_steps": 3},
+        "evaluate": {"bootstrap": 20, "latency": {"repeats": 3, "length": 16}},
+        **changes,
+    }
+
+
+def _row(kind: str, text: str) -> dict[str, Any]:
+    first, _, rest = text.partition(" ")
+    turns = [{"role": "user", "content": first}, {"role": "assistant", "content": rest}]
+    return {"lm": {"text": text}, "sft": {"prompt": first, "completion": rest}, "chat": {"messages": turns}}[kind]

@@ -302,12 +302,12 @@ class _Loop:
         )
 
     def _time_to_evaluate(self) -> bool:
-        """After a step; its number of the epoch counts from 1."""
+        """After a step; the last one need not end an epoch, where `train.tokens` says how many there are."""
         if self.task.score is None:
             return False
         step = self.state.step
         number = (step - 1) % self.steps_per_epoch + 1
-        at_step = step in self.settings.evaluate_at
+        at_step = step in self.settings.evaluate_at or step == self.planned
         return at_step or number % self.evaluate_every == 0 or number == self.steps_per_epoch
 
     # -- logging -------------------------------------------------------------------------------------------------------

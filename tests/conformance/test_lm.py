@@ -1,0 +1,92 @@
+"""A language model from a teacher, from the recipe to the folder that anybody can load."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import decoders
+import pytest
+import torch
+from ranks import assert_close, pair
+from safetensors.numpy import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from understudy.check import check, exit_code
+from understudy.recipe.load import recipe_from
+from understudy.run import train, verify
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[dict[str, Any], Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("lm")
+    settings = decoders.recipe(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNDERSTUDY_HOME", str(folder / "home"))
+        result = train(recipe_from(settings), folder / "run")
+    return settings, folder / "run", result
+
+
+def test_the_check_passes_and_the_run_is_proved(finished) -> None:
+    settings, folder, result = finished
+    assert exit_code(check(recipe_from(settings))) == 0
+    assert result["task"]["metrics"] == ["bpb", "loss", "perplexity", "kl", "agreement"]
+    for model in ("teacher", "baseline", "student"):
+        score = result[model]["metrics"]["test"]
+        assert score["bpb"]["low"] <= score["bpb"]["value"] <= score["bpb"]["high"]
+    taught = result["teacher"]["metrics"]["test"]
+    assert taught["kl"]["value"] == pytest.approx(0, abs=1e-6) and taught["agreement"]["value"] == 1
+    assert result["student"]["metrics"]["test"]["kl"]["value"] < result["baseline"]["metrics"]["test"]["kl"]["value"]
+    assert "bits per byte" in (folder / "report.html").read_text()
+    assert verify(folder, replay=2)["replayed_steps"] == 2
+
+
+def test_the_student_is_a_stock_model_and_its_score_can_be_computed_from_it(finished) -> None:
+    """Literally: each document alone, token by token, by transformers; over all bytes."""
+    settings, folder, result = finished
+    net = AutoModelForCausalLM.from_pretrained(folder / "student").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "student")
+    assert net.config.num_hidden_layers == 2
+    from understudy.data.tasks import load_task
+
+    documents = load_task(recipe_from(settings).task, seed=0).tests["test"]
+    nats = num_bytes = 0.0
+    for document in documents:
+        ids = tokenizer(document.text)["input_ids"]
+        for start, first, end in ((0, 0, 24), (12, 24, 36), (24, 36, 48), (36, 48, 60)):  # positions of the windows
+            if first >= len(ids) - 1:
+                continue
+            with torch.no_grad():
+                logits = net(torch.tensor([ids[start:end]]), use_cache=False).logits[0].double().log_softmax(-1)
+            for position in range(first, min(end, len(ids) - 1)):
+                nats -= logits[position - start, ids[position + 1]].item()
+        num_bytes += len(document.text.encode())
+    assert nats / num_bytes / math.log(2) == pytest.approx(result["student"]["metrics"]["test"]["bpb"]["value"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "family"), [("sft", "qwen3"), ("chat", "gemma2")])
+def test_prompts_and_conversations(kind: str, family: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("UNDERSTUDY_HOME", str(tmp_path / "home"))
+    settings = decoders.recipe(tmp_path, kind=kind, family=family)
+    assert exit_code(check(recipe_from(settings))) == 0
+    result = train(recipe_from(settings), tmp_path / "run")
+    assert result["student"]["metrics"]["test"]["kl"]["value"] < result["baseline"]["metrics"]["test"]["kl"]["value"]
+    net = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "student")
+    assert net.config.num_hidden_layers == 2 and getattr(net.config, "layer_types", ["x"] * 2)[1:] != []
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_student_of_one(tmp_path: Path, monkeypatch) -> None:
+    """Rows of a step are shared out unevenly, and in some steps a process has fewer tokens to score than the other."""
+    settings = decoders.recipe(tmp_path)
+    settings["train"] |= {"lr": 1e-4}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    monkeypatch.setenv("UNDERSTUDY_HOME", str(tmp_path / "home-one"))
+    train(recipe_from(settings), tmp_path / "one")
+    with pair(tmp_path / "launchers") as both:
+        ended = both.run("train", path, "--out", tmp_path / "two", home=tmp_path / "home-two")
+    assert [one.code for one in ended] == [0, 0], ended[0].err
+    assert_close(*(load_file(tmp_path / name / "student" / "model.safetensors") for name in ("one", "two")))
