@@ -436,6 +436,7 @@ def _objective(recipe: Recipe, data: TaskData, teacher: Sizes | None, student: S
         student=side_of(student.net, outputs=not text or student.on_vocabulary, head=False),
         teacher=None,
         num_labels=outputs,
+        class_weights=data.task.weights,
         seed=recipe.seed,
         same_tokens=recipe.student.model is None,
         variances=lambda layers: dict.fromkeys(layers, torch.ones(teacher.width if teacher else 0)),

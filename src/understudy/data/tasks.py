@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 from understudy.base.errors import DataError, RecipeError
-from understudy.base.suggest import did_you_mean
+from understudy.base.suggest import did_you_mean, few
 from understudy.data.crosslingual import load_pawsx, load_xnli
 from understudy.data.custom import load_custom, with_metric
 from understudy.data.demo_sets import load_demo
@@ -65,6 +66,10 @@ def load_task(settings: TaskSettings, *, seed: int, answers: AnswerSettings | No
         some = f"{len(train) - len(given)} of {len(train)} training rows have no label: they are learnt from the teacher alone."
         notes.append(some if given else what)
     notes += [f"No training row has the label '{name}'." for name in absent]
+    if settings.class_weights is not None:
+        task = _weighted(task, settings.class_weights, given)
+        shown = few([f"{label} {weight:.3g}" for label, weight in zip(task.labels, task.weights, strict=True)])
+        notes.append(f"What a row counts in learning from labels (task.class_weights): {shown}.")
     return TaskData(task, train, select, tests, notes, held_out=not found.tests and not found.dev)
 
 
@@ -152,6 +157,22 @@ def _labelled_out(kind: Kind, train: list[Example], **how: Any) -> tuple[list[Ex
     _, held = hold_out(known, **how)
     out = {id(row) for row in held}
     return [row for row in train if id(row) not in out], held
+
+
+def _weighted(task: Task, wanted: str | dict[str, float], labels: Sequence[Any]) -> Task:
+    """The task with a weight for each class: given by name (those not named count 1), or so that all classes count alike."""
+    if not (task.kind.named and task.kind.distribution):
+        raise RecipeError(f"task.class_weights: a task of kind {task.kind} has no classes.")
+    if isinstance(wanted, str):
+        if not labels:
+            raise RecipeError("task.class_weights: balanced needs training rows with labels; give the weights by label.")
+        return replace(task, weights=tuple(task.kind.balanced(labels, len(task.labels))))
+    for name in wanted:
+        if name not in task.labels:
+            raise RecipeError(
+                f"task.class_weights: there is no label '{name}'.{did_you_mean(name, task.labels)} Labels: {few(task.labels)}."
+            )
+    return replace(task, weights=tuple(wanted.get(label, 1.0) for label in task.labels))
 
 
 def _learnable(task: Task, train: Sequence[Example]) -> None:

@@ -47,6 +47,8 @@ class Task:
     metrics: tuple[str, ...] = ()
     select: str = ""
     pair: bool = False
+    weights: tuple[float, ...] = ()
+    """How much a row of each class counts where labels are learnt from; () = all alike."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", kind(self.kind))
@@ -99,7 +101,10 @@ class TaskData:
 
     def digest(self) -> str:
         """32 hex digits that change when the task or any example, or their order, changes."""
-        seen = hashlib.blake2b(json.dumps({**asdict(self.task), "kind": str(self.task.kind)}).encode(), digest_size=16)
+        task = {**asdict(self.task), "kind": str(self.task.kind)}
+        if not self.task.weights:  # came later: counts where it is there
+            del task["weights"]
+        seen = hashlib.blake2b(json.dumps(task).encode(), digest_size=16)
         for name, part in (("train", self.train), ("select", self.select), *self.tests.items()):
             seen.update(f"\x1e{name}\x1f{len(part)}".encode())
             for example in part:

@@ -82,6 +82,17 @@ class Kind(str):
         shown = f"'{names[only]}'" if isinstance(only, int) and names else str(only)
         return f"all {len(labels)} training rows have the label {shown}; at least two are needed."
 
+    def balanced(self, labels: Sequence[Any], outputs: int) -> list[float]:
+        """A weight for each class after which all that occur count alike and the mean row as much as before: N / (K n_c) for
+        N rows, n_c of them of class c, and K classes that occur.
+
+        Args:
+            labels: of the training rows.
+        """
+        counts = np.bincount(np.concatenate([np.atleast_1d(label) for label in labels]).astype(np.int64), minlength=outputs)
+        present = int((counts > 0).sum())
+        return [float(counts.sum() / (present * count)) if count else 0.0 for count in counts]
+
     def absent(self, labels: Sequence[Label], names: Sequence[str]) -> list[str]:
         """The label names that no training row has."""
         return []

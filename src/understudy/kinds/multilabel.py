@@ -39,11 +39,16 @@ class Multilabel(Kind):
     def batch_labels(self, labels: Tensor) -> Tensor:
         return labels.float()
 
-    def loss(self, logits: Tensor, labels: Tensor, *, reduction: Any = "mean") -> Tensor:
-        """Binary cross-entropy, averaged over labels."""
+    def balanced(self, labels: Sequence[Any], outputs: int) -> list[float]:
+        """For each label, rows without it by rows with it: as much is learnt from those that have it as from the others."""
+        on = np.asarray(labels).sum(axis=0)
+        return [float((len(labels) - count) / count) if 0 < count < len(labels) else 1.0 for count in on]
+
+    def loss(self, logits: Tensor, labels: Tensor, *, reduction: Any = "mean", weights: Tensor | None = None) -> Tensor:
+        """Binary cross-entropy, averaged over labels. weights: (C,), how much a row that has the label counts."""
         from understudy import losses
 
-        return losses.binary_cross_entropy(logits, labels, reduction=reduction)
+        return losses.binary_cross_entropy(logits, labels, weights=weights, reduction=reduction)
 
     def confidence(self, logits: np.ndarray) -> np.ndarray:
         """The answer is a set of labels; its probability is the product over labels of max(p, 1 - p)."""

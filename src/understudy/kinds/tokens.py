@@ -99,11 +99,11 @@ class Tokens(Kind):
     def targets(self, labels: Sequence[Any], outputs: int) -> None:
         return None  # `data.encode` gives the first sub-word of each word its tag
 
-    def loss(self, logits: Tensor, labels: Tensor, *, reduction: Any = "mean") -> Tensor:
-        """Cross-entropy over the labelled tokens: the first sub-word of each word."""
+    def loss(self, logits: Tensor, labels: Tensor, *, reduction: Any = "mean", weights: Tensor | None = None) -> Tensor:
+        """Cross-entropy over the labelled tokens: the first sub-word of each word. weights: (C,), how much each tag counts."""
         from understudy import losses
 
-        return losses.token_cross_entropy(logits, labels, reduction=reduction)
+        return losses.token_cross_entropy(logits, labels, weights=weights, reduction=reduction)
 
     def read(self, logits: Tensor, *, labels: Tensor | None, sizes: Sequence[int], words: Sequence[Any]) -> list:
         """The tag of each word of a sentence is that of its first sub-word; words cut off get tag 0, "O"."""

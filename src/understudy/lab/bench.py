@@ -330,6 +330,8 @@ class Bench:
         # Entries that came later are left out where they say nothing new, so that steps made before are still found.
         if job.teacher and self.recipe.cache.dtype != "fp32":
             more["signals"] = self.recipe.cache.dtype
+        if task.weights:
+            more["class_weights"] = list(task.weights)
         if not same_task(task, self.data.task):
             more["task"] = [task.kind, *task.labels]
         return job.key(about, **more)

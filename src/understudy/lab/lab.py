@@ -120,13 +120,17 @@ class Lab(Bench):
         return self.fit(
             name,
             copy_of(start),
-            Objective(hard=hard_labels(self.data.task.kind)),
+            self._from_labels(),
             settings=self.teaching,
             seed=seed,
             rows=self._teacher_rows,
             max_length=self.recipe.task.max_length,
             shared=True,
         )
+
+    def _from_labels(self) -> Objective:
+        task = self.data.task
+        return Objective(hard=hard_labels(task.kind, class_weights=task.weights))
 
     @cached_property
     def _teacher_rows(self) -> TaskData:
@@ -151,7 +155,7 @@ class Lab(Bench):
         found = {}
         for rate in rates:
             job = self._job(
-                f"teacher-lr-{rate:.0e}", copy_of(start), Objective(hard=hard_labels(self.data.task.kind)), None,
+                f"teacher-lr-{rate:.0e}", copy_of(start), self._from_labels(), None,
                 training.model_copy(update={"lr": rate, "epochs": epochs}), settings.seed, rows, self.recipe.task.max_length,
             )  # fmt: skip
             found[rate] = self._fitted(job, None, shared=True)[1]["best_metrics"][rows.task.select]

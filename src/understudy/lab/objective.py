@@ -39,6 +39,7 @@ def objective_for(
         student=side_of(student.net, outputs=not student.bare, head=False),
         teacher=side_of(said.net, outputs=not said.bare) if said else ANSWERS if teacher else None,
         num_labels=max(1, len(lab.data.task.labels)),
+        class_weights=lab.data.task.weights,
         seed=lab.recipe.seed,
         same_tokens=said is not None and lab.same_tokens(said, student),
         variances=variances

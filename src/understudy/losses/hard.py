@@ -43,30 +43,35 @@ def focal(
     return over_rows(wrong_N**gamma * costs_N, reduction)
 
 
-def token_cross_entropy(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+def token_cross_entropy(
+    logits: Tensor, labels: Tensor, *, weights: Tensor | None = None, reduction: Reduction = "mean"
+) -> Tensor:
     """Cross-entropy over the tokens that have a label; the others, -100, neither count nor cost.
 
-    logits: (T, C), or (M, C) for the M labelled tokens alone. labels: (T,) int64.
+    logits: (T, C), or (M, C) for the M labelled tokens alone. labels: (T,) int64. weights: (C,), as in `cross_entropy`.
 
     >>> import torch
     >>> token_cross_entropy(torch.tensor([[9.0, 0.0], [0.0, 0.0]]), torch.tensor([-100, 0])).item()
     0.6931471824645996
     """
     rows_MC, labels_M = labelled(labels, logits, labels)
-    return cross_entropy(rows_MC, labels_M, reduction=reduction)
+    return cross_entropy(rows_MC, labels_M, weights=weights, reduction=reduction)
 
 
-def binary_cross_entropy(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """Multi-label: the mean over C independent yes-or-no labels of -y log s(z) - (1-y) log(1 - s(z)), s the sigmoid.
+def binary_cross_entropy(
+    logits: Tensor, labels: Tensor, *, weights: Tensor | None = None, reduction: Reduction = "mean"
+) -> Tensor:
+    """Multi-label: the mean over C independent yes-or-no labels of -w y log s(z) - (1-y) log(1 - s(z)), s the sigmoid.
 
-    logits, labels: (N, C), labels 0 or 1 as floating point.
+    logits, labels: (N, C), labels 0 or 1 as floating point. weights: (C,) w, how much a row that has the label counts; 1
+    where they are None.
 
     >>> import torch
     >>> binary_cross_entropy(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]])).item()
     0.6931471824645996
     """
     same_shape(logits, labels, what="binary_cross_entropy")
-    values = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
+    values = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), pos_weight=weights, reduction="none")
     return over_rows(values.mean(dim=1), reduction)
 
 

@@ -48,6 +48,8 @@ class Pair:
     student: Side
     teacher: Side | None
     num_labels: int = 1
+    class_weights: tuple[float, ...] = ()
+    """How much a row of each class counts where labels are learnt from; () = all alike."""
     seed: int = 0
     same_tokens: bool = False
     """Whether both cut every text into the same tokens."""

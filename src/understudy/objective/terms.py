@@ -39,7 +39,7 @@ LEAST_VARIANCE = 1e-3
 def hard_labels(kind: str, *, class_weights: Sequence[float] | None = None, focal: float = 0.0) -> Term:
     """The true labels: cross-entropy, squared error or binary cross-entropy, whatever the task asks for.
 
-    class_weights: C numbers, for classification: how much a row of each class counts.
+    class_weights: C numbers, for kinds with classes: how much a row of each class counts (see `Kind.loss`); none: all alike.
     focal: gamma of the focal loss, for classification: rows that are right already count less.
     """
     task = kind_named(kind)
@@ -51,18 +51,12 @@ def hard_labels(kind: str, *, class_weights: Sequence[float] | None = None, foca
         logits, labels = _wide(_get(seen.student, "logits")), seen.labels
         if not task.per_token and not bool((known := has_label(labels)).all()):  # the others are learnt by other terms
             logits, labels = logits[known], labels[known]
-        return task.loss(logits, labels, reduction="sum")
+        weights = {"weights": logits.new_tensor(class_weights)} if class_weights else {}
+        if focal:
+            return losses.focal(logits, labels, gamma=focal, reduction="sum", **weights)
+        return task.loss(logits, labels, reduction="sum", **weights)
 
-    def weighted(seen: Seen) -> Tensor:
-        assert seen.labels is not None
-        logits, known = _wide(_get(seen.student, "logits")), has_label(seen.labels)
-        weights = None if class_weights is None else logits.new_tensor(class_weights)
-        logits, labels = logits[known], seen.labels[known]
-        if not focal:
-            return losses.cross_entropy(logits, labels, weights=weights, reduction="sum")
-        return losses.focal(logits, labels, gamma=focal, weights=weights, reduction="sum")
-
-    return Term(loss if class_weights is None and not focal else weighted, "label", needs_student=_LOGITS, needs_labels=True)
+    return Term(loss, "label", needs_student=_LOGITS, needs_labels=True)
 
 
 def soft_labels(

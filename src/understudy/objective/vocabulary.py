@@ -57,9 +57,6 @@ class Hard(TermSettings):
 
     of_outputs = True
 
-    class_weights: tuple[NonNegative, ...] | None = Field(
-        default=None, description="how much a row of each class counts (classification); null = all alike"
-    )
     focal: NonNegative = Field(
         default=0.0, description="gamma of the focal loss (classification): rows that are right already count less; 0 = off"
     )
@@ -68,11 +65,9 @@ class Hard(TermSettings):
         from understudy.objective.terms import hard_labels
 
         one_class = pair.kind.distribution == "softmax" and not pair.kind.per_token
-        if self.class_weights is not None and (not one_class or len(self.class_weights) != pair.num_labels):
-            raise RecipeError(f"class_weights needs one number for each of the {pair.num_labels} classes of a classification.")
         if self.focal and not one_class:
             raise RecipeError("focal is for a classification: one right class in each row.")
-        return hard_labels(pair.kind, class_weights=self.class_weights, focal=self.focal)
+        return hard_labels(pair.kind, class_weights=pair.class_weights, focal=self.focal)
 
 
 class Soft(TermSettings):

@@ -137,6 +137,11 @@ class TaskSettings(Settings):
         default=None, description="what the labels (or tags) in your files are called in the task, as in {1: bad, 5: good}; "
         "those not named stay as they are"
     )  # fmt: skip
+    class_weights: Literal["balanced"] | dict[Name, NonNegative] | None = Field(
+        default=None, description="how much a row of each class counts where labels are learnt from, by teacher, baseline and "
+        "student: balanced (all classes count alike, however rare), or by label, as in {spam: 5}, 1 for the others; of several "
+        "labels: how much a row that has the label counts against one that has not"
+    )  # fmt: skip
     label_separator: Text = Field(
         default="|", description="what separates several labels in one cell (kind multilabel)"
     )

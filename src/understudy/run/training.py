@@ -76,7 +76,8 @@ def _train_models(recipe: Recipe, lab: Lab) -> dict[str, Source]:
         lab.data.notes.append("There is no baseline: no training row has a label that it could learn from.")
         say(lab.data.notes[-1])
     elif recipe.evaluate.baseline and recipe.how.needs_teacher and known and (asked.labelled or asked.causal):
-        labels, untrained = Objective(hard=hard_labels(asked)), recipe.how.untrained(recipe.method, lab)
+        labels = Objective(hard=hard_labels(asked, class_weights=lab.data.task.weights))
+        untrained = recipe.how.untrained(recipe.method, lab)
         model = lab.fit("baseline", untrained, labels, rows=lab.data.labelled(), shared=True)
         models["baseline"] = Source.of(model)
     elif recipe.evaluate.baseline and asked.pooled:

@@ -13,7 +13,7 @@ from understudy.objective.terms import hard_labels
 
 def labels_only(task: Task) -> Objective:
     """The loss on the true labels, whatever a recipe's objective says; masked words for plain text."""
-    return Objective(hard=hard_labels(task.kind))
+    return Objective(hard=hard_labels(task.kind, class_weights=task.weights))
 
 
 def distil(cfg: FineTune, lab: Lab) -> Model:

@@ -154,7 +154,7 @@ def _fold_teachers(folds: int, lab: Lab) -> list[tuple[Source, np.ndarray]]:
         model = lab.fit(
             f"teacher-without-{part + 1}-of-{folds}",
             copy_of(lab.pretrained().model),
-            Objective(hard=hard_labels(data.task.kind)),
+            Objective(hard=hard_labels(data.task.kind, class_weights=data.task.weights)),
             settings=lab.teaching,
             seed=settings.seed,
             rows=dataclasses.replace(data, train=others),
