@@ -404,7 +404,8 @@ def _loads(source: CheckedFolder, key: str, recipe: Recipe, data: TaskData | Non
     given, teacher = recipe.teacher, key == "teacher.model"
     trained = not teacher or (given is not None and given.finetune is not None)
     trust = teacher and given is not None and given.trust_remote_code
-    model = load_model(source.ref, task=data.task, key=key, trust_remote_code=trust, replace_head=trained)
+    among = teacher and recipe.task.labels is not None
+    model = load_model(source.ref, task=data.task, key=key, trust_remote_code=trust, replace_head=trained, among=among)
     for note in model.notes:
         found.note(key.partition(".")[0], note.removeprefix(f"{key}: "))
     if model.by_position and not trained:

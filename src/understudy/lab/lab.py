@@ -66,7 +66,7 @@ class Lab(Bench):
     def _checkpoint_of(self, settings: TeacherSettings, seed: int) -> Source:
         return self._checkpoint(
             settings.model, "teacher.model", seed, revision=settings.revision, trust_remote_code=settings.trust_remote_code,
-            replace_head=settings.finetune is not None,
+            replace_head=settings.finetune is not None, among=self.recipe.task.labels is not None,
         )  # fmt: skip
 
     def pretrained(self) -> Source:

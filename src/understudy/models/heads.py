@@ -26,7 +26,7 @@ class TaskLabels(Protocol):
 
 
 def settle(
-    net: Any, task: TaskLabels | None, *, kind: Kind, source: str, key: str, own_head: bool
+    net: Any, task: TaskLabels | None, *, kind: Kind, source: str, key: str, own_head: bool, among: bool = False
 ) -> tuple[tuple[str, ...], list[str]]:
     """The labels in the order of the outputs, and what was done to get there; the configuration then says the same.
 
@@ -45,7 +45,7 @@ def settle(
                 "a base checkpoint."
             )
         if kind.named:
-            notes = align(net, task.labels, source=source, key=key)
+            notes = align(net, task.labels, source=source, key=key, among=among)
         elif net.config.num_labels != 1:
             raise DataError(f"{key}: '{source}' has {net.config.num_labels} outputs, but a {kind} task needs one.")
     set_outputs(net.config, kind, task.labels)
@@ -79,14 +79,18 @@ def unnamed(config: Any) -> bool:
     return all(re.fullmatch(r"LABEL_\d+", name) for name in names_of(config))
 
 
-def align(net: Any, labels: Sequence[str], *, source: str, key: str = "model") -> list[str]:
+def align(net: Any, labels: Sequence[str], *, source: str, key: str = "model", among: bool = False) -> list[str]:
     """Put a head's outputs into the order of the task's labels, in place.
 
     The names must be the same set; capitals, spaces, hyphens and underscores are forgiven. Generic names
-    (`LABEL_0`, …) are taken by position. Returns what was done, one sentence each. Raises DataError, naming both sets,
-    when they do not match.
+    (`LABEL_0`, …) are taken by position, and only where there are as many. Returns what was done, one sentence each. Raises
+    DataError, naming both sets, when they do not match.
 
     Shapes: the head's weight (C, D) and bias (C,) are permuted by rows, so that output i means `labels[i]`.
+
+    Args:
+        among: of a head that knows all labels and more, keep those of the task. The softmax over fewer outputs is the old one
+            renormalised: p_c / (sum of p over the labels that stay).
     """
     own = names_of(net.config)
     if unnamed(net.config) and len(own) == len(labels):
@@ -98,8 +102,14 @@ def align(net: Any, labels: Sequence[str], *, source: str, key: str = "model") -
         rows, wanted = {name: i for i, name in enumerate(own)}, list(labels)
     if len(rows) != len(own) or set(rows) != set(wanted):
         more = len(rows) == len(own) and set(wanted) < set(rows)
+        if more and among:
+            _keep(net, [rows[name] for name in wanted])
+            others = ", ".join(name for name in own if _folded(name) not in wanted and name not in wanted)
+            said = "knows more labels than task.labels; its probabilities are taken among these, without"
+            return [f"{key}: '{source}' {said} {others}."]
         help_text = (
-            f"It knows all of these and more: give the task its labels, task.labels: [{', '.join(own)}]."
+            f"It knows all of these and more: give the task its labels, task.labels: [{', '.join(own)}], or leave its others out "
+            f"(probabilities are then taken among the rest), task.labels: [{', '.join(labels)}]."
             if more
             else "Use a model trained for these labels, give the task's files its names (task.label_map), or fine-tune it."
         )
@@ -111,13 +121,19 @@ def align(net: Any, labels: Sequence[str], *, source: str, key: str = "model") -
             f"{key}: label names of '{source}' were matched by meaning: {_pairs([own[i] for i in order], labels)}."
         )
     if order != list(range(len(order))):
-        head = anatomy(net).final_linear(net)
-        with torch.no_grad():
-            head.weight.copy_(head.weight[order].clone())
-            if head.bias is not None:
-                head.bias.copy_(head.bias[order].clone())
+        _keep(net, order)
         notes.append(f"{key}: the outputs of '{source}' were reordered from {', '.join(own)} to {', '.join(labels)}.")
     return notes
+
+
+def _keep(net: Any, rows: list[int]) -> None:
+    """The head's outputs `rows`, in that order, in place."""
+    head = anatomy(net).final_linear(net)
+    with torch.no_grad():
+        head.weight = torch.nn.Parameter(head.weight[rows].clone(), requires_grad=head.weight.requires_grad)
+        if head.bias is not None:
+            head.bias = torch.nn.Parameter(head.bias[rows].clone(), requires_grad=head.bias.requires_grad)
+    head.out_features = net.num_labels = len(rows)
 
 
 def to_label_units(net: Any, mean: float, deviation: float) -> None:

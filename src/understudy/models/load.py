@@ -50,6 +50,7 @@ def load_model(
     seed: int = 0,
     fresh_head: bool = False,
     replace_head: bool = False,
+    among: bool = False,
 ) -> Model:
     """Load a model and its tokenizer for a task.
 
@@ -66,6 +67,7 @@ def load_model(
         dtype: of all weights in memory, whatever they are on disk.
         seed: of a fresh head.
         fresh_head: throw the checkpoint's head away even where it would fit.
+        among: keep the task's outputs of a head that knows more labels, which is an error else.
         replace_head: throw it away where it was trained for other labels, which is an error else.
 
     Raises:
@@ -121,7 +123,7 @@ def load_model(
     if other:
         notes[0] = f"{key}: the head of '{ref}' is for other labels ({other}); a fresh one takes its place."
     nameless = own_head and task is not None and kind.named and unnamed(net.config)
-    labels, decided = settle(net, task, kind=kind, source=ref, key=key, own_head=own_head)
+    labels, decided = settle(net, task, kind=kind, source=ref, key=key, own_head=own_head, among=among)
     tokenizer = _open_tokenizer(source, key=key, words=kind.by_word, trust_remote_code=trust_remote_code)
     if kind.pooled and layout.max_length is not None:
         tokenizer.model_max_length = layout.max_length

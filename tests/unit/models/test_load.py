@@ -98,6 +98,25 @@ def test_other_labels_are_refused_naming_both_sets(names, tmp_path: Path):
     assert caught.value.exit_code == 3
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["classification", "tokens"])
+def test_of_a_head_that_knows_more_the_tasks_outputs_are_kept_on_request(kind: str, tmp_path: Path):
+    """Its probabilities are the old ones among the labels that stay, renormalised."""
+    folder = checkpoint(tmp_path, head=kind, names=("joy", "fear", "anger"))
+    with pytest.raises(DataError, match=r"\[joy, fear, anger\], or leave its others out .*: \[Anger, joy\]"):
+        load_model(str(folder), task=TaskStub(kind, labels=("Anger", "joy")))
+    model = load_model(str(folder), task=TaskStub(kind, labels=("Anger", "joy")), among=True)
+    whole = tiny_net("bert", kind, num_labels=3)(tiny_ids()).logits.softmax(-1)[..., [2, 0]]
+    torch.testing.assert_close(model.net(tiny_ids()).logits.softmax(-1), whole / whole.sum(-1, keepdim=True))
+    assert model.labels == ("Anger", "joy") and model.net.config.id2label == {0: "Anger", 1: "joy"}
+    assert "knows more labels than task.labels" in model.notes[0] and "without fear" in model.notes[0]
+    with pytest.raises(DataError, match="'joy', 'shame'"):  # one that it does not know: never guessed
+        load_model(str(folder), task=TaskStub(kind, labels=("joy", "shame")), among=True)
+    unnamed = checkpoint(tmp_path / "unnamed", head=kind, num_labels=3)
+    with pytest.raises(DataError, match="LABEL_2"):  # no names, and not as many: positions are not guessed
+        load_model(str(unnamed), task=TaskStub(kind, labels=("joy", "fear")), among=True)
+
+
 def test_another_number_of_generic_labels_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match=r"\(4\)"):
         load_model(str(checkpoint(tmp_path, num_labels=4)), task=TASK)

@@ -208,7 +208,8 @@ def _teacher(recipe: Recipe, task: Task | None = None) -> Model:
     assert given is not None  # the method needs one
     task = task or data_of(recipe).task
     return load_model(
-        given.model, task=task, key="teacher.model", revision=given.revision, trust_remote_code=given.trust_remote_code
+        given.model, task=task, key="teacher.model", revision=given.revision, trust_remote_code=given.trust_remote_code,
+        among=recipe.task.labels is not None,
     )
 
 
