@@ -30,7 +30,7 @@ WARM_UP = 3
 
 PACKAGES = (
     "understudy", "torch", "transformers", "tokenizers", "safetensors", "accelerate", "datasets", "numpy", "scipy",
-    "scikit-learn", "seqeval",
+    "seqeval", "peft",
 )  # fmt: skip
 
 

@@ -27,6 +27,8 @@ from understudy.models.signals import forward
 
 COSINE = "the encoder's own cosine"
 THRESHOLDS = 100
+MOST_ROWS = 500
+"""Of a set: a reference should cost seconds, and these tell it to two points. Its name says so where there are more."""
 
 Scores = dict[str, dict[str, float]]
 """Test set -> metric -> value."""
@@ -56,12 +58,15 @@ def constant(task: Task, train: Sequence[Example], tests: Mapping[str, Sequence[
 def cosine(
     task: Task, model: Model, select: Sequence[Example], tests: Mapping[str, Sequence[Example]], *, max_length: int
 ) -> dict[str, Scores]:
-    """{COSINE: scores} of an encoder as it is; empty where two texts' likeness is no answer.
+    """{name: scores} of an encoder as it is; empty where two texts' likeness is no answer.
 
-    It is one for numbers (a line through the selection rows) and for two classes (a threshold that is best on them).
+    It is one for numbers (a line through the selection rows) and for two classes (a threshold that is best on them). The name is
+    COSINE, with the number of rows where a set has more than MOST_ROWS, of which as many are taken, evenly spread.
     """
     if not task.pair or task.kind.by_word or not (task.kind.numeric or len(task.labels) == 2) or len(select) < 2:
         return {}
+    name = COSINE if max(map(len, tests.values())) <= MOST_ROWS else f"{COSINE} (on {MOST_ROWS} rows)"
+    select, tests = _some(select), {test: _some(rows) for test, rows in tests.items()}
     alike = _likeness(model, select, max_length)
     if not np.ptp(alike):
         return {}
@@ -80,7 +85,11 @@ def cosine(
 
     found = {test: _scores(task, rows, answer(_likeness(model, rows, max_length))) for test, rows in tests.items()}
     # A cosine is no probability: what depends on how sure an answer is means nothing here.
-    return {COSINE: {test: {name: one for name, one in scores.items() if name != "loss"} for test, scores in found.items()}}
+    return {name: {test: {metric: one for metric, one in scores.items() if metric != "loss"} for test, scores in found.items()}}
+
+
+def _some(rows: Sequence[Example]) -> Sequence[Example]:
+    return rows if len(rows) <= MOST_ROWS else [rows[i * len(rows) // MOST_ROWS] for i in range(MOST_ROWS)]
 
 
 def _sided(alike: np.ndarray, cut: float, side: float) -> np.ndarray:
@@ -96,16 +105,17 @@ def _scores(task: Task, rows: Sequence[Example], scores: Any) -> dict[str, float
 @torch.inference_mode()
 def _likeness(model: Model, rows: Sequence[Example], max_length: int) -> np.ndarray:
     """(N,) cosines between the two texts of each row, of their last hidden states' means over tokens."""
-    net, sides = model.net.eval(), []
+    net = model.net.eval()
     device = next(net.parameters()).device
     single = replace(Task("one text", model.kind), labels=model.labels)
-    for text in ("text", "pair"):
-        alone = [Example(row.id, text=getattr(row, text) or "") for row in rows]
-        encoded = encode(alone, model.tokenizer, single, max_length=max_length)
-        vectors = np.empty((len(rows), net.config.hidden_size), np.float32)
-        for indices in evaluation_batches(encoded.lengths, max_tokens=8192):
-            signals = forward(net, collate(encoded, indices).to(device), Needs(feature="mean"), kind=model.kind)
-            assert signals.feature is not None
-            vectors[indices] = signals.feature.float().cpu().numpy()
-        sides.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12))
-    return (sides[0] * sides[1]).sum(axis=1).astype(np.float64)
+    texts = [row.text or "" for row in rows] + [row.pair or "" for row in rows]
+    place = {text: number for number, text in enumerate(dict.fromkeys(texts))}  # a text of several pairs is read once
+    encoded = encode([Example(text, text=text) for text in place], model.tokenizer, single, max_length=max_length)
+    vectors = np.empty((len(place), net.config.hidden_size), np.float32)
+    for indices in evaluation_batches(encoded.lengths, max_tokens=8192):
+        signals = forward(net, collate(encoded, indices).to(device), Needs(feature="mean"), kind=model.kind)
+        assert signals.feature is not None
+        vectors[indices] = signals.feature.float().cpu().numpy()
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
+    one, other = np.split(vectors[[place[text] for text in texts]], 2)
+    return (one * other).sum(axis=1).astype(np.float64)

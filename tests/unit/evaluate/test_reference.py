@@ -8,6 +8,7 @@ import tiny_models
 import torch
 
 from understudy.data.types import Example, Task
+from understudy.evaluate import reference
 from understudy.evaluate.reference import COSINE, constant, cosine
 from understudy.models.load import load_model
 
@@ -84,3 +85,13 @@ def test_no_pairs_or_three_classes_have_no_cosine(encoder):
     single = Task("toy", "classification", ("a", "b"), ("accuracy",), "accuracy")
     assert cosine(three, encoder, given, {"dev": given}, max_length=32) == {}
     assert cosine(single, encoder, rows([0, 1], pair=False), {"dev": given}, max_length=32) == {}
+
+
+def test_of_many_rows_some_are_taken_and_the_name_says_so(encoder, monkeypatch):
+    monkeypatch.setattr(reference, "MOST_ROWS", 10)
+    given = rows([float(number % 5) for number in range(24)])
+    task = Task("toy", "regression", (), ("pearson",), "pearson", pair=True)
+    found = cosine(task, encoder, given, {"dev": given, "test": given[:4]}, max_length=32)
+    some = [given[i] for i in (0, 2, 4, 7, 9, 12, 14, 16, 19, 21)]
+    expected = cosine(task, encoder, some, {"dev": some, "test": given[:4]}, max_length=32)[COSINE]
+    assert found == {f"{COSINE} (on 10 rows)": expected}
