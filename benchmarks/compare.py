@@ -11,8 +11,8 @@ from typing import Any
 from record import ENCODER, Record, Run, circumstances, read, table
 
 from understudy.compare.advice import ranked, said_of
-from understudy.evaluate.many import pair
 from understudy.evaluate.metrics import DISPLAY
+from understudy.evaluate.significance import pair
 from understudy.evaluate.verdict import plain
 from understudy.figures.words import duration, milliseconds, score, short
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from record import ENCODER, Record, Run, circumstances, extend, read, table
 
-from understudy.evaluate.compare import over_seeds
+from understudy.evaluate.bootstrap import over_seeds
 
 TASKS: dict[str, list[str]] = {
     "conll2003": ["task={name: conll2003}", "conll2003"],

@@ -25,7 +25,7 @@ from record import (
     table,
 )
 
-from understudy.evaluate.compare import over_seeds
+from understudy.evaluate.bootstrap import over_seeds
 
 TASKS = {"rte": "RTE", "mrpc": "MRPC", "cola": "CoLA", "sst2-10k": "SST-2"}
 """Task -> folder of the data below --data/glue_data; the recipe is recipes/glue/TASK-peakd.yaml."""

@@ -23,7 +23,7 @@ from record import (
     table,
 )
 
-from understudy.evaluate.compare import over_seeds
+from understudy.evaluate.bootstrap import over_seeds
 from understudy.evaluate.verdict import headline
 
 MODELS = ("teacher", "baseline", "student")

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from understudy.evaluate.compare import LEVEL, ends, over_seeds
-from understudy.evaluate.many import Score
+from understudy.evaluate.bootstrap import LEVEL, ends, over_seeds
+from understudy.evaluate.significance import Score
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -118,7 +118,7 @@ def add_samples(file: Path, folder: Path) -> None:
     The draws depend on the task alone, so differences of two runs' samples are paired: `difference` uses them.
     """
     from understudy.data.tasks import load_task
-    from understudy.evaluate.compare import resample
+    from understudy.evaluate.bootstrap import resample
     from understudy.evaluate.verdict import headline
     from understudy.lab.saved import read_predictions
     from understudy.recipe.load import load_recipe
@@ -147,7 +147,7 @@ def glue_score(run: Record, task: str, model: str) -> float:
 
 def difference(ours: Sequence[Record], theirs: Sequence[Record]) -> dict[str, Any] | None:
     """Mean difference of the students of two ways over the seeds both have, with its 95 % interval: rows drawn, the same
-    for both ways, and what a seed does (evaluate/many.py). None without common seeds."""
+    for both ways, and what a seed does (evaluate/significance.py). None without common seeds."""
     seeds = {run["seed"] for run in ours if "samples" in run} & {run["seed"] for run in theirs if "samples" in run}
     if not seeds:
         return None

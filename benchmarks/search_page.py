@@ -10,7 +10,7 @@ from markupsafe import Markup
 from record import Record, circumstances, difference, read, spread, table
 from search import SIZES
 
-from understudy.evaluate.compare import over_seeds
+from understudy.evaluate.bootstrap import over_seeds
 from understudy.figures import charts
 from understudy.figures.svg import rule, tag, text
 

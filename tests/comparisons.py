@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from understudy.compare.advice import fronts, recommendations, verdict
-from understudy.evaluate.many import Score, compared, summary
+from understudy.evaluate.significance import Score, compared, summary
 
 ARMS = {"finetune": 0.80, "automm": 0.86, "minidisc": 0.86, "kdnas": 0.83}
 LATENCY = {"finetune": 8.0, "automm": 8.1, "minidisc": 9.4, "kdnas": 3.2}

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from statistics import stdev
 from typing import Any
 
-from understudy.evaluate.many import front, pair
 from understudy.evaluate.metrics import DISPLAY
+from understudy.evaluate.significance import front, pair
 from understudy.evaluate.verdict import amount, plain
 from understudy.figures.words import score
 from understudy.kinds import sign_of

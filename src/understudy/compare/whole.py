@@ -15,8 +15,8 @@ from understudy.compare.advice import ranked
 from understudy.compare.arms import Plan, make_plan
 from understudy.compare.gather import UNITS, gather
 from understudy.compare.work import runs_of, work
-from understudy.evaluate.many import pair
 from understudy.evaluate.metrics import DISPLAY
+from understudy.evaluate.significance import pair
 from understudy.evaluate.verdict import plain
 from understudy.figures.words import duration, milliseconds, score, short
 from understudy.recipe.comparison import Comparison, load_comparison

@@ -1,18 +1,21 @@
-"""What a model says about encoded examples: forward passes by length, without padding where the family allows it."""
+"""What a model says about examples: forward passes by length, without padding where the family allows it; and in words, as
+`understudy predict` prints it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
 from understudy.cache import Teacher, autocast
 from understudy.data.batches import evaluation_batches
-from understudy.data.encode import Encoded, collate
-from understudy.data.types import Example
+from understudy.data.encode import Encoded, collate, encode
+from understudy.data.types import Example, Task
 from understudy.evaluate.predictions import Predictions
 from understudy.kinds import Kind
+from understudy.models.anatomy import anatomy
+from understudy.models.handover import longest_input
 from understudy.models.model import Model
 from understudy.models.needs import Needs
 from understudy.models.signals import forward
@@ -105,3 +108,27 @@ def gold_labels(kind: Kind, examples: Sequence[Example]) -> Any:
 def groups_of(examples: Sequence[Example]) -> list[str] | None:
     """The rows' groups as `Predictions` holds them, a row without one being its own; None where no row has one."""
     return [example.group or example.id for example in examples] if any(example.group for example in examples) else None
+
+
+_CHUNK = 1024
+"""Rows that are read, answered and handed on at once, so that a large file does not fill the memory."""
+
+
+def answers(
+    model: Model, examples: Sequence[Example], task: Task, *, max_length: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """label and probability of each class · the labels above one half · a number · words with their tags and entities.
+
+    The inputs are as long as those the model was scored with (`longest_input`), or `max_length` tokens; `cut` is true where a
+    text was longer.
+    """
+    length = min(max_length or longest_input(model), anatomy(model.net).max_tokens(model.net))
+    for start in range(0, len(examples), _CHUNK):
+        rows = examples[start : start + _CHUNK]
+        encoded = encode(rows, model.tokenizer, task, max_length=length)
+        predictions = predict(model, rows, encoded)
+        for row, example in enumerate(rows):
+            answer = {"row": example.id, **model.kind.answer(predictions.scores[row], model.labels, example.words or ())}
+            if encoded.cut is not None and encoded.cut[row]:
+                answer["cut"] = True
+            yield answer

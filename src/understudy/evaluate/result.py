@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from understudy.base.errors import DataError
 from understudy.data.types import Task
-from understudy.evaluate.compare import Resampled, gap_recovered, resample, retained
+from understudy.evaluate.bootstrap import Resampled, gap_recovered, resample, retained
 from understudy.evaluate.predictions import Predictions, one_answer
 from understudy.evaluate.verdict import advice, verdict
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from understudy.base.errors import RecipeError
-from understudy.export.compare import Call, decides, pad_id, takes_types
+from understudy.export.agreement import Call, decides, pad_id, takes_types
 from understudy.models.anatomy import anatomy
 from understudy.models.handover import longest_input
 from understudy.models.heads import names_of

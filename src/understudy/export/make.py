@@ -17,8 +17,8 @@ from typing import Any
 from understudy.base import disk
 from understudy.base.errors import RecipeError
 from understudy.evaluate import measure
-from understudy.export import compare, describe, graph
-from understudy.export.compare import Rows
+from understudy.export import agreement, describe, graph
+from understudy.export.agreement import Rows
 from understudy.export.stock import needs_understudy, shape_of, to_hf, to_padded
 from understudy.models.anatomy import anatomy
 from understudy.models.handover import longest_input, write_handover
@@ -76,7 +76,7 @@ def export_folder(
         to,
         out=out,
         int8=int8,
-        rows=compare.rows_of(settings, model) if settings else None,
+        rows=agreement.rows_of(settings, model) if settings else None,
         card=card,
         eval_results=scores or None,
         latency=settings.evaluate.latency if settings else None,
@@ -104,7 +104,7 @@ def export_model(
     """
     out = Path(out)
     _check(to, out, None, int8=int8)
-    rows = rows or compare.built_in_rows(model)
+    rows = rows or agreement.built_in_rows(model)
     latency = latency or LatencySettings()
     model.net.to("cpu")  # where exports are compared and measured
     with disk.commit_dir(out) as folder:
@@ -121,7 +121,7 @@ def _fill_torch(
     made = {"hf": to_hf, "padded": to_padded}.get(to, lambda same: same)(model)
     save_model(made, folder, eval_results=eval_results, handover=model.handover)
     back = load_model(str(folder), key="export")  # what a reader of the folder gets, not what we meant to write
-    compared = compare.require_equal(model, compare.torch_call(model.net), compare.torch_call(back.net), rows, form=to)
+    compared = agreement.require_equal(model, agreement.torch_call(model.net), agreement.torch_call(back.net), rows, form=to)
     calls = {
         name: measure.forward_pass(net, batch_size=latency.batch_size, length=_length(model, latency))
         for name, net in (("student", model.net), (to, back.net))
@@ -140,8 +140,8 @@ def _fill_onnx(
     model: Model, to: str, folder: Path, rows: Rows, latency: LatencySettings, *, int8: bool, eval_results: str | None
 ) -> dict[str, Any]:
     graph.write_graph(model, folder / graph.GRAPH)
-    student = compare.torch_call(model.net)
-    compared = compare.require_equal(model, student, graph.graph_call(folder / graph.GRAPH), rows, form=to)
+    student = agreement.torch_call(model.net)
+    compared = agreement.require_equal(model, student, graph.graph_call(folder / graph.GRAPH), rows, form=to)
     facts: dict[str, Any] = {
         **_about(model, to, model.net, latency),
         "needs_understudy": False,
@@ -159,7 +159,7 @@ def _fill_onnx(
         files["int8"] = graph.GRAPH_INT8
         graph.write_int8(folder / graph.GRAPH, folder / graph.GRAPH_INT8)
         rounded = graph.graph_call(folder / graph.GRAPH_INT8)
-        facts["int8"] = {"agreement": compare.agreement(model, student, rounded, rows)}
+        facts["int8"] = {"agreement": agreement.agreement(model, student, rounded, rows)}
     length = _length(model, latency)
     inputs = {
         name: value.numpy()
@@ -184,7 +184,7 @@ def _about(model: Model, to: str, net: Any, latency: LatencySettings) -> dict[st
     return {
         "form": to,
         "kind": str(model.kind),
-        "decides": compare.decides(model),
+        "decides": agreement.decides(model),
         **shape_of(model.net),
         "num_parameters": measure.num_parameters(net),
         "num_parameters_nonembedding": measure.num_parameters_nonembedding(net),

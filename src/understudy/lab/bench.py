@@ -41,7 +41,7 @@ from understudy.train.devices import accelerator, any_process, over_processes, r
 from understudy.train.guard import StopSignals
 from understudy.train.learner import held_out_loss
 from understudy.train.loop import Fit, fit
-from understudy.train.views import Views
+from understudy.train.task import Views
 
 KEEP_VERSION = 1
 """Raised by hand whenever what is kept would come out differently."""

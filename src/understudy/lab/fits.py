@@ -27,10 +27,10 @@ from understudy.models.signals import forward
 from understudy.objective import Objective
 from understudy.recipe.settings import TrainSettings
 from understudy.steps import safe
-from understudy.train.best import Best
 from understudy.train.devices import accelerator
 from understudy.train.learner import count_step
-from understudy.train.views import Views
+from understudy.train.select import Best
+from understudy.train.task import Views
 
 VERSION = 2
 """Raised by hand whenever a fit would give other results."""

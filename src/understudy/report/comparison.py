@@ -12,8 +12,9 @@ from typing import Any
 from markupsafe import Markup
 
 from understudy.base import yaml
-from understudy.evaluate.many import pair
+from understudy.compare.advice import ranked
 from understudy.evaluate.metrics import DISPLAY
+from understudy.evaluate.significance import pair
 from understudy.evaluate.verdict import in_points, plain
 from understudy.figures import charts, panel
 from understudy.figures.svg import shorten
@@ -57,9 +58,8 @@ def render_comparison(made: Mapping[str, Any], *, recipe: str = "") -> str:
 def classes_of(made: Mapping[str, Any]) -> dict[str, str]:
     """Every arm with its colour, the best first and those without a score last; the baseline has its own, and nobody
     that of the teacher."""
-    test, metric = made["headline"]["test"], made["headline"]["metric"]
-    scored = {name: arm["metrics"][test][metric]["mean"] for name, arm in made["arms"].items() if test in arm["metrics"]}
-    order = sorted(made["arms"], key=lambda name: (name not in scored, -sign_of(metric) * scored.get(name, 0.0), name))
+    scored = ranked(made)
+    order = [*scored, *sorted(made["arms"].keys() - set(scored))]
     others = [name for name in made["arms"] if name != made["baseline"]]
     colours = {name: f"s{1 + place % 11}" for place, name in enumerate(others)}
     return {name: colours.get(name, "baseline") for name in order}

@@ -14,8 +14,8 @@ from understudy.data.encode import encode
 from understudy.data.read import Table
 from understudy.data.tasks import columns_of, data_of
 from understudy.data.types import Task
-from understudy.evaluate.answers import answers
 from understudy.evaluate.metrics import compute
+from understudy.evaluate.predict import answers
 from understudy.evaluate.predict import predict as predict_examples
 from understudy.kinds import kind
 from understudy.lab import Lab

@@ -1,4 +1,4 @@
-"""Students of several sparsities in one set of weights, as the loop trains them together (train/views.py)."""
+"""Students of several sparsities in one set of weights, as the loop trains them together (train/task.py)."""
 
 from __future__ import annotations
 

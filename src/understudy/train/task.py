@@ -1,18 +1,50 @@
-"""What a fit is given, what changes while it runs, and what it returns: three records."""
+"""What a fit is given, what changes while it runs, and what it returns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from torch import nn
 
 from understudy.cache import Teacher
 from understudy.data.encode import Encoded
 from understudy.models.model import Model
 from understudy.objective import Objective
 from understudy.recipe.settings import TrainSettings
-from understudy.train.views import Views
+
+
+class Views(Protocol):
+    """Several sub-networks of one model, trained together.
+
+    A view is a part of the model that works by itself, such as the first heads and neurons of every layer. Views share their
+    weights, so one optimiser step adds up the gradients of all of them (MiniDisc; slimmable networks).
+    """
+
+    @property
+    def all(self) -> Sequence[str]:
+        """Their names; each is scored at every evaluation."""
+        ...
+
+    @property
+    def watched(self) -> Sequence[str]:
+        """Those whose scores patience waits for."""
+        ...
+
+    def names(self, step: int) -> Sequence[str]:
+        """Those that take part in an optimiser step: a function of the step alone, and the same in all processes."""
+        ...
+
+    def use(self, name: str) -> AbstractContextManager[Any]:
+        """Inside this context the model *is* that sub-network, with the shared weights."""
+        ...
+
+    def small(self, name: str) -> nn.Module:
+        """A network of that size and no larger, with copies of the present weights: what is kept of the best."""
+        ...
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 from pages import HOSTILE, Page, assert_inert
 
 from understudy.compare.advice import fronts, latencies, ranked, recommendations, round_up, would_tell
-from understudy.evaluate.many import pair
+from understudy.evaluate.significance import pair
 from understudy.report.comparison import render_comparison
 
 

@@ -13,8 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from understudy.data.encode import collate, encode
 from understudy.data.types import Example, Task
-from understudy.evaluate.answers import answers
-from understudy.evaluate.predict import predict
+from understudy.evaluate.predict import answers, predict
 
 TASK = Task("t", "classification", fits.MOODS)
 

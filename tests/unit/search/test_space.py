@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.base.errors import RecipeError
-from understudy.evaluate.many import front
 from understudy.evaluate.measure import flops, num_parameters
+from understudy.evaluate.significance import front
 from understudy.methods.kdnas.reward import over_budget, reward
 from understudy.methods.kdnas.settings import SpaceSettings
 from understudy.methods.kdnas.space import Architecture, Costs, as_config, build_space, shape_of

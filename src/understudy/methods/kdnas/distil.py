@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from understudy.base.errors import DataError, RecipeError
 from understudy.base.progress import say
-from understudy.evaluate.many import front
+from understudy.evaluate.significance import front
 from understudy.lab import Lab
 from understudy.methods.kdnas.candidates import Candidates, learning
 from understudy.methods.kdnas.reward import ranked, trained

@@ -8,7 +8,7 @@ from exports import student
 
 from understudy.base.errors import VerifyError
 from understudy.data.encode import Encoded
-from understudy.export.compare import Rows, agreement, batches, built_in_rows, require_equal, torch_call
+from understudy.export.agreement import Rows, agreement, batches, built_in_rows, require_equal, torch_call
 
 
 def encoded(*rows: list[int]) -> Encoded:

@@ -6,7 +6,7 @@ is believed only if it is larger than both explain, and larger than the best of 
     rows    bootstrap: rows are drawn with replacement (groups of rows as a whole), the same for all arms and seeds
     seeds   Student's t: on top of each draw of rows, a draw of how far the mean over the K seeds is off, s/√K · t.
             Drawing K = 3 seeds with replacement instead gives intervals 2.7 times too narrow, and more than one false
-            discovery in six where one in twenty was promised (tests/unit/evaluate/test_many.py shows both).
+            discovery in six where one in twenty was promised (tests/unit/evaluate/test_significance.py shows both).
             Three seeds hardly know their own deviation, so for differences it is learnt from all pairs of arms together,
             as in an analysis of variance: (A - 1)(K - 1) degrees of freedom. A pair that deviates more keeps its own.
     many    Holm (1979): step-down, valid whatever depends on what
@@ -26,7 +26,7 @@ import numpy as np
 
 from understudy.base.seeds import numpy_rng
 from understudy.data.types import Task
-from understudy.evaluate.compare import LEVEL, Resampled, ends, over_seeds, resample
+from understudy.evaluate.bootstrap import LEVEL, Resampled, ends, over_seeds, resample
 from understudy.evaluate.predictions import Predictions
 from understudy.kinds import lower_is_better
 

@@ -7,8 +7,8 @@ import pytest
 
 from understudy.base.errors import DataError
 from understudy.data.types import Task
-from understudy.evaluate import compare
-from understudy.evaluate.compare import (
+from understudy.evaluate import bootstrap
+from understudy.evaluate.bootstrap import (
     Resampled,
     gap_recovered,
     over_seeds,
@@ -54,7 +54,7 @@ def test_draws_depend_on_the_seed_and_on_nothing_else():
 def test_blocks_do_not_change_the_draws(monkeypatch):
     correct = np.random.default_rng(0).random(50) < 0.7
     whole = resample(TASK, {"student": model(correct)}, resamples=30)["student"]["f1"].samples
-    monkeypatch.setattr(compare, "_CELLS_AT_ONCE", 50 * 7)
+    monkeypatch.setattr(bootstrap, "_CELLS_AT_ONCE", 50 * 7)
     assert np.array_equal(whole, resample(TASK, {"student": model(correct)}, resamples=30)["student"]["f1"].samples)
 
 

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from understudy.data.types import Task
-from understudy.evaluate.many import Score, compared, holm, p_value, scores, summary
 from understudy.evaluate.predictions import Predictions
+from understudy.evaluate.significance import Score, compared, holm, p_value, scores, summary
 
 TASK = Task("toy", "classification", ("no", "yes"), ("accuracy",), "accuracy")
 
