@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import runs
+from transformers import AutoModelForSequenceClassification
 
 from understudy.base.errors import RecipeError
 from understudy.check import check, exit_code
@@ -103,6 +105,37 @@ def test_the_real_clock_is_read(asked):
     assert all(one.latency_ms is not None and one.latency_ms > 0 for one in chosen.options)
 
 
+def test_so_many_times_as_fast_takes_a_stock_shape(asked, tmp_path, monkeypatch):
+    """The first of the ladder of stock shapes that is fast enough, in turns with the teacher; the run keeps it."""
+    real = auto._option
+
+    def timed(recipe, student, net, *, beside):
+        one = real(recipe, student, net, beside=None)
+        share = student["config"]["hidden_size"] / 32 if "config" in student else 1.0
+        return replace(one, latency_ms=10 * share, time_share=share)
+
+    monkeypatch.setattr(auto, "_option", timed)
+    recipe = asked(faster=1.7)  # of 3/4, 1/2 and 1/4 of the teacher's time, with a tenth in reserve, the second
+    train(recipe, tmp_path / "run")
+    kept = load_recipe(tmp_path / "run" / "config.yaml")
+    config = kept.student.config.model_dump(exclude_none=True)
+    assert config == {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    assert (kept.student.init, kept.student.keep) == ("teacher", "best")
+    stock = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "student")
+    assert stock.config.hidden_size == 16 and stock.config.num_attention_heads == 2
+    notes = json.loads((tmp_path / "run" / "details.json").read_text())["notes"]
+    assert any("at least 1.7 times as fast as the teacher asked for" in note for note in notes)
+    with pytest.raises(RecipeError, match="at least 50.0 times as fast"):
+        choose(asked(faster=50.0))
+
+
+def test_megabytes_are_those_that_are_saved(asked, tmp_path):
+    whole = choose(asked()).options[0]
+    chosen = choose(asked(max_mb=0.5 * whole.size_mb))
+    taken = [one for one in chosen.options if one.student.get("config") == chosen.changes["student"]["config"]]
+    assert taken[0].size_mb <= 0.5 * whole.size_mb and whole.size_mb == pytest.approx(4e-6 * whole.parameters, rel=0.01)
+
+
 def test_what_cannot_be_made_is_refused_with_what_can(asked):
     with pytest.raises(RecipeError) as refused:
         choose(asked(max_parameters=10))
@@ -142,7 +175,7 @@ def test_a_run_of_auto_is_the_run_of_what_it_chose(asked, tmp_path):
     kept = load_recipe(tmp_path / "auto" / "config.yaml")
     assert kept == looked_at(recipe) and kept.method.name == "automm"
     notes = json.loads((tmp_path / "auto" / "details.json").read_text())["notes"]
-    assert notes[0].startswith("auto: student.sparsity") and "of at most" in notes[1]
+    assert notes[0].startswith("auto: student.sparsity") and "at most" in notes[1] and "asked for." in notes[1]
     assert notes[0].split(" (")[0] in (tmp_path / "auto" / "report.html").read_text()
     again = train(recipe, tmp_path / "auto")
     plain = train(kept, tmp_path / "plain")

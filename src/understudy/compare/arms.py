@@ -56,7 +56,8 @@ class Base:
     def limited(self, given: dict[str, Any]) -> dict[str, Any]:
         """Settings with limits on the student: those of the base student, where they name none."""
         student = self.seen.student
-        if student is None or any(given.get(name) for name in ("max_parameters", "max_flops", "max_latency_ms")):
+        named = ("max_parameters", "max_flops", "max_latency_ms", "faster", "max_mb")
+        if student is None or any(given.get(name) for name in named):
             return given
         operations = student.flops(self.recipe.evaluate.latency.length)
         limits = {"max_parameters": int(ROOM * student.parameters)}

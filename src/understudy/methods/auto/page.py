@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.base import disk
-from understudy.methods.auto.plan import FILE, amount
+from understudy.methods.auto.plan import FILE, amount, bound
 
 
 def notes(folder: Path, costs: Mapping[str, Any]) -> list[str]:
@@ -19,10 +19,13 @@ def notes(folder: Path, costs: Mapping[str, Any]) -> list[str]:
     if not (folder / FILE).exists():
         return []
     kept = disk.read_json(folder / FILE)
-    found = {"parameters": costs["num_parameters"], "flops": costs["flops"], "latency_ms": costs["latency_ms"]["median"]}
+    latency, teacher = costs["latency_ms"]["median"], kept["options"][0]["latency_ms"]
+    found = {"parameters": costs["num_parameters"], "flops": costs["flops"], "latency_ms": latency, "size_mb": costs["size_mb"]}
+    if teacher is not None:
+        found["time_share"] = latency / teacher
+    differs = "; the finished student differs a little from what was looked at."
     checks = [
-        f"auto: {amount(cost, found[cost])} of at most {amount(cost, limit)}"
-        + ("." if found[cost] <= limit else ", which is more: the finished student differs a little from what was looked at.")
+        f"auto: {amount(cost, found[cost])}, {bound(cost, limit)} asked for" + ("." if found[cost] <= limit else differs)
         for cost, limit in kept["limits"].items()
     ]
     return [kept["reason"], *checks]

@@ -16,10 +16,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from understudy.base import disk
 from understudy.base.errors import RecipeError, UnderstudyError
 from understudy.base.progress import say
-from understudy.figures.words import milliseconds, short
+from understudy.figures.words import megabytes, milliseconds, short
 from understudy.methods.auto.settings import Auto
 from understudy.models.source import hub_reachable
 from understudy.recipe.load import apply_changes, recipe_from, recipe_hash
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 FILE = "auto.json"
 OBJECTIVE: dict[str, Any] = {"name": "automm"}
 FORMS = ("pruned", "layers")
+SMALL_FORMS = ("stock", "pruned", "layers")
+"""The kinds of students where a speed or a size is asked for: first those that run at their speed anywhere."""
 DEFAULT_SHARE = 0.51
 """Of the teacher's operations, where a recipe names no limit: half, and a little for what lies outside the layers."""
 RESERVE = 0.9
@@ -52,6 +56,9 @@ class Option:
     parameters: int
     flops: int
     latency_ms: float | None
+    size_mb: float = 0.0
+    time_share: float | None = None
+    """Of the teacher's time, measured in turns with it."""
 
     def within(self, limits: Mapping[str, float]) -> bool:
         """Whether it costs no more than any of the limits."""
@@ -93,10 +100,10 @@ def settle(
         choice = choose(recipe, method, teacher)
         return changed(recipe, choice.changes), [choice.reason]
     if folder is None or path is None:
-        if method.max_latency_ms is not None:
+        if method.max_latency_ms is not None or method.faster is not None:
             raise RecipeError(
-                "auto with max_latency_ms would measure, and perhaps choose another student, each time the comparison is "
-                "continued; give max_flops or max_parameters."
+                "auto with max_latency_ms or faster would measure, and perhaps choose another student, each time the comparison "
+                "is continued; give max_flops or max_parameters."
             )
         choice = choose(recipe, method, _teacher(recipe, task))
         return changed(recipe, choice.changes), [choice.reason]
@@ -129,28 +136,32 @@ def choose(recipe: Recipe, method: Auto, teacher: Model) -> Choice:
         RecipeError: no student that can be made of this teacher is within the limits.
     """
     looked: list[Option] = []
+    timed = method.max_latency_ms is not None or method.faster is not None
 
     def look(student: dict[str, Any], net: Net) -> Option:
-        looked.append(_option(recipe, student, net, beside=teacher.net if method.max_latency_ms is not None else None))
+        looked.append(_option(recipe, student, net, beside=teacher.net if timed else None))
         return looked[-1]
 
     whole = look({}, teacher.net)
-    named = {"parameters": method.max_parameters, "flops": method.max_flops, "latency_ms": method.max_latency_ms}
+    named = {"parameters": method.max_parameters, "flops": method.max_flops, "latency_ms": method.max_latency_ms,
+             "size_mb": method.max_mb, "time_share": 1 / method.faster if method.faster else None}  # fmt: skip
     limits = {cost: limit for cost, limit in named.items() if limit is not None} or {"flops": int(DEFAULT_SHARE * whole.flops)}
     if method.search:
         found = _search(method, limits)
         tried = found["method"]["episodes"] * found["method"]["candidates"]  # whole rounds
         return Choice(limits, found, f"auto: {tried} architectures are tried by kdnas.", tuple(looked))
-    aims = {cost: RESERVE * limit if cost == "latency_ms" else limit for cost, limit in limits.items()}
+    aims = {cost: RESERVE * limit if cost in ("latency_ms", "time_share") else limit for cost, limit in limits.items()}
+    small = method.faster is not None or method.max_mb is not None
+    start, vocabulary = _with_vocabulary(recipe, teacher, asked=small)
     smallest = []
-    for kind in FORMS:
-        options = [cache(lambda student=student, make=make: look(student, make())) for student, make in STUDENTS[kind](teacher)]
+    for kind in SMALL_FORMS if small else FORMS:
+        options = [cache(lambda student=student, make=make: look(student, make())) for student, make in STUDENTS[kind](start)]
         if (found := _largest(options, aims)) is not None:
-            length = {"max_length": recipe.student.max_length}
+            length = {"max_length": recipe.student.max_length, "vocabulary": vocabulary}
             reason = f"auto: {_said(found)}; the teacher: {_costs(whole, limits)}. It learns with {OBJECTIVE['name']}."
             return Choice(limits, {"student": {**found.student, **length}, "method": OBJECTIVE}, reason, tuple(looked))
         smallest += [_said(options[-1]())] if options else []
-    asked = " and ".join(f"at most {amount(cost, limit)}" for cost, limit in limits.items())
+    asked = " and ".join(bound(cost, limit) for cost, limit in limits.items())
     raise RecipeError(
         f"method auto: {asked}: no student made of this teacher ({_costs(whole, limits)}) is so small. The smallest: "
         f"{'; '.join(smallest)}. Raise the limit, search for another architecture (`method.search: 64`), or give a small "
@@ -186,7 +197,61 @@ def _layers(teacher: Model) -> list[tuple[dict[str, Any], Callable[[], Net]]]:
     return [({"num_layers": n}, lambda n=n: keep_layers(teacher, num_layers=n).net) for n in numbers]
 
 
-STUDENTS = {"pruned": _pruned, "layers": _layers}
+def _stock(teacher: Model) -> list[tuple[dict[str, Any], Callable[[], Net]]]:
+    """Stock shapes: one head less each time, width and neurons with it, and layers in the same proportion."""
+    from understudy.models.anatomy import anatomy
+    from understudy.models.restructure import num_units
+    from understudy.students.allocation import Scores
+    from understudy.students.keep_layers import keep_layers
+    from understudy.students.stock import StockScores, cut_to_sizes
+
+    row, net = anatomy(teacher.net), teacher.net
+    layers, heads, width = row.num_layers(net), row.num_heads(net), row.head_dim(net)
+    alike = np.ones(row.width(net))
+
+    def make(sizes: dict[str, int], depth: int) -> Net:
+        kept = teacher if depth == layers else keep_layers(teacher, num_layers=depth)
+        return cut_to_sizes(kept, sizes, StockScores(Scores.alike(*num_units(kept.net)), alike, alike)).net
+
+    found = []
+    for number in range(heads - 1, 0, -1):
+        share = number / heads
+        sizes = {"hidden_size": number * width, "intermediate_size": max(8, 8 * round(share * row.num_neurons(net) / 8))}
+        if row.family == "electra" and sizes["hidden_size"] == net.config.embedding_size:
+            continue  # see students/stock.py
+        depth = layers if row.family == "albert" else max(1, round(share * layers))
+        deep = {} if row.family == "albert" else {"num_hidden_layers": depth}
+        student = {"config": {**sizes, **deep}, "init": "teacher", **({"keep": "best"} if depth < layers else {})}
+        found.append((student, lambda sizes=sizes, depth=depth: make(sizes, depth)))
+    return found
+
+
+STUDENTS = {"pruned": _pruned, "layers": _layers, "stock": _stock}
+
+
+def _with_vocabulary(recipe: Recipe, teacher: Model, *, asked: bool) -> tuple[Model, dict[str, Any] | None]:
+    """What students are made of, with the tokens that they will have: those in use, where a student is to be small and the
+    recipe says nothing; and `student.vocabulary` as it is from now on."""
+    from understudy.data.encode import encode
+    from understudy.data.tasks import data_of
+    from understudy.lab.vocabulary import trimmed
+
+    own = recipe.student.vocabulary
+    if own is None and (not asked or teacher.kind.on_vocabulary):
+        return teacher, None
+    wanted = apply_changes(recipe.model_dump(mode="json"), {"student.vocabulary": "used"}, source="method auto")
+    data, length = data_of(recipe), recipe.student.max_length or recipe.task.max_length
+
+    def encoded(model: Model, rows: Sequence[Any]) -> Any:
+        return encode(rows, model.tokenizer, data.task, max_length=length)
+
+    try:
+        made = trimmed(recipe if own else recipe_from(wanted, source="method auto"), data, teacher, encoded)
+    except RecipeError:
+        if own is not None:
+            raise
+        return teacher, None  # a tokenizer that knows whole words only
+    return made, {} if own is None else own.model_dump(mode="json")
 
 
 def _search(method: Auto, limits: Mapping[str, float]) -> dict[str, Any]:
@@ -218,12 +283,14 @@ def _option(recipe: Recipe, student: dict[str, Any], net: Net, *, beside: Net | 
     from understudy.evaluate import measure
     from understudy.models.anatomy import anatomy
 
-    run, latency = recipe.evaluate.latency, None
+    run, latency, share = recipe.evaluate.latency, None, None
     if beside is not None:
         device = accelerator().device
-        latency = measure.latency_of({"teacher": beside.to(device), "it": net.to(device)}, run, device)["it"]["median"]
+        times = measure.latency_of({"teacher": beside.to(device), "it": net.to(device)}, run, device)
+        latency = times["it"]["median"]
+        share = latency / times["teacher"]["median"]
     flops = measure.flops(net, length=min(run.length, anatomy(net).max_tokens(net)))
-    return Option(student, measure.num_parameters(net), flops, latency)
+    return Option(student, measure.num_parameters(net), flops, latency, measure.size_mb(net), share)
 
 
 def _largest(options: Sequence[Callable[[], Option]], limits: Mapping[str, float]) -> Option | None:
@@ -240,9 +307,17 @@ def _largest(options: Sequence[Callable[[], Option]], limits: Mapping[str, float
 # -- in words ----------------------------------------------------------------------------------------------------------
 
 
+def bound(cost: str, limit: float) -> str:
+    return f"at least {amount(cost, limit)}" if cost == "time_share" else f"at most {amount(cost, limit)}"
+
+
 def amount(cost: str, value: float) -> str:
     if cost == "latency_ms":
         return milliseconds(value)
+    if cost == "time_share":
+        return f"{1 / value:.1f} times as fast as the teacher"
+    if cost == "size_mb":
+        return megabytes(value)
     return f"{short(value)} {'parameters' if cost == 'parameters' else 'operations'}"
 
 
@@ -251,7 +326,10 @@ def _costs(option: Option, limits: Mapping[str, float]) -> str:
 
 
 def _said(option: Option) -> str:
-    shape = ", ".join(f"student.{key} {value}" for key, value in option.student.items())
+    said = {**option.student.get("config", {}), **{key: value for key, value in option.student.items() if key != "config"}}
+    shape = ", ".join(f"student.{'config.' if key in option.student.get('config', {}) else ''}{key} {value}"
+                      for key, value in said.items())  # fmt: skip
     costs = [f"{short(option.parameters)} parameters", f"{short(option.flops)} operations"]
     costs += [milliseconds(option.latency_ms)] if option.latency_ms is not None else []
+    costs += [amount("time_share", option.time_share)] if option.time_share is not None else []
     return f"{shape} ({', '.join(costs)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,10 @@ class Auto(MethodSettings):
     max_flops: PositiveCount | None = Field(
         default=None, description="its operations at most, for one row of evaluate.latency.length tokens, two per multiply-add"
     )
+    faster: Annotated[float, Field(strict=True, gt=1)] | None = Field(
+        default=None, description="so many times as fast as the teacher at least, as evaluate.latency measures both here"
+    )
+    max_mb: Positive | None = Field(default=None, description="megabytes of its weights at most, as they are saved (fp32)")
     search: Count = Field(
         default=0,
         description="spend so many short distillations, in whole rounds of 8, on looking for the architecture (kdnas); 0 = none",
@@ -33,4 +37,6 @@ class Auto(MethodSettings):
     def _search_of_two(self) -> Self:
         if self.search == 1:
             raise ValueError("`search: 1` leaves nothing to choose from; give 8 or more, or 0 for none.")
+        if self.search and (self.faster or self.max_mb):
+            raise ValueError("`search` takes `max_latency_ms`, `max_flops` or `max_parameters`, not `faster` or `max_mb`.")
         return self
