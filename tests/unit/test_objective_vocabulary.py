@@ -44,7 +44,9 @@ def test_a_language_model_learns_from_hidden_states_and_heads():
     objective = objective_of(
         {"hard": 0.3, "soft": {"weight": 0.7, "divergence": "jsd", "beta": 0.2, "temperature": 2.0}}
     )
-    assert objective.needs_student == objective.needs_teacher == Needs(head=True)
+    assert objective.needs_student == Needs(head=True)
+    assert objective.needs_teacher == Needs(head=True, whole=True)  # a temperature asks for the tail
+    assert not objective_of({"soft": 1.0}).needs_teacher.whole
     assert objective.units == {"hard": "label", "soft": "label"}
     weight = randn(1, V, D).requires_grad_()
     student, labels = signals([5, 4], 2, weight)

@@ -17,18 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from understudy.base import disk
+from understudy.base import disk, seeds
 from understudy.base.circumstances import circumstances, other_circumstances
 from understudy.base.errors import ResourceError, VerifyError
-from understudy.base.progress import progress, say
-from understudy.cache.fields import Dense, fields_of, needs_of, signals_from, unit_of, value_of
+from understudy.base.progress import duration, progress, say
+from understudy.cache.fields import Dense, Top, fields_of, needs_of, signals_from, unit_of, value_of
 from understudy.cache.store import KEYS, Store
 from understudy.data.encode import IGNORE, Encoded, collate
 from understudy.kinds import Kind
+from understudy.losses.chunked import Head, Sparse
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
 from understudy.models.needs import Needs, Signals
-from understudy.models.signals import forward
+from understudy.models.signals import forward, vocabulary_head
 
 FORMAT = 5
 PART = 512
@@ -114,11 +115,13 @@ class SignalCache:
         encoded: the examples in the teacher's own tokens.
         precision: fp32, bf16 or fp16: the arithmetic of the teacher's forward.
         dtype: what numbers are on disk, fp32 or fp16 (`fields.Dense`). In memory and in losses they are fp32 again.
+        head: how a vocabulary is kept (`fields`).
     """
 
     def __init__(
-        self, root: Path, *, model: Model, digest: str, encoded: Encoded, precision: str, dtype: str = "fp32"
+        self, root: Path, *, model: Model, digest: str, encoded: Encoded, precision: str, dtype: str = "fp32", head: str = "head"
     ) -> None:
+        self.head = head
         self.model, self.encoded, self.precision, self.codec = model, encoded, precision, Dense(dtype)
         device = next(model.net.parameters()).device.type
         self.tokens = TOKENS.get(device, MORE_TOKENS)
@@ -145,6 +148,9 @@ class SignalCache:
         names = [self.encoded.key(i) for i in range(len(self.encoded))]
         if self.model.kind.per_token:
             marks, at = self._asked.astype(np.uint8), self.encoded.offsets
+            if self.model.kind.causal:  # what is kept of the most likely ids tells the label's probability too
+                assert self.encoded.labels is not None
+                marks = self.encoded.labels.astype("<i4")
             names = [
                 hashlib.blake2b(name + marks[at[i] : at[i + 1]].tobytes(), digest_size=16).digest()
                 for i, name in enumerate(names)
@@ -199,10 +205,33 @@ class SignalCache:
         layers = row.layers(net)
         widths |= {f"{part}-{i}": row.out(layers[i - 1]).in_features for i in needs.qkv for part in "qkv"}
         examples = np.concatenate(self.plan) if self.plan else np.empty(0, np.int64)
-        return sum(
-            int(self.rows(field)[examples].sum()) * self.codec.bytes_per_row(widths.get(field, row.width(net)))
-            for field in fields_of(needs)
+
+        def per_row(field: str) -> int:
+            return top.bytes_per_row if (top := self.top(field)) else self.codec.bytes_per_row(widths.get(field, row.width(net)))
+
+        return sum(int(self.rows(field)[examples].sum()) * per_row(field) for field in fields_of(needs, self.head))
+
+    def in_words(self, needs: Needs, size: int) -> str:
+        """What is kept of the teacher's vocabulary, how much that is, and how long it takes, before anything is written."""
+        positions = int(self.sizes["asked"].sum())
+        kept = "the input of its head"
+        if top := self.top(self.head):
+            tail = f"and {top.draws} drawn from the others" if top.draws else "the others as one class"
+            kept = f"its {top.top} most likely ids, {tail}"
+        middle = np.argsort(self.sizes["token"], kind="stable")[len(self.encoded) // 2 : len(self.encoded) // 2 + 1]
+        batch, _ = self.batches(middle)[0]
+        live, began = LiveTeacher(self.model, self.encoded, needs, self.precision, lambda _: None), time.perf_counter()
+        live.signals(batch)
+        per_token = (time.perf_counter() - began) / max(1, int(self.sizes["token"][batch].sum()))
+        return (
+            f"The teacher's outputs at {positions:,} positions: {kept}, {size / max(1, positions):,.0f} bytes "
+            f"each, {size / 1e6:,.1f} MB in all; about {duration(per_token * int(self.sizes['token'].sum()))} where nothing is "
+            "stored yet."
         )
+
+    def top(self, field: str) -> Top | None:
+        """How a field is written that holds the most likely ids; None for any other field."""
+        return Top(field, vocabulary_head(self.model.net).weight.shape[0]) if field.startswith("top-") else None
 
     # -- filling the store ---------------------------------------------------------------------------------------------
 
@@ -215,7 +244,7 @@ class SignalCache:
             stop: asked between two parts whether a signal wants the process to end.
         """
         self._note_circumstances()
-        missing = _Missing(self, fields_of(needs))
+        missing = _Missing(self, fields_of(needs, self.head))
         store = self.store
         store.new_parts()
         missing.found(list(store.parts.values()))
@@ -257,23 +286,45 @@ class SignalCache:
     def _compute(self, examples: np.ndarray, fields: list[str], count: Callable[[int], None]) -> None:
         """Some fields of some examples, as a part of the store."""
         needs = needs_of(fields)
-        if needs.logits or needs.feature:
+        if needs.logits or needs.head or needs.feature:
             # The last layer as a whole, even if first tokens would do: the shortcut rounds differently, and what is
             # stored must not depend on what else was asked for, or still missing, when it was computed.
             needs |= Needs(hidden=(anatomy(self.model.net).num_layers(self.model.net),))
         teacher = LiveTeacher(self.model, self.encoded, needs, self.precision, lambda _: None)
-        values: dict[str, list[Tensor]] = {field: [] for field in fields}
+        values: dict[str, list[Any]] = {field: [] for field in fields}
         order = []
         for batch, real in self.batches(examples):
             signals = teacher.signals(batch)
             for field, parts in values.items():
-                parts.append(value_of(signals, field)[: self.rows(field)[batch[:real]].sum()].cpu())
+                here = slice(int(self.rows(field)[batch[:real]].sum()))
+                if top := self.top(field):
+                    assert isinstance(signals.head, Head)
+                    parts.append(top.encode(self._record(signals.head.map(lambda x, here=here: x[here]), batch[:real], top)))
+                else:
+                    parts.append(value_of(signals, field)[here].cpu())
             order.append(batch[:real])
             count(real)
         rows = np.concatenate(order)
         sizes = {unit: each[rows] for unit, each in self.sizes.items()}
-        written = {field: self.codec.encode(field, torch.cat(parts)) for field, parts in values.items()}
+        written = {
+            field: {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            if self.top(field)
+            else self.codec.encode(field, torch.cat(parts))
+            for field, parts in values.items()
+        }
         self.store.write(self.keys[rows], sizes, written)
+
+    def _record(self, head: Head, examples: np.ndarray, top: Top) -> Sparse:
+        """What is kept of the teacher's distributions. Draws are a function of the example and the position in it."""
+        labels = collate(self.encoded, examples).labels
+        assert labels is not None
+        uniform = None
+        if top.draws:
+            each = zip(self.keys[examples], self.sizes["asked"][examples], strict=True)
+            uniform = torch.from_numpy(np.concatenate([seeds.numpy_rng(0, "draws", key.hex()).random(n) for key, n in each]))
+            uniform = uniform.to(head.hidden.device)
+        record = Sparse.of(head, labels[labels != IGNORE].to(head.hidden.device), top.top, uniform, top.draws)
+        return record.map(Tensor.cpu)
 
 
 class _Missing:
@@ -339,7 +390,7 @@ class CachedTeacher:
         self.cache = cache
         cache.store.new_parts()
         known: dict[Any, tuple[np.ndarray, np.ndarray]] = {}  # most fields lie in the same parts
-        self.places = {field: self._places(field, known) for field in fields_of(needs)}
+        self.places = {field: self._places(field, known) for field in fields_of(needs, cache.head)}
 
     def _places(self, field: str, known: dict[Any, Any]) -> tuple[dict[int, dict[str, np.ndarray]], np.ndarray, np.ndarray]:
         """The arrays of the parts in use, by their numbers; for each example the number of its part, and where its rows
@@ -362,18 +413,22 @@ class CachedTeacher:
         part_of, ends = known[about]
         return {i: parts[i].arrays(field) for i in np.unique(part_of).tolist()}, part_of, ends
 
-    def _take(self, field: str, indices: np.ndarray) -> Tensor:
+    def _take(self, field: str, indices: np.ndarray) -> Any:
         arrays, part_of, ends = self.places[field]
         places = [(arrays[part], rows) for part, rows in zip(part_of[indices].tolist(), ends[indices].tolist(), strict=True)]
         names = next(iter(arrays.values()))
-        return self.cache.codec.decode(
+        return (self.cache.top(field) or self.cache.codec).decode(
             {name: np.concatenate([of[name][begin:end] for of, (begin, end) in places]) for name in names}
         )
 
     def signals(self, indices: Sequence[int] | np.ndarray) -> Signals:
         chosen = np.asarray(indices, np.int64)
         sizes = self.cache.sizes["token"][chosen].tolist()
-        return signals_from(sizes, {field: self._take(field, chosen) for field in self.places})
+        values = {field: self._take(field, chosen) for field in self.places}
+        said = values.pop(self.cache.head, None)
+        signals = signals_from(sizes, values)
+        signals.head = vocabulary_head(self.cache.model.net, said) if isinstance(said, Tensor) else said
+        return signals
 
 
 class Several:

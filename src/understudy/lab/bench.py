@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from understudy.base import disk, seeds
-from understudy.base.errors import Interrupted
+from understudy.base.errors import Interrupted, RecipeError
 from understudy.base.home import home
 from understudy.base.progress import say
 from understudy.cache import CachedTeacher, LiveTeacher, Several, SignalCache, Teacher
@@ -162,17 +162,32 @@ class Bench:
         precision = resolve_precision(self.recipe.train.precision, self.device)
         teacher.model.net.to(self.device).eval()
         live = LiveTeacher(teacher.model, encoded, needs, precision, self._count)
-        if settings.mode != "auto" or needs.head:
+        if settings.mode != "auto":
             return live
-        cache = SignalCache(
-            home() / "signals",
-            model=teacher.model,
-            digest=teacher.digest,
-            encoded=encoded,
-            precision=precision,
-            dtype=settings.dtype,
-        )
-        needed = cache.bytes_needed(needs)
+
+        def stored(head: str) -> tuple[SignalCache, int]:
+            cache = SignalCache(
+                home() / "signals",
+                model=teacher.model,
+                digest=teacher.digest,
+                encoded=encoded,
+                precision=precision,
+                dtype=settings.dtype,
+                head=head,
+            )
+            return cache, cache.bytes_needed(needs)
+
+        top = f"top-{settings.top_k}-{settings.draws}"
+        cache, needed = stored(top if needs.head and settings.vocabulary == "top" else "head")
+        if needs.head and settings.vocabulary == "top" and needs.whole:
+            raise RecipeError(
+                "cache.vocabulary: top keeps the most likely ids, and a temperature other than 1 asks for the whole tail; set "
+                "objective.soft.temperature to 1, or cache.vocabulary to hidden."
+            )
+        if needs.head:
+            if settings.vocabulary == "auto" and not needs.whole and needed > settings.budget_gb * 1e9:
+                cache, needed = stored(top)
+            self._say_once(cache.in_words(needs, needed))
         if needed > settings.budget_gb * 1e9:
             self._say_once(
                 f"The teacher's outputs would take {needed / 1e9:.1f} GB, more than cache.budget_gb allows "
@@ -332,6 +347,10 @@ class Bench:
             more["signals"] = self.recipe.cache.dtype
         if task.weights:
             more["class_weights"] = list(task.weights)
+        kept = self.recipe.cache
+        if job.teacher and job.objective.needs_teacher.head and kept.mode == "auto" and kept.vocabulary != "hidden":
+            budget = [kept.budget_gb] if kept.vocabulary == "auto" else []  # which decides what is kept
+            more["vocabulary"] = [kept.vocabulary, kept.top_k, kept.draws, *budget]
         if not same_task(task, self.data.task):
             more["task"] = [task.kind, *task.labels]
         return job.key(about, **more)

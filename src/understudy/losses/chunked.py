@@ -101,6 +101,36 @@ class Sparse:
     label_log_p: Tensor  # (N,) of the id that comes next
     draws: Tensor | None = None  # (N, M) int64, from the other ids
 
+    @classmethod
+    def of(cls, teacher: Head, labels: Tensor, top: int, uniform: Tensor | None = None, draws: int = 0) -> Sparse:
+        """What is kept of a teacher's distributions.
+
+        Args:
+            top: K, at most V.
+            uniform: (N,) in [0, 1), one number per position, from which all its `draws` are made: systematic sampling, points
+                (m + u) / M of the tail's cumulative distribution. An id of tail probability r is drawn floor(M r) or ceil(M r)
+                times, M r times on average.
+        """
+        vocabulary = teacher.weight.shape[0]
+        top, draws = min(top, vocabulary), draws if uniform is not None and top < vocabulary else 0
+        kept: list[list[Tensor]] = []
+        for rows in _chunks(len(labels), vocabulary, CHUNK_BYTES // 2, teacher.hidden.element_size()):
+            log_p = log_softmax_(teacher.logits(rows), 1.0)
+            values, ids = log_p.topk(top, dim=-1)
+            label = log_p.gather(1, labels[rows, None]).squeeze(1)
+            p = log_p.exp()
+            entropy = -_sum_products(p, log_p)
+            tail = p.scatter_(1, ids, 0.0).double()
+            mass = tail.sum(-1, keepdim=True)
+            kept.append([ids, values, mass.squeeze(1).log().to(values.dtype), entropy, label])
+            if draws and uniform is not None:
+                points = (torch.arange(draws, device=ids.device) + uniform[rows, None].to(mass)) / draws * mass
+                below = tail.cumsum(-1)
+                points = torch.minimum(points, torch.nextafter(below[:, -1:], torch.zeros_like(mass)))
+                kept[-1].append(torch.searchsorted(below, points, right=True))
+        columns = [torch.cat(parts) for parts in zip(*kept, strict=True)]
+        return cls(*columns)
+
     def compare(self, rows: slice, log_q: Tensor, divergence: Divergence, temperature: float) -> tuple[Tensor, Tensor]:
         """As a teacher (see `Teaches`)."""
         if temperature != 1.0:
@@ -302,6 +332,10 @@ def log_softmax_(z: Tensor, temperature: float) -> Tensor:
     if temperature != 1.0:
         z.div_(temperature)
     return z.sub_(z.logsumexp(-1, keepdim=True))
+
+
+def _sum_products(p: Tensor, log_p: Tensor) -> Tensor:
+    return (p * log_p).masked_fill_(p == 0, 0.0).sum(-1)
 
 
 def _chunk_rows(rows: int, vocabulary: int, chunk_bytes: int, size: int) -> int:

@@ -246,6 +246,13 @@ def _zeros_behind(ids: Tensor, count: int) -> Tensor:
     return torch.cat([ids, ids.new_zeros(count)])
 
 
+def vocabulary_head(net: Net, hidden: Tensor | None = None) -> Head:
+    """The head on the vocabulary with its input (N, D), none by default."""
+    row = anatomy(net)
+    linear = row.final_linear(net)
+    return Head(linear.weight[:0] if hidden is None else hidden, linear.weight, linear.bias, softcap=row.softcap(net))
+
+
 def _read_head(
     net: Net, row: Anatomy, batch: Batch, needs: Needs, signals: Signals, last: Tensor, first: Tensor, *, kind: Kind
 ) -> None:
@@ -274,8 +281,7 @@ def _read_head(
         assert batch.labels is not None
         read = last[batch.labels != -100]
         if needs.head:
-            head = row.final_linear(net)
-            signals.head = Head(read, head.weight, head.bias, softcap=row.softcap(net))
+            signals.head = vocabulary_head(net, read)
         if needs.logits:
             signals.logits = row.fill(net, read)
         return

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from understudy import losses
 from understudy.base.errors import RecipeError
-from understudy.base.schedule import Setting, value_at
+from understudy.base.schedule import Setting, extremes, value_at
 from understudy.data.encode import has_label
 from understudy.kinds import kind as kind_named
 from understudy.losses.chunked import Soft
@@ -110,7 +110,8 @@ def divergence(
         return Soft(divergence=of, temperature=value_at(temperature, progress), scale_by_t2=scale_by_t2)
 
     if task.causal:
-        return Term(OverHead(soft), "label", needs_student=_HEAD, needs_teacher=_HEAD, needs_labels=True)
+        asked = Needs(head=True, whole=extremes(temperature) != (1.0, 1.0))
+        return Term(OverHead(soft), "label", needs_student=_HEAD, needs_teacher=asked, needs_labels=True)
 
     def loss(seen: Seen) -> Tensor:
         student, teacher = _logits(seen, task.unit)

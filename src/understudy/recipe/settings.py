@@ -589,6 +589,18 @@ class CacheSettings(Settings):
         default="fp32",
         description="numbers on disk; fp16 takes half the space and is off by at most one part in 2048",
     )
+    vocabulary: Literal["auto", "hidden", "top"] = Field(
+        default="auto",
+        description="what is kept of a language model's outputs: hidden = the input of its head, exact for every loss; top = the "
+        "most likely ids and some drawn from all others, about 100 bytes a token, for temperature 1; auto = hidden if it fits "
+        "the budget, else top if that does, else the teacher is run live",
+    )
+    top_k: PositiveCount = Field(default=16, description="ids that are kept exactly")
+    draws: Count = Field(
+        default=8,
+        description="ids drawn from the others, so that the forward KL's gradient is right on average; 0 = the others are one "
+        "class, as for every other divergence",
+    )
 
 
 if TYPE_CHECKING:
