@@ -179,6 +179,27 @@ def train(recipe: RecipePath, overrides: Overrides = None, out: Out = None, as_j
 
 
 @app.command(context_settings=_PASS_ON)
+def teach(recipe: RecipePath, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Let the teacher answer ahead of the training; in as many processes as you like.
+
+    The teacher is fine-tuned if the recipe says so, and what the student will ask it about each row is stored where all runs
+    find it ($UNDERSTUDY_HOME). Start it several times, on any machines that see that folder, before `understudy train` or
+    beside it: they share the rows among them, and one that is killed costs only what it was at.
+
+    Example: understudy teach run.yaml & understudy teach run.yaml & wait
+    """
+    with guard():
+        loaded, _ = load(recipe, overrides, None)
+        from understudy.run import teach as teach_here
+
+        examples = teach_here(loaded)
+        if as_json:
+            show_json({"examples": examples})
+        else:
+            show(f"The teacher's answers are stored; it was run on {examples:,} examples here.")
+
+
+@app.command(context_settings=_PASS_ON)
 def compare(
     recipe: RecipePath,
     overrides: Overrides = None,

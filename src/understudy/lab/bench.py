@@ -355,7 +355,7 @@ class Bench:
             more["task"] = [task.kind, *task.labels]
         return job.key(about, **more)
 
-    def _taught(self, job: Job) -> list[Teacher]:
+    def taught(self, job: Job) -> list[Teacher]:
         """What the teacher says about the training rows, once for each encoding of them."""
         if isinstance(job.teacher, Told):
             return [job.teacher.signals_of(job.rows.train)]
@@ -369,7 +369,7 @@ class Bench:
         """A job with its teacher's signals at hand."""
         teachers = None
         if job.is_taught:
-            teachers = self._taught(job)
+            teachers = self.taught(job)
         return Fit(
             folder=folder,
             name=job.name,

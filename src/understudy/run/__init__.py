@@ -12,6 +12,6 @@
 """
 
 from understudy.run.finished import evaluate_folder, predict, verify, write_report
-from understudy.run.training import search_worker, train
+from understudy.run.training import search_worker, teach, train
 
-__all__ = ["evaluate_folder", "predict", "search_worker", "train", "verify", "write_report"]
+__all__ = ["evaluate_folder", "predict", "search_worker", "teach", "train", "verify", "write_report"]

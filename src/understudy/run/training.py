@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from understudy.base import progress
@@ -16,7 +17,7 @@ from understudy.data.tasks import data_of
 from understudy.evaluate.predict import predict as predict_examples
 from understudy.evaluate.thresholds import best_thresholds, move_boundaries
 from understudy.lab import Lab, Source
-from understudy.lab.fits import copy_of
+from understudy.lab.fits import Job, copy_of
 from understudy.models.load import reader_of
 from understudy.objective import Objective
 from understudy.objective.terms import hard_labels
@@ -109,6 +110,38 @@ def _with_thresholds(lab: Lab, models: dict[str, Source]) -> dict[str, Source]:
         move_boundaries(model, kept[name])
     lab.data.notes.append(f"Thresholds chosen on {len(rows)} selection rows are part of the weights (evaluate.thresholds).")
     return {name: Source.of(model) for name, model in moved.items()}
+
+
+class _Taught(Exception):
+    """All that the student's first fit asks of the teacher is in the store."""
+
+
+class _Teaching(Lab):
+    """A lab that stops where a student would begin to train."""
+
+    def taught(self, job: Job) -> Any:
+        super().taught(job)
+        raise _Taught
+
+
+def teach(recipe: Recipe) -> int:
+    """Fine-tune the teacher and store what it says about the training rows, as far as the first student of the recipe asks for
+    it. Any number of processes that see the same store do this together, and beside runs. Returns on how many examples the
+    teacher was run here.
+
+    Raises:
+        RecipeError: the recipe has no teacher that could be run.
+    """
+    if recipe.teacher is None or not recipe.teacher.model or not recipe.how.needs_teacher:
+        raise RecipeError("`understudy teach` is for recipes whose student learns from a model: here no teacher is run.")
+    set_determinism(recipe.determinism)
+    with StopSignals() as stop, TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        recipe, _ = recipe.how.settle(recipe.method, recipe, folder)
+        lab = _Teaching(recipe, folder, stop)
+        with suppress(_Taught):
+            recipe.how.distil(recipe.method, lab)
+        return lab.teacher_examples
 
 
 def search_worker(folder: Path | str) -> int:
