@@ -180,7 +180,7 @@ def train(recipe: RecipePath, overrides: Overrides = None, out: Out = None, as_j
 
 @app.command(context_settings=_PASS_ON)
 def teach(recipe: RecipePath, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Let the teacher answer ahead of the training; in as many processes as you like.
+    """Let the teacher answer ahead, in several processes.
 
     The teacher is fine-tuned if the recipe says so, and what the student will ask it about each row is stored where all runs
     find it ($UNDERSTUDY_HOME). Start it several times, on any machines that see that folder, before `understudy train` or
