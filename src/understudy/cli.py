@@ -321,6 +321,7 @@ def export(
     recipe: Annotated[
         Path | None, typer.Option("--recipe", metavar="RECIPE", help="The rows to compare on; else those of the run.")
     ] = None,
+    which: Annotated[str, typer.Option("--model", metavar="NAME", help="Of a run: student or teacher.")] = "student",
     as_json: Json = False,
 ) -> None:
     """Write a student in the form others need.
@@ -334,7 +335,7 @@ def export(
         from understudy.export import export_folder
         from understudy.export.describe import lines
 
-        made = export_folder(model, to, out=out, int8=int8, recipe=recipe)
+        made = export_folder(model, to, out=out, int8=int8, recipe=recipe, model=which)
         if as_json:
             show_json(made)
         else:
@@ -372,6 +373,45 @@ def trim(
             show_json(made)
         else:
             show("\n".join(lines(made)))
+
+
+@app.command()
+def push(
+    model: Annotated[Path, typer.Argument(metavar="DIR", help="A run, a student's folder or an export.", show_default=False)],
+    repo: Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME on the Hub.", show_default=False)],
+    public: Annotated[bool, typer.Option("--public", help="For everybody; else the repository is made private.")] = False,
+    license_: Annotated[
+        str | None, typer.Option("--license", metavar="NAME", help="As apache-2.0; else that of the model it was made from.")
+    ] = None,
+    language: Annotated[
+        list[str] | None, typer.Option("--language", metavar="CODE", help="As en, once for each; else as the model's.")
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option("--base-model", metavar="NAME", help="The model it was made from, where the card names none.")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option("--dataset", metavar="NAME", help="A data set on the Hub that it learnt from.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Put a student on the Hugging Face Hub, with its card.
+
+    All files in one commit, checksums looked at first. The card says what the student was made from, its scores with intervals,
+    size and measured latency, and has code that runs. Log in with `hf auth login`, or set HF_TOKEN.
+
+    Example: understudy push runs/first your-name/tickets-small --license apache-2.0
+    """
+    with guard():
+        from understudy.push import lines
+        from understudy.push import push as push_folder
+
+        made = push_folder(
+            model, repo, public=public, license=license_, languages=language or (), base_model=base_model, datasets=dataset or ()
+        )
+        if as_json:
+            show_json(made)
+        else:
+            show("\n".join(lines(made, repo)))
 
 
 @app.command()

@@ -10,11 +10,11 @@ from understudy.kinds import Kind, kind
 from understudy.models.card import USE
 
 _WHAT = {
-    "hf": "A stock transformers model, exactly the student. It loads with transformers alone.",
-    "padded": "A stock transformers model that computes exactly what the student does: where parts were cut, zeros stand "
-    "in their place. It loads with transformers alone and is larger and slower than the student itself.",
-    "exact": "The student as it was trained, no larger than it has to be.",
-    "onnx": "The student as an ONNX graph, no larger than it has to be. It runs with onnxruntime, without PyTorch and "
+    "hf": "A stock transformers model, equal to the one that was exported. It loads with transformers alone.",
+    "padded": "A stock transformers model that computes exactly what the one that was exported does: where parts were cut, "
+    "zeros stand in their place. It loads with transformers alone and is larger and slower than that.",
+    "exact": "The model as it was trained, no larger than it has to be.",
+    "onnx": "The model as an ONNX graph, no larger than it has to be. It runs with onnxruntime, without PyTorch and "
     "transformers; number and length of rows are free.",
 }
 NEEDS_US = "Stock transformers cannot hold this shape: **it loads only after `understudy.register()`**."
@@ -40,7 +40,7 @@ def _section(facts: Mapping[str, Any]) -> Iterator[str]:
     yield _WHAT[form] + (f" {NEEDS_US}" if facts["needs_understudy"] else "")
     yield ""
     yield (
-        f"Compared with the student in memory on {compared['rows']} rows of {compared['on']}: largest difference of an "
+        f"Compared with the model in memory on {compared['rows']} rows of {compared['on']}: largest difference of an "
         f"output {compared['max_abs_difference']:.1e}. Which heads and neurons were kept is in `structure.json`."
     )
     yield ""
@@ -48,7 +48,7 @@ def _section(facts: Mapping[str, Any]) -> Iterator[str]:
     if "int8" in facts:
         yield ""
         yield (
-            "`model_int8.onnx` holds the same graph with 8-bit weights. It is not equal to the student: "
+            "`model_int8.onnx` holds the same graph with 8-bit weights. It is not equal to it: "
             + "; ".join(agreement_lines(facts["int8"]["agreement"]))
             + ". Either file works without the other."
         )

@@ -15,18 +15,24 @@ from pathlib import Path
 from typing import Any
 
 from understudy.base import disk
-from understudy.base.errors import RecipeError
+from understudy.base.errors import DataError, RecipeError
+from understudy.data.tasks import data_of
 from understudy.evaluate import measure
 from understudy.export import agreement, describe, graph
 from understudy.export.agreement import Rows
 from understudy.export.stock import needs_understudy, shape_of, to_hf, to_padded
+from understudy.lab import Lab
 from understudy.models.anatomy import anatomy
-from understudy.models.handover import longest_input, write_handover
+from understudy.models.card import public_name
+from understudy.models.handover import handed_on, longest_input, write_handover
+from understudy.models.heads import to_label_units
 from understudy.models.load import load_model
 from understudy.models.model import Model
 from understudy.models.save import save_model, save_tokenizer
 from understudy.recipe.load import load_recipe
-from understudy.recipe.settings import LatencySettings
+from understudy.recipe.settings import LatencySettings, Recipe
+from understudy.steps import step_folder
+from understudy.train.guard import StopSignals
 
 FORMS = ("hf", "padded", "exact", "onnx")
 FACTS = "structure.json"
@@ -40,8 +46,9 @@ def export_folder(
     out: Path | str | None = None,
     int8: bool = False,
     recipe: Path | str | None = None,
+    model: str = "student",
 ) -> dict[str, Any]:
-    """Export the student of a run, or a model folder.
+    """Export the student of a run, its teacher, or a model folder.
 
     Args:
         path: folder of a run, its `student/`, or any folder `load_model` reads.
@@ -49,6 +56,7 @@ def export_folder(
         out: where; left out, beside the run or folder under its name with the form behind it.
         int8: onnx only: also write the graph with 8-bit weights.
         recipe: its task's rows are compared on; left out, those of the run, or the built-in texts.
+        model: of a run, `student` or `teacher` (as it taught: fine-tuned, where the run did that).
 
     Returns:
         What structure.json holds, and "folder".
@@ -63,24 +71,61 @@ def export_folder(
     if _is_run(run) and not folder.is_dir():
         raise RecipeError(f"{run} has no student yet; `understudy train` finishes it.")
     config = Path(recipe) if recipe else run / "config.yaml" if _is_run(run) else None
-    out = Path(out) if out else run.resolve().with_name(f"{run.resolve().name}-{to}")
+    named = f"{run.resolve().name}-{to}" if model == "student" else f"{run.resolve().name}-{model}-{to}"
+    out = Path(out) if out else run.resolve().with_name(named)
     _check(to, out, folder, int8=int8)
-    model = load_model(str(folder), key="DIR")
     settings = load_recipe(config) if config else None
+    if model != "student":
+        return _export_teacher(run, model, to, out=out, int8=int8, settings=settings)
+    opened = load_model(str(folder), key="DIR")
     card, scores = (
         (folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else ""
         for name in ("README.md", _EVAL)
     )
     return export_model(
-        model,
+        opened,
         to,
         out=out,
         int8=int8,
-        rows=agreement.rows_of(settings, model) if settings else None,
+        rows=agreement.rows_of(settings, opened) if settings else None,
         card=card,
         eval_results=scores or None,
         latency=settings.evaluate.latency if settings else None,
     )
+
+
+def _export_teacher(
+    run: Path, which: str, to: str, *, out: Path, int8: bool, settings: Recipe | None
+) -> dict[str, Any]:
+    """The teacher of a finished run, as it taught."""
+    if which != "teacher":
+        raise RecipeError(f"--model {which}: a run has a student and a teacher.")
+    if not _is_run(run) or settings is None:
+        raise RecipeError(f"--model teacher: {run} is not the folder of a run, which alone has a teacher.")
+    if settings.teacher is None:
+        raise RecipeError(f"--model teacher: {run} had none.")
+    if settings.teacher.finetune is not None:
+        done = step_folder(run, "teacher") if (run / "steps" / "teacher" / "step.json").is_file() else None
+        if done is None or not (done / "done.json").is_file():
+            raise DataError(
+                f"--model teacher: the fine-tuned teacher of {run} is not in the store any more; "
+                "`understudy train` makes it again."
+            )
+    with StopSignals() as stop:
+        lab = Lab(settings, run, stop)
+        lab.data = data_of(settings)
+        model = lab.teacher().model
+    if model.kind.standardise:
+        to_label_units(model.net, *lab.scale)
+    task = settings.task.model_dump(mode="json", exclude_defaults=True)
+    length = min(settings.task.max_length, anatomy(model.net).max_tokens(model.net))
+    model.handover = handed_on(task, max_length=length, pair=lab.data.task.pair)
+    name = public_name(settings.teacher.model)
+    made = "fine-tuned" if settings.teacher.finetune is not None else "as it is"
+    return export_model(
+        model, to, out=out, int8=int8, rows=agreement.rows_of(settings, model), latency=settings.evaluate.latency,
+        card=f"# Teacher: {name}, {made}, for {lab.data.task.name}\n",
+    )  # fmt: skip
 
 
 def export_model(
