@@ -309,6 +309,68 @@ def predict(
             show(json.dumps(answer, ensure_ascii=False))
 
 
+@app.command(context_settings=_PASS_ON)
+def encode(
+    model: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or an embedding model.", show_default=False)],
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Texts: a line each, or tables.", show_default=False)],
+    role: Annotated[str | None, typer.Option(help="query or document: with the model's prompt for it.")] = None,
+    dims: Annotated[int | None, typer.Option(min=1, help="Only the first so many numbers of each vector.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE.npy", help="An array; else a list per text.")] = None,
+) -> None:
+    """Turn texts into vectors, with an embedding model or the student of a run.
+
+    Vectors stand in the order of the texts: as JSON lists, one a line, or as a numpy array (texts, dimensions) of float32.
+
+    Example: understudy encode runs/minilm-half queries.txt --role query --out queries.npy
+    """
+    with guard():
+        import io
+
+        import numpy as np
+
+        from understudy.base import disk
+        from understudy.run.finished import encode_texts
+
+        if role not in (None, "query", "document"):
+            raise RecipeError(f"--role {role}: a text is a query, a document, or neither (leave --role out).")
+        settings = [one for one in files if "=" in one and one.startswith("task.")]
+        vectors = encode_texts(model, [one for one in files if one not in settings], role=role, dims=dims, overrides=settings)
+        if out is None:
+            for vector in vectors.tolist():
+                show(json.dumps(vector))
+            return
+        written = io.BytesIO()
+        np.lib.format.write_array(written, vectors)
+        disk.write_bytes(out, written.getvalue())
+        show(f"{len(vectors):,} vectors of {vectors.shape[1]} dimensions are in {out} ({vectors.nbytes:,} bytes).")
+
+
+@app.command(context_settings=_PASS_ON)
+def mine(
+    model: Annotated[Path, typer.Argument(metavar="DIR", help="An embedding model.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="FILE", help="Judgements in a folder of BEIR's layout.", show_default=False)],
+    top: Annotated[int, typer.Option(min=1, help="Of each query's nearest documents so many are looked at.")] = 30,
+    negatives: Annotated[int, typer.Option(min=1, help="So many of them are kept.")] = 7,
+    margin: Annotated[float, typer.Option(min=0, max=1, help="Nearer than a positive less this share of it: left out.")] = 0.05,
+    candidates: Annotated[bool, typer.Option("--candidates", help="All nearest with their grades, to be ranked again.")] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.jsonl", help="Where.")] = Path("lists.jsonl"),
+) -> None:
+    """Write lists to learn from, or to rank: each query with its relevant documents and the hardest that are not.
+
+    Documents that an embedding model finds near a query teach more than any others. Those nearer than the farthest positive, less
+    a margin, are left out as perhaps relevant, and so are copies of positives under other ids.
+
+    Example: understudy mine runs/minilm-half data/scifact/qrels/train.tsv --out lists.jsonl
+    """
+    with guard():
+        from understudy.base import disk
+        from understudy.run.mine import mine as mine_lists
+
+        lists = mine_lists(model, folder, top=top, negatives=negatives, margin=margin, candidates=candidates)
+        disk.write_text(out, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in lists))
+        show(f"{len(lists):,} lists are in {out}; {sum(len(one['passages']) for one in lists):,} passages.")
+
+
 @app.command()
 def export(
     model: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a model folder.", show_default=False)],

@@ -173,8 +173,8 @@ def encode(
             "token classification."
         )
     lists = of_lists = left_out = None
-    if task.kind.pooled:
-        examples, lists, of_lists = apart(examples, prompts)
+    if task.kind.apart is not None:
+        examples, lists, of_lists = apart(examples, prompts, pairs=task.kind.apart == "pairs")
         if prompts is not None and not prompts.pools_prompt:
             left_out = np.array([_prompt_tokens(tokenizer, prompts.prompt(row.role)) for row in examples], dtype=np.int32)
     if not task.pair and (second := next((row for row in examples if row.pair is not None), None)) is not None:
@@ -209,7 +209,7 @@ def encode(
         input_ids=_flat(pieces, np.int32),
         offsets=offsets,
         token_type_ids=_flat(types, np.int8) if types else None,
-        labels=of_lists if task.kind.pooled else _token_labels(examples, word_index, offsets, first) if by_word
+        labels=of_lists if task.kind.apart is not None else _token_labels(examples, word_index, offsets, first) if by_word
         else _targets(examples, task),
         word_index=word_index,
         num_words=num_words,
@@ -230,28 +230,34 @@ def texts_of(row: Example) -> list[Example]:
 
 
 def apart(
-    examples: Sequence[Example], prompts: Prompts | None = None
+    examples: Sequence[Example], prompts: Prompts | None = None, *, pairs: bool = False
 ) -> tuple[list[Example], np.ndarray | None, np.ndarray | None]:
     """Every text of the examples behind its prompt, `Encoded.lists` and `Encoded.labels`; these are None where no example has
-    more than one text."""
-    parts = [texts_of(row) for row in examples]
+    more than one text. `pairs`: the first text with each of the others."""
+    if pairs:
+        parts = [[Example(f"{row.id}/{i}", row.text, text) for i, text in enumerate(row.more, 1)] for row in examples]
+    else:
+        parts = [texts_of(row) for row in examples]
     texts = [text for part in parts for text in part]
     if prompts is not None:
         before = {role: prompts.prompt(role) for role in (None, "query", "document")}
         texts = [replace(one, text=before[one.role] + (one.text or "")) for one in texts]
         texts = [replace(one, text=(one.text or "").lower()) for one in texts] if prompts.lower_case else texts
-    if len(texts) == len(examples):
+    if len(texts) == len(examples) and not pairs:
         return texts, None, None
     labels = np.full((len(texts), 3), np.nan, dtype=np.float32)
     numbers: dict[str, int] = {}
-    labels[:, 2] = [numbers.setdefault(one.text or "", len(numbers)) for one in texts]
+    labels[:, 2] = [numbers.setdefault((one.pair if pairs else one.text) or "", len(numbers)) for one in texts]
     lists = np.zeros(len(parts) + 1, dtype=np.int64)
     np.cumsum([len(part) for part in parts], out=lists[1:])
     for i, (row, start, end) in enumerate(zip(examples, lists[:-1], lists[1:], strict=True)):
         labels[start:end, 0] = i
-        labels[start, 1] = -np.inf
-        if isinstance(row.label, int | float) or (row.label is not None and row.more):
+        if not pairs:
+            labels[start, 1] = -np.inf
+        if isinstance(row.label, int | float):
             labels[start + 1 : end, 1] = row.label
+        elif row.label is not None and row.more:  # beyond its passages stand the grades of those that it lacks
+            labels[end - len(row.more) : end, 1] = row.label[: len(row.more)]
     return texts, lists, labels
 
 

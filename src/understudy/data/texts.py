@@ -14,8 +14,10 @@ judgements are what results are measured on.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ from understudy.base.errors import DataError, RecipeError
 from understudy.base.suggest import few, shown
 from understudy.data.read import Table, find_files, is_table, read_json, read_lines, read_table, read_tsv
 from understudy.data.types import Example, Splits, Task
-from understudy.kinds import kind
+from understudy.kinds import Kind, kind
 from understudy.kinds.cells import is_blank, label_name, score, text_cell
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ _PAIRS = (
 )  # fmt: skip
 _ALONE = ("text", "sentence", "body", "content", "title")
 _ANCHORS, _POSITIVES = ("anchor", "query", "question"), ("positive", "pos", "answer", "passage")
+_LEAST = 1e-6
+"""How near to 0 and 1 probabilities are taken seriously."""
 _SCORES = ("score", "similarity_score", "relatedness_score", "label")
 
 
@@ -43,14 +47,25 @@ def load(settings: TaskSettings) -> Splits:
     """The files of `settings.files`. Training rows need no label."""
     assert settings.kind is not None and settings.files is not None
     notes: list[str] = []
-    asked = kind(settings.kind)
-    files = settings.files
+    asked, files = kind(settings.kind), settings.files
     train = _training(settings, files.train, "train", notes)
     dev = _training(settings, files.dev, "dev", notes) if files.dev else []
-    test = files.test if isinstance(files.test, dict) else {"test": files.test} if files.test else {}
+    task, tests, said = load_tests(settings, ()) if files.test else (_task(asked), {}, [])
+    return Splits(task, train, dev, tests, notes=[*notes, *said])
+
+
+def load_tests(settings: TaskSettings, labels: Sequence[str]) -> tuple[Task, dict[str, list[Example]], list[str]]:
+    """The test files alone."""
+    assert settings.kind is not None and settings.files is not None
+    notes: list[str] = []
+    test = settings.files.test if isinstance(settings.files.test, dict) else {"test": settings.files.test}
     tests = {name: _judged(settings, names, name, notes) for name, names in test.items()}
+    return _task(kind(settings.kind)), tests, notes
+
+
+def _task(asked: Kind) -> Task:
     metrics = asked.default_metrics(())
-    return Splits(Task("custom", asked, (), metrics, metrics[0]), train, dev, tests, notes=notes, report_dev=False)
+    return Task("custom", asked, (), metrics, metrics[0], pair=asked.apart == "pairs")
 
 
 def _paths(settings: TaskSettings, names: Any, split: str) -> list[Path]:
@@ -60,10 +75,14 @@ def _paths(settings: TaskSettings, names: Any, split: str) -> list[Path]:
 def _training(settings: TaskSettings, names: Any, split: str, notes: list[str]) -> list[Example]:
     """Lists as they are, and every other text once."""
     lists: list[Example] = []
+    pairs = kind(settings.kind or "").apart == "pairs"
     seen: dict[tuple[str, str | None], Example] = {}
     number = blank = again = 0
     for path in _paths(settings, names, split):
         for row in _rows(settings, path, notes):
+            if pairs and not row.more:
+                what = "a reranker learns from queries with passages"
+                raise DataError(f"{path}: {what}; give columns such as query, passages, labels.")
             if row.more:
                 lists.append(Example(f"{split}-{len(lists) + 1}", row.text, more=row.more, label=row.label, role=row.role))
                 continue
@@ -85,9 +104,14 @@ def _training(settings: TaskSettings, names: Any, split: str, notes: list[str]) 
 def _judged(settings: TaskSettings, names: Any, split: str, notes: list[str]) -> list[Example]:
     """Rows that results are measured on."""
     paths = _paths(settings, names, split)
-    if len(paths) == 1 and (folder := _beir_folder(paths[0])) is not None:
+    of_pairs = kind(settings.kind or "").apart == "pairs"
+    if not of_pairs and len(paths) == 1 and (folder := _beir_folder(paths[0])) is not None:
         return _beir(folder, paths[0], split, notes)
     rows = [row for path in paths for row in _rows(settings, path, notes)]
+    if of_pairs:
+        if any(row.label is None for row in rows):
+            raise DataError(f"task.files.test: {split} has lists without labels; give each passage one.")
+        return [replace(row, id=f"{split}-{i}") for i, row in enumerate(rows, 1)]
     found = [
         Example(f"{split}-{i}", row.text, row.pair, label=row.label, role=row.role)
         if row.pair is not None and row.label is not None
@@ -131,7 +155,7 @@ def _table_rows(settings: TaskSettings, table: Table) -> list[Example]:
         return _pairs(table, named.text, pair, named.label if isinstance(named.label, str) and named.label in there else None)
     anchor = next((name for name in _ANCHORS if name in there), None)
     if anchor is not None and "passages" in there:
-        return _lists(table, anchor)
+        return _lists(table, anchor, probabilities=settings.scores == "probabilities")
     positive = next((name for name in there if name in _POSITIVES or re.fullmatch(r"(positive|pos)_\d+", name)), None)
     if anchor is not None and positive is not None:
         return _triplets(table, anchor)
@@ -191,22 +215,45 @@ def _triplets(table: Table, anchor: str) -> list[Example]:
     return found
 
 
-def _lists(table: Table, anchor: str) -> list[Example]:
-    """A query, its passages, and what a teacher or people said of each (`scores`, `labels`)."""
+def _lists(table: Table, anchor: str, *, probabilities: bool) -> list[Example]:
+    """A query, its passages, and what a teacher or people said of each (`scores`, `labels`); `missed` are the grades of relevant
+    passages that the list lacks."""
     queries, passages = table.column(anchor), table.column("passages")
     named = next((name for name in ("scores", "labels", "teacher_scores") if name in table.columns), None)
     said = table.column(named) if named else [None] * len(queries)
+    missed = table.column("missed") if "missed" in table.columns else [None] * len(queries)
     found = []
-    for i, (query, texts, numbers) in enumerate(zip(queries, passages, said, strict=True)):
+    for i, (query, texts, numbers, lacks) in enumerate(zip(queries, passages, said, missed, strict=True)):
         more = tuple(_several(texts, where=table.place(i, "passages")))
         if not more:
             raise DataError(f"{table.place(i)}: a list without passages. Give that row some, or leave it out.")
         if numbers is not None and (not isinstance(numbers, list | tuple) or len(numbers) != len(more)):
             raise DataError(f"{table.place(i, named)}: {len(more)} passages need as many scores, got {shown(repr(numbers))}.")
-        scores = None if numbers is None else tuple(score(one, where=table.place(i, named)) for one in numbers)
+        scores = None if numbers is None else tuple(score(one, where=table.place(i, named)) for one in (*numbers, *(lacks or ())))
         text = text_cell(query, where=table.place(i, anchor))
         found.append(Example(str(i), text, more=more, label=scores, role="query"))
-    return found
+    return _as_logits(found, table.source, probabilities) if named in ("scores", "teacher_scores") else found
+
+
+def _as_logits(rows: list[Example], source: str, probabilities: bool) -> list[Example]:
+    """Scores as a teacher's outputs are compared: before a sigmoid."""
+    every = [one for row in rows for one in row.label or ()]  # type: ignore[union-attr]
+    between = all(0 <= one <= 1 for one in every) and not all(one in (0, 1) for one in every)
+    if between and not probabilities:
+        raise DataError(
+            f"{source}: all scores lie between 0 and 1, as behind a sigmoid, which squeezes what tells passages apart. Give "
+            "logits, or say task.scores: probabilities, which undoes the sigmoid; people's grades belong into a column `labels`."
+        )
+    if not probabilities:
+        return rows
+    if not all(0 <= one <= 1 for one in every):
+        raise DataError(f"{source}: task.scores: probabilities, but some scores are below 0 or above 1. Leave it out.")
+
+    def logit(one: float) -> float:
+        one = min(max(one, _LEAST), 1 - _LEAST)
+        return math.log(one / (1 - one))
+
+    return [replace(row, label=None if row.label is None else tuple(map(logit, row.label))) for row in rows]  # type: ignore[arg-type]
 
 
 # -- BEIR --------------------------------------------------------------------------------------------------------------
@@ -300,6 +347,25 @@ def _answered(folder: Path, path: Path) -> list[Example]:
         if good and query in queries:
             found.append(Example(query, queries[query], more=good, label=(1.0,) * len(good), role="query"))
     return found
+
+
+def read_judged(path: Path) -> list[Example]:
+    """Queries with a relevant document, as (document, grade), and all documents, of judgements in a folder of BEIR's layout."""
+    folder = _beir_folder(path)
+    if folder is None:
+        raise DataError(f"{path} does not lie in a folder with corpus.jsonl and queries.jsonl.")
+    return _beir(folder, path, path.stem, [])
+
+
+def read_rows(
+    settings: TaskSettings, task: Task, file: Any, *, columns: Sequence[Any] = ()
+) -> tuple[list[Example], list[str]]:
+    """Queries with their passages, to be answered."""
+    notes: list[str] = []
+    rows = [row for path in find_files(file, key="command line") for row in _rows(settings, path, notes)]
+    if any(not row.more for row in rows):
+        raise DataError(f"{file}: rows without passages cannot be ranked; give columns query and passages.")
+    return rows, notes
 
 
 def read_texts(names: Sequence[str] | str, settings: TaskSettings) -> list[str]:

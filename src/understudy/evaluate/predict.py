@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from understudy.cache import Teacher, autocast
@@ -128,7 +129,9 @@ def answers(
         encoded = encode(rows, model.tokenizer, task, max_length=length)
         predictions = predict(model, rows, encoded)
         for row, example in enumerate(rows):
-            answer = {"row": example.id, **model.kind.answer(predictions.scores[row], model.labels, example.words or ())}
-            if encoded.cut is not None and encoded.cut[row]:
+            of_list = {"query": example.text, "passages": list(example.more)} if example.more else {}
+            said = model.kind.answer(predictions.scores[row], model.labels, example.words or ())
+            answer = {"row": example.id, **of_list, **said}
+            if encoded.cut is not None and encoded.cut[encoded.rows_of(np.array([row]))].any():
                 answer["cut"] = True
             yield answer

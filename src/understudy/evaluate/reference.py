@@ -63,7 +63,8 @@ def cosine(
     It is one for numbers (a line through the selection rows) and for two classes (a threshold that is best on them). The name is
     COSINE, with the number of rows where a set has more than MOST_ROWS, of which as many are taken, evenly spread.
     """
-    if not task.pair or task.kind.by_word or not (task.kind.numeric or len(task.labels) == 2) or len(select) < 2:
+    an_answer = task.kind.numeric or len(task.labels) == 2
+    if not task.pair or task.kind.by_word or not an_answer or len(select) < 2:
         return {}
     name = COSINE if max(map(len, tests.values())) <= MOST_ROWS else f"{COSINE} (on {MOST_ROWS} rows)"
     select, tests = _some(select), {test: _some(rows) for test, rows in tests.items()}

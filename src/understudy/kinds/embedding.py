@@ -32,8 +32,10 @@ _AT_ONCE = 512  # rows of a table of similarities that are in memory
 
 class Embedding(Kind):
     labelled = False
+    by_objective = True
     rows = "texts"
     pooled = True
+    apart = "texts"
     named = False
     own = {"vectors": 1.0}
     by_labels = "contrastive"

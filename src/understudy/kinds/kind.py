@@ -47,6 +47,10 @@ class Kind(str):
     pooled = False
     """Whether the model answers a text with one vector, made by the modules of a sentence-transformers folder
     (models/embedder.py), and rows are judged by such vectors: each text of a row is read by itself."""
+    apart: Literal["texts", "pairs"] | None = None
+    """What a model reads of a row that has several texts: each by itself, or the first with each of the others; None: the row."""
+    by_objective = False
+    """Whether weights are chosen by the objective on held-out rows, since these have no labels."""
     own: Mapping[str, Any] | None = None
     """What is learned from a teacher, as in `objective`, where neither the recipe nor the method says; None: the method's own."""
     by_labels = "hard"

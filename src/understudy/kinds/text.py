@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class Text(Kind):
     labelled = False
     masked = True
+    by_objective = True
     named = False
     auto = "AutoModelForMaskedLM"
     peft_type = None

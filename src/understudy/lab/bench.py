@@ -380,15 +380,15 @@ class Bench:
             seed=job.seed,
             teachers=teachers,
             score=lambda: self._select_scores(job),
-            select="loss" if job.rows.task.kind.masked else job.rows.task.select,
+            select="loss" if job.rows.task.kind.by_objective else job.rows.task.select,
             trackers=self._trackers,
             views=job.views,
         )
 
     def _select_scores(self, job: Job) -> dict[str, float]:
-        """Selection metrics of the current weights. Masked text has no labels: the objective itself, held out."""
+        """Selection metrics of the current weights; where no label says what is right, the objective itself, held out."""
         task = job.rows.task
-        if task.kind.masked:
+        if task.kind.by_objective:
             says = None
             if isinstance(job.teacher, Source):
                 theirs = self.encoded(job.teacher.model, job.rows.select, rows=job.rows)[0]

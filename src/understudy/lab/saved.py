@@ -73,7 +73,7 @@ def read_predictions(folder: Path, examples: Sequence[Example], kind: Kind) -> P
     if not kind.labelled:
         return Predictions(ids, arrays["scores"], arrays["gold"], groups)
     gold = gold_labels(kind, examples)
-    if kind.by_word:
+    if "sizes" in arrays:
         rows = np.split(arrays["scores"], np.cumsum(arrays["sizes"])[:-1]) if len(ids) else []
         return Predictions(ids, list(rows), gold, groups)
     return Predictions(ids, arrays["scores"], gold, groups)

@@ -75,8 +75,8 @@ def soft_labels(
     """
     task = kind_named(kind)
     if loss_type == "auto":
-        loss_type = "mse" if task.numeric else "cross_entropy"
-    if task.numeric and loss_type == "cross_entropy":
+        loss_type = "mse" if task.distribution is None else "cross_entropy"
+    if task.distribution is None and loss_type == "cross_entropy":
         if not parity:
             raise _no_classes("loss: cross_entropy")
         warnings.warn("parity: cross_entropy on a regression task compares the rows of a batch.", stacklevel=2)
@@ -103,7 +103,7 @@ def divergence(
     of: as `losses.divergence` makes it. Of several labels each is a distribution of two classes, and they are averaged.
     """
     task = kind_named(kind)
-    if task.numeric:
+    if task.distribution is None:
         raise _no_classes("it")
 
     def soft(progress: float) -> Soft:
@@ -130,7 +130,7 @@ def logit_kl(kind: str, *, temperature: Setting = 1.0, over: Reduction = "sum") 
     over: "mean" divides it by the number of classes, as PKD's code does. Several labels are averaged in any case.
     """
     task = kind_named(kind)
-    if task.numeric:
+    if task.distribution is None:
         raise _no_classes("it")
     loss_of = losses.soft_binary_kl if task.distribution == "sigmoid" else partial(losses.soft_kl, over=over)
     return _softened(loss_of, kind, temperature, True)
@@ -153,8 +153,8 @@ def softmax_regression(
     """The student's adapted feature, read by the teacher's head, should give the teacher's logits."""
     task = kind_named(kind)
     if loss_type == "auto":
-        loss_type = "mse" if task.numeric else "cross_entropy"
-    if task.numeric and loss_type == "cross_entropy":
+        loss_type = "mse" if task.distribution is None else "cross_entropy"
+    if task.distribution is None and loss_type == "cross_entropy":
         raise _no_classes("loss: cross_entropy")
     if task.on_vocabulary or (task.per_token and feature != "head_input"):
         raise RecipeError(
@@ -162,7 +162,7 @@ def softmax_regression(
             "head of one Linear (not masked text)."
         )
     distance = "binary_cross_entropy" if task.distribution == "sigmoid" and loss_type == "cross_entropy" else loss_type
-    mixes = task.numeric and parity
+    mixes = task.distribution is None and parity
     if mixes:
         warnings.warn("parity: softmax regression on a regression task compares all rows with all.", stacklevel=2)
 

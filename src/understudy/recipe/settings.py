@@ -145,6 +145,10 @@ class TaskSettings(Settings):
     label_separator: Text = Field(
         default="|", description="what separates several labels in one cell (kind multilabel)"
     )
+    scores: Literal["logits", "probabilities"] = Field(
+        default="logits", description="what a column `scores` of lists holds: a teacher's outputs, or what a sigmoid made of "
+        "them (kinds embedding and ranking)"
+    )  # fmt: skip
     mask_probability: Annotated[float, Field(strict=True, gt=0, lt=1)] = Field(
         default=0.15, description="share of the tokens to mask (kind text)"
     )

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from understudy.base import disk
 from understudy.base.errors import DataError, RecipeError, VerifyError
 from understudy.base.progress import say
-from understudy.data.custom import load_tests, read_rows
 from understudy.data.encode import encode
 from understudy.data.read import Table
 from understudy.data.tasks import columns_of, data_of
-from understudy.data.types import Task
+from understudy.data.texts import read_texts
+from understudy.data.types import Example, Task
 from understudy.evaluate.metrics import compute
-from understudy.evaluate.predict import answers
+from understudy.evaluate.predict import answers, outputs
 from understudy.evaluate.predict import predict as predict_examples
 from understudy.kinds import kind
 from understudy.lab import Lab
 from understudy.lab.replay import Replay
 from understudy.models.anatomy import anatomy
+from understudy.models.embedder import prompts_of
+from understudy.models.handover import longest_input
 from understudy.models.load import labels_of, load_model
 from understudy.models.model import Model
 from understudy.recipe.load import load_recipe, task_from
@@ -70,9 +75,10 @@ def evaluate_folder(path: Path | str, recipe: Recipe) -> dict[str, Any]:
     files the rows are those that the run in `path` held out of its training file; where these cannot be had again (the file, or
     a key that decides on them, is another one), there is an error too.
     """
-    run, folder = Path(path), _student_of(Path(path))
+    run, folder = Path(path), student_of(Path(path))
     if recipe.task.files is not None and recipe.task.files.test is not None:
-        task, tests, notes = load_tests(recipe.task, labels_of(str(folder), key="DIR"))
+        reader = import_module(f"understudy.data.{kind(recipe.task.kind or '').rows}")
+        task, tests, notes = reader.load_tests(recipe.task, labels_of(str(folder), key="DIR"))
     else:
         data = data_of(recipe)
         task, tests, notes = data.task, data.tests, data.notes
@@ -91,7 +97,8 @@ def evaluate_folder(path: Path | str, recipe: Recipe) -> dict[str, Any]:
     length = recipe.student.max_length or recipe.task.max_length
     metrics = {}
     for test, examples in tests.items():
-        encoded = encode(examples, model.tokenizer, task, max_length=min(length, anatomy(model.net).max_tokens(model.net)))
+        most = min(length, anatomy(model.net).max_tokens(model.net))
+        encoded = encode(examples, model.tokenizer, task, max_length=most, prompts=prompts_of(model.net))
         metrics[test] = compute(task, predict_examples(model, examples, encoded))
     return {"metrics": metrics, "rows": {test: len(examples) for test, examples in tests.items()}}
 
@@ -111,8 +118,10 @@ def predict(
     task of `recipe` says; `overrides` (`task.key=value`) and `columns` (text, pair, id) change that. `model`: what is in the
     folder, where it is loaded already.
     """
-    folder = _student_of(Path(path))
+    folder = student_of(Path(path))
     model = model or load_model(str(folder), key="DIR")
+    if model.kind.pooled:
+        raise DataError(f"{path} is an embedding model, whose answers are vectors: `understudy encode {path} FILE`.")
     if not model.kind.labelled:
         raise DataError(f"{path} is a model of plain text; it has no answers to give.")
     handover = model.handover
@@ -128,11 +137,12 @@ def predict(
         if model.kind.by_word and "text" in given:
             given["words"] = given.pop("text")
         layouts = [layouts[0].model_copy(update=given)]
-    pair = bool(layouts[0].pair) or (handover.pair if handover else False)
+    pair = bool(layouts[0].pair) or (handover.pair if handover else model.kind.apart == "pairs")
     task = Task(settings.name, model.kind, model.labels, pair=pair)
     if settings.kind is not None and kind(settings.kind) is not model.kind:
         raise RecipeError(f"task.kind: {path} was trained for {model.kind}, not for {settings.kind}.")
-    examples, notes = read_rows(settings, task, rows, columns=layouts)
+    reader = import_module(f"understudy.data.{model.kind.rows}")
+    examples, notes = reader.read_rows(settings, task, rows, columns=layouts)
     for note in notes:
         say(note)
     model.net.to(accelerator().device)
@@ -140,7 +150,41 @@ def predict(
     yield from answers(model, examples, task, max_length=length)
 
 
-def _student_of(path: Path) -> Path:
+def encode_texts(
+    path: Path | str, files: Sequence[str], *, role: str | None = None, dims: int | None = None, overrides: Sequence[str] = ()
+) -> np.ndarray:
+    """(N, V) float32: the vectors of all texts of some files, in their order, behind the prompt of their role.
+
+    Args:
+        role: query or document; the model's own prompts for them are used.
+        dims: of each vector the first so many numbers, brought to length 1 again.
+        overrides: `task.key=value`: how the files are read.
+
+    Raises:
+        DataError: not an embedding model, or no texts. RecipeError: more dims than there are.
+    """
+    folder = student_of(Path(path))
+    model = load_model(str(folder), task=Task("texts", kind("embedding")), key="DIR")
+    for note in model.notes:
+        say(note)
+    settings = task_from({"name": "custom", "kind": "embedding", "files": {"train": "texts"}}, overrides, source=str(path))
+    texts = read_texts(files, settings)
+    if dims is not None and dims > model.net.head.width:
+        raise RecipeError(f"--dims {dims}: the vectors of {path} have {model.net.head.width} dimensions.")
+    model.net.to(accelerator().device)
+    rows = [Example(str(i), text, role=role) for i, text in enumerate(texts, 1)]
+    task = Task("texts", model.kind)
+    encoded = encode(rows, model.tokenizer, task, max_length=longest_input(model), prompts=prompts_of(model.net))
+    if encoded.truncated:
+        say(f"{encoded.truncated:,} of {len(rows):,} texts are longer than {longest_input(model)} tokens and are cut.")
+    vectors = np.stack(outputs(model, encoded)).astype(np.float32)
+    if dims is not None:
+        vectors = vectors[:, :dims]
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
+    return vectors
+
+
+def student_of(path: Path) -> Path:
     """The model folder meant by a path: the student of a run, or the folder itself."""
     return path / "student" if (path / "student").is_dir() else path
 

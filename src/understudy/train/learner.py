@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from understudy.base.errors import DivergedError
 from understudy.cache import Teacher, autocast
-from understudy.data.batches import evaluation_batches
+from understudy.data.batches import evaluation_batches, training_batches
 from understudy.data.encode import IGNORE, Encoded, collate, has_label
 from understudy.models.model import Model
 from understudy.models.needs import Signals
 from understudy.models.signals import forward
 from understudy.objective import Counts, Objective
 from understudy.recipe.settings import TrainSettings
-from understudy.train.devices import resolve_precision
+from understudy.train.devices import accelerator, resolve_precision
 
 
 class Learner(nn.Module):
@@ -74,12 +74,37 @@ def count_step(data: Encoded, rows: np.ndarray) -> Counts:
     return Counts(examples=len(rows), tokens=int(lengths.sum()), labels=labels)
 
 
+def _held_out_batches(
+    model: Model, data: Encoded, objective: Objective, teacher: Teacher | None, settings: TrainSettings
+) -> float:
+    """An objective of nothing but terms that compare the rows of a batch: its mean over batches as in training, in the order
+    of the rows."""
+    device, acc = next(model.net.parameters()).device, accelerator()
+    total, number = 0.0, 0
+    for examples in training_batches(data.tokens, batch_size=settings.batch_size, seed=0, epoch=0, shuffle=False):
+        rows = data.rows_of(examples)
+        mine = rows[acc.process_index :: acc.num_processes]
+        idle = len(mine) == 0
+        mine = rows[:1] if idle else mine
+        batch = collate(data, mine).to(device)
+        seen = None if teacher is None else teacher.signals(mine).map(lambda tensor: tensor.to(device))
+        with autocast(device, resolve_precision(settings.precision, device)):
+            student, labels = forward(model.net, batch, objective.needs_student, kind=model.kind), batch.labels
+            if idle:
+                student, seen, labels = _no_rows(student), seen and _no_rows(seen), None if labels is None else labels[:0]
+            part = objective.compute(student, seen, labels, progress=1.0, counts=count_step(data, rows))[0]
+        total, number = total + float(acc.reduce(part, reduction="sum")) * len(examples), number + len(examples)
+    return total / max(1, number)
+
+
 @torch.inference_mode()
 def held_out_loss(
     model: Model, data: Encoded, objective: Objective, teacher: Teacher | None, settings: TrainSettings
 ) -> float:
     """The objective on rows that are not trained on, with the weights of the end of training. Terms that compare the
     rows of a batch are left out: a held-out set has no batches."""
+    if not any(term.separable for term in objective.terms.values()):
+        return _held_out_batches(model, data, objective, teacher, settings)
     objective = objective.separable_part()
     device = next(model.net.parameters()).device
     counts = count_step(data, np.arange(len(data)))
