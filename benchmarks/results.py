@@ -12,6 +12,7 @@ import mkd
 import peakd
 import quality
 import search_page
+import small
 from record import ROOT
 
 SECTIONS = {
@@ -21,6 +22,7 @@ SECTIONS = {
     "minidisc": minidisc.section,
     "export": export.section,
     "mkd": mkd.section,
+    "small": small.section,
     "search": search_page.section,
 }
 """Folder of results/ -> what is said about it."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from record import RESULTS, ROOT, do
 
-EXPERIMENTS = ("quality", "compare", "peakd", "minidisc", "mkd", "search_text", "search_task")
+EXPERIMENTS = ("quality", "compare", "peakd", "minidisc", "mkd", "small", "search_text", "search_task")
 """Each a file here, with what it runs (`runs`) and what it says (`section`)."""
 
 
