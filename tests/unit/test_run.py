@@ -194,6 +194,25 @@ def test_a_refused_command_leaves_a_finished_run_finished(run: Path, tmp_path: P
     assert result["student"]["latency_ms"]["length"] == 6 and verify(copy)["files"] == before["files"]
 
 
+def test_rows_of_train_in_test_are_left_out_of_a_second_score(toy_checkpoint, toy_csv, tmp_path: Path, capsys):
+    """The second score is that of a file with the other rows alone."""
+    recipe = runs.recipe(toy_checkpoint, toy_csv)
+    header, *new = (toy_csv / "test.csv").read_text().splitlines()
+    old = (toy_csv / "train.csv").read_text().splitlines()[1:8]
+    for name, lines in (("mixed", [*new[:5], *old, *new[5:9], old[0]]), ("new", new[:9])):
+        (tmp_path / f"{name}.csv").write_text("\n".join([header, *lines]) + "\n")
+    recipe["task"]["files"]["test"] = str(tmp_path / "mixed.csv")
+    result = train(recipe_from(recipe), tmp_path / "run")
+    apart = result["new_rows"]["test"]
+    asked = recipe_from(recipe, [f"task.files.test={tmp_path / 'new.csv'}"])
+    alone = evaluate_folder(tmp_path / "run", asked)
+    assert apart["rows"] == 9 and set(apart["models"]) == {"teacher", "baseline", "student"}
+    assert {name: one["value"] for name, one in apart["models"]["student"].items()} == pytest.approx(alone["metrics"]["test"])
+    said = capsys.readouterr().err
+    assert "8 of 17 rows of test (7 different texts) stand in train" in said and "On the 9 rows that do not, accuracy is" in said
+    assert "On the 9 rows that do not" in (tmp_path / "run" / "report.html").read_text()
+
+
 @pytest.mark.parametrize("course", [["train.schedule=constant", "train.warmup=0.0"], ["train.planned_epochs=5"]])
 def test_more_epochs_go_on_from_a_finished_run_as_if_they_had_been_asked_for_at_once(
     toy_checkpoint, toy_csv, tmp_path: Path, course, capsys

@@ -28,7 +28,8 @@ def facts_of(data: TaskData, tokenizer: Any = None, max_length: int | None = Non
 
     Returns:
         cut: {"share" of the rows, "words" lost (tokens; a share), "max_length", "holds_99": tokens that would hold 99 % of the
-        rows, "most"}, or None where no row is cut; overlap: test set -> {"rows", "in_train", "other_label"} where there is any;
+        rows, "most"}, or None where no row is cut; overlap: test set -> {"rows", "in_train", "texts" (how many different ones
+        these are), "other_label"} where there is any;
         in_train_and_test, other_label: their sums; unseen: test set -> {label: rows} of classes that train has not; unlabelled:
         training rows without a label.
     """
@@ -61,9 +62,10 @@ def sentences(facts: dict[str, Any]) -> list[str]:
         )
     for name, one in facts["overlap"].items():
         other = f", {one['other_label']} of them with another label there" if one["other_label"] else ""
+        texts = f" ({one['texts']} different texts)" if one["texts"] < one["in_train"] else ""
         said.append(
-            f"{one['in_train']} of {one['rows']} rows of {name} stand in train (or the selection rows) word for word{other}: the "
-            "scores are partly those of rows that were learnt from."
+            f"{one['in_train']} of {one['rows']} rows of {name}{texts} stand in train (or the selection rows) word for "
+            f"word{other}: the scores are partly those of rows that were learnt from."
         )
     for name, labels in facts["unseen"].items():
         listed = few([f"'{label}' ({rows} rows)" for label, rows in labels.items()])
@@ -84,7 +86,16 @@ def _overlap(train: Sequence[Example], rows: Sequence[Example]) -> dict[str, int
     for row in train:
         seen.setdefault(_key(row), set()).add(row.label)
     both = [row for row in rows if _key(row) in seen]
-    return {"rows": len(rows), "in_train": len(both), "other_label": sum(row.label not in seen[_key(row)] for row in both)}
+    other = sum(row.label not in seen[_key(row)] for row in both)
+    return {"rows": len(rows), "in_train": len(both), "texts": len({_key(row) for row in both}), "other_label": other}
+
+
+def new_rows(data: TaskData) -> dict[str, list[int]]:
+    """Test set -> the numbers of its rows that stand neither in train nor among the selection rows; only test sets where some
+    do and some do not."""
+    seen = {_key(row) for row in [*data.train, *data.select]}
+    found = {test: [i for i, row in enumerate(rows) if _key(row) not in seen] for test, rows in data.tests.items()}
+    return {test: new for test, new in found.items() if 0 < len(new) < len(data.tests[test])}
 
 
 def _classes(task: Task, rows: Sequence[Example]) -> Counter[int]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from understudy.base.errors import DataError, DivergedError
 from understudy.data.types import Task
 
@@ -30,6 +32,14 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def only(self, rows: Sequence[int]) -> Predictions:
+        """Those about some of the rows."""
+
+        def part(values: Any) -> Any:
+            return values[list(rows)] if isinstance(values, np.ndarray) else values and [values[row] for row in rows]
+
+        return Predictions(part(list(self.ids)), part(self.scores), part(self.gold), part(self.groups))
 
 
 def predicted(task: Task, predictions: Predictions) -> Any:

@@ -101,6 +101,13 @@ class SearchResult(_Part):
     front: list[Candidate]
 
 
+class NewRows(_Part):
+    """Scores on the rows of a test set that do not stand in train (or among the selection rows) as well."""
+
+    rows: int
+    models: dict[str, dict[str, Interval]]
+
+
 class Result(_Part):
     """The whole file."""
 
@@ -114,6 +121,7 @@ class Result(_Part):
     gap_recovered: dict[str, dict[str, Ratio]]
     retained: dict[str, dict[str, Ratio]]
     gain: dict[str, dict[str, Interval]]
+    new_rows: dict[str, NewRows] = {}
     speedup: float | None
     search: SearchResult | None = None
     verdict: str
@@ -165,6 +173,7 @@ def assemble(
     references: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
     rising: Sequence[str] = (),
     data: Mapping[str, Any] | None = None,
+    new: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """Build a result from what the models predicted and what they cost.
 
@@ -176,6 +185,7 @@ def assemble(
         search: what found the student, as `SearchResult` has it; None where its architecture was given.
         references: what scores without any training (evaluate/reference.py): name -> test set -> metric -> value.
         rising: models that were still getting better when their training ended (`verdict.still_rising`).
+        new: test set -> numbers of its rows that were not learnt from, where some were; scored by themselves too.
         data: what is known of the rows, as {"cut": {"share", "max_length", "holds_99"}, "in_train_and_test": rows, …}.
     """
     scores = {test: resample(task, by_model, resamples=resamples, seed=seed) for test, by_model in predictions.items()}
@@ -204,6 +214,12 @@ def assemble(
     result["gap_recovered"] = _each(scores, MODELS, lambda metric, t, b, s: gap_recovered(s, b, t, metric=metric))
     result["retained"] = _each(scores, ("teacher", "student"), lambda metric, t, s: retained(s, t, metric=metric))
     result["gain"] = _each(scores, ("baseline", "student"), lambda metric, b, s: (s - b).interval())
+    result["new_rows"] = {}
+    for test, rows in (new or {}).items():
+        apart = {model: made.only(rows) for model, made in predictions[test].items()}
+        by_model = resample(task, apart, resamples=resamples, seed=seed)
+        models = {model: {metric: one.interval() for metric, one in scores.items()} for model, scores in by_model.items()}
+        result["new_rows"][test] = {"rows": len(rows), "models": models}
     result["speedup"] = _speedup(result)
     result["search"] = None if search is None else dict(search)
     result["references"] = {name: dict(scores) for name, scores in (references or {}).items()}

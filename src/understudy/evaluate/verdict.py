@@ -93,11 +93,23 @@ def _cut(result: Mapping[str, Any]) -> list[str]:
 
 def _leaks(result: Mapping[str, Any]) -> list[str]:
     overlap = (result.get("data") or {}).get("overlap") or {}
-    return [
-        f"{one['in_train']:,} of {one['rows']:,} rows of {test} stand in train too: take them out there, or the scores promise "
-        "too much."
-        for test, one in overlap.items()
-    ]
+    found = []
+    for test, one in overlap.items():
+        without = ""
+        if apart := (result.get("new_rows") or {}).get(test):
+            metric = result["task"]["select"]
+            scores = [
+                f"{model} {score(by_metric[metric]['value'])} ({score(result[model]['metrics'][test][metric]['value'])} with them)"
+                for model, by_metric in apart["models"].items()
+                if metric in by_metric
+            ]
+            name = DISPLAY.get(metric, metric)
+            without = f" On the {apart['rows']:,} rows that do not, {name} is: {', '.join(scores)}." if scores else ""
+        found.append(
+            f"{one['in_train']:,} of {one['rows']:,} rows of {test} stand in train too: take them out there, or the scores promise "
+            f"too much.{without}"
+        )
+    return found
 
 
 def _undecided(result: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from understudy.base import disk
+from understudy.base.progress import say
+from understudy.data.known import new_rows
 from understudy.evaluate import measure
 from understudy.evaluate.details import details
 from understudy.evaluate.metrics import compute
@@ -85,7 +87,11 @@ def prove(
         references=_references(recipe, lab),
         rising=still_rising(history(folder), task.select),
         data=known,
+        new=new_rows(lab.data) if task.kind.labelled else None,
     )
+    for line in result["advice"]:
+        if "stand in train too" in line:
+            say(line)
     if accelerator().is_main_process:
         disk.remove(folder / disk.MANIFEST)  # until it is finished again, files may differ from what it says
         _save_student(recipe, lab, models["student"].model, result, folder)

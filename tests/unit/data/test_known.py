@@ -18,7 +18,7 @@ def test_rows_that_are_learnt_from_and_reported_on_are_counted():
     train = rows(("a", 0), ("b", 1), ("c", 1), ("a", 1))
     data = TaskData(MOODS, train, [], {"test": rows(("a", 0), ("b", 0), ("x", 2), ("b", 1)), "other": rows(("y", 0))})
     facts = facts_of(data)
-    assert facts["overlap"] == {"test": {"rows": 4, "in_train": 3, "other_label": 1}}
+    assert facts["overlap"] == {"test": {"rows": 4, "in_train": 3, "texts": 2, "other_label": 1}}
     assert (facts["in_train_and_test"], facts["other_label"], facts["unseen"]) == (3, 1, {"test": {"calm": 1}})
     said = sentences(facts)
     assert said[0].startswith("3 of 4 rows of test stand in train (or the selection rows) word for word, 1 of them with another")
