@@ -61,11 +61,12 @@ class StopRequest(Protocol):
 def content_digest(encoded: Encoded) -> str:
     """What models and losses see of encoded examples, in order: tokens, types and labels."""
     seen = hashlib.blake2b(digest_size=16)
-    for name in ("input_ids", "offsets", "token_type_ids", "labels", "word_index", "num_words", "lists", "left_out"):
+    for name in ("input_ids", "offsets", "token_type_ids", "labels", "word_index", "num_words", "lists", "left_out", "windows"):
         array = getattr(encoded, name)
         if array is not None:
             seen.update(f"{name}{array.dtype}{array.shape}".encode())
             seen.update(np.ascontiguousarray(array).tobytes())
+    seen.update(encoded.pool.encode())
     return seen.hexdigest()
 
 

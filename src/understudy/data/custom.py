@@ -17,7 +17,7 @@ from understudy.data.hub import hub_table
 from understudy.data.ner import tagged_examples
 from understudy.data.read import Table, find_files, inner_suffix, is_table, joined, read_lines, read_table
 from understudy.data.tags import Sentence, labels_found, labels_given, named, read_conll
-from understudy.data.types import Example, Splits, Task
+from understudy.data.types import Example, Splits, Task, Windows
 from understudy.kinds import kind
 from understudy.kinds.cells import is_blank, label_name, list_cell, list_literal, sorted_names, text_cell, zero_or_one
 
@@ -57,7 +57,7 @@ def load_tests(settings: TaskSettings, labels: Sequence[str]) -> tuple[Task, dic
     files = {name: _File(settings, file, name, notes) for name, file in _test_files(settings).items()}
     if settings.labels:
         labels = _labels(settings, next(iter(files.values())))
-    task = with_metric(custom_task(settings, tuple(labels)), settings.select)
+    task = windowed(with_metric(custom_task(settings, tuple(labels)), settings.select), settings)
     return task, {name: file.examples(task, notes) for name, file in files.items()}, notes
 
 
@@ -90,6 +90,31 @@ def read_rows(
     fits = [one for one in columns if (one.words if task.kind.by_word else one.text) in (None, *there)]
     opened.columns = fits[0] if fits else columns[0]
     return opened.examples(task, notes, labels="ignored"), notes
+
+
+def windowed(task: Task, settings: TaskSettings) -> Task:
+    """The task with the windows in which the recipe reads its texts.
+
+    Raises:
+        RecipeError: for kinds where windows have no meaning, with the reason.
+    """
+    asked, of = settings.windows, task.kind
+    if asked is None:
+        return task
+    reason = (
+        "its rows are words with tags: cut sentences at their ends, so that each word is tagged once and in its context"
+        if of.by_word
+        else "a model of texts learns from each passage by itself: cut the file into passages"
+        if of.on_vocabulary
+        else "it has no outputs for a text that could be pooled"
+        if of.pooled or of.per_token or of.rows != "custom"
+        else "the weights of attention are the outputs' own, and of numbers the largest would always win; use mean or max"
+        if of.numeric and asked.pool == "attention"
+        else ""
+    )
+    if reason:
+        raise RecipeError(f"task.windows: not for kind {of}: {reason}.")
+    return replace(task, windows=Windows(**asked.model_dump()))
 
 
 def with_metric(task: Task, metric: str | None) -> Task:

@@ -47,6 +47,8 @@ class Encoded:
     lists           where each text of a row is read by itself and some rows have several: (E + 1,) int64, example e is the rows
                     from lists[e] to lists[e + 1]. Labels are then (N, 3) float32: the example's number; what it says of this
                     text, NaN where nothing, -inf for its first; and the text's number, the same for equal texts
+    windows         where long texts are read in windows: (W,) int32 tokens of each, row i being those from firsts[i] to
+                    firsts[i + 1], end to end; else None. pool: how their outputs become the row's
     left_out        (N,) int32: tokens at the beginning of each row that are not pooled (of a prompt), or None
     """
 
@@ -64,6 +66,9 @@ class Encoded:
     left_out: np.ndarray | None = None
     source: np.ndarray | None = None
     num_bytes: np.ndarray | None = None
+    windows: np.ndarray | None = None
+    firsts: np.ndarray | None = None
+    pool: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -105,6 +110,8 @@ class Encoded:
             seen.update(b"types" + self.token_type_ids[rows].tobytes())
         if self.left_out is not None:
             seen.update(b"left out %d" % self.left_out[i])
+        if self.windows is not None and self.firsts is not None:
+            seen.update(self.pool.encode() + self.windows[self.firsts[i] : self.firsts[i + 1]].tobytes())
         return seen.digest()
 
 
@@ -119,6 +126,9 @@ class Batch:
     labels: torch.Tensor | None
     indices: np.ndarray
     left_out: list[int] | None = None
+    windows: list[list[int]] | None = None
+    """Of each row, the tokens of its windows."""
+    pool: str = ""
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -130,7 +140,7 @@ class Batch:
             return None if tensor is None else tensor.to(device, non_blocking=True)
 
         ids, types, labels = moved(self.input_ids), moved(self.token_type_ids), moved(self.labels)
-        return Batch(ids, types, moved(self.lengths), self.sizes, labels, self.indices, self.left_out)
+        return Batch(ids, types, moved(self.lengths), self.sizes, labels, self.indices, self.left_out, self.windows, self.pool)
 
 
 class Prompts(Protocol):
@@ -190,8 +200,12 @@ def encode(
     types: list[list[int]] = []
     word_numbers: list[list[int]] = []
     cut: list[bool] = []
+    windows: list[list[int]] = []
     for start in range(0, len(examples), _CHUNK):
         chunk = examples[start : start + _CHUNK]
+        if task.windows is not None:
+            _into_windows(chunk, tokenizer, task, max_length, pieces, types, windows, cut)
+            continue
         out = tokenized(chunk, tokenizer, task, truncation=True, max_length=max_length)
         pieces.extend(out["input_ids"])
         types.extend(out.get("token_type_ids") or [])
@@ -218,7 +232,49 @@ def encode(
         lost_words=0 if first is None or num_words is None else int(num_words.sum() - first.sum()),
         lists=lists,
         left_out=left_out,
+        windows=_flat(windows, np.int32) if task.windows else None,
+        firsts=np.cumsum([0, *map(len, windows)]) if task.windows else None,
+        pool=task.windows.pool if task.windows else "",
     )  # fmt: skip
+
+
+def _into_windows(
+    examples: Sequence[Example], tokenizer: Any, task: Task, max_length: int,
+    pieces: list[list[int]], types: list[list[int]], windows: list[list[int]], cut: list[bool],
+) -> None:  # fmt: skip
+    """Append what the examples become: each window with its own special tokens, those of a row end to end. Of a pair the first
+    text is cut into windows, and the second stands whole in each."""
+    assert task.windows is not None
+    room = max_length - tokenizer.num_special_tokens_to_add(pair=task.pair)
+    if not 0 < task.windows.stride <= room:
+        raise DataError(
+            f"task.windows.stride is {task.windows.stride}, but a window of {max_length} tokens has room for {room} of a text: a "
+            "larger stride would leave words out."
+        )
+    how = "only_first" if task.pair else True
+    overlap = room - task.windows.stride
+    if task.pair:  # what is left beside the longest second text must still hold more than the overlap
+        seconds = tokenizer([row.pair or "" for row in examples], add_special_tokens=False, verbose=False)["input_ids"]
+        left = room - max(map(len, seconds))
+        if left < 2:
+            raise DataError(
+                f"task.windows: a second text of {max(map(len, seconds))} tokens leaves no room in a window of {max_length} (the "
+                "first text is cut into windows, the second stands in each). Give a larger task.max_length."
+            )
+        overlap = max(0, min(overlap, left - 1))
+    out = tokenized(
+        examples, tokenizer, task, truncation=how, max_length=max_length, stride=overlap, return_overflowing_tokens=True
+    )
+    of_row: list[list[int]] = [[] for _ in examples]
+    for window, row in enumerate(out["overflow_to_sample_mapping"]):
+        of_row[row].append(window)
+    for found in of_row:
+        kept = found[: task.windows.most]
+        pieces.append([token for window in kept for token in out["input_ids"][window]])
+        if "token_type_ids" in out:
+            types.append([token for window in kept for token in out["token_type_ids"][window]])
+        windows.append([len(out["input_ids"][window]) for window in kept])
+        cut.append(len(found) > len(kept))
 
 
 def texts_of(row: Example) -> list[Example]:
@@ -332,7 +388,10 @@ def collate(encoded: Encoded, indices: Sequence[int] | np.ndarray) -> Batch:
         labels=labels,
         indices=chosen,
         left_out=None if encoded.left_out is None else encoded.left_out[chosen].tolist(),
-    )
+        windows=None if encoded.windows is None or encoded.firsts is None
+        else [encoded.windows[encoded.firsts[i] : encoded.firsts[i + 1]].tolist() for i in chosen],
+        pool=encoded.pool,
+    )  # fmt: skip
 
 
 def _takes_words(tokenizer: Any) -> bool:

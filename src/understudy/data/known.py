@@ -122,6 +122,8 @@ def _encodings(data: TaskData, tokenizer: Any, most: int = _SAMPLE) -> Any:
 
 
 def _cut(data: TaskData, tokenizer: Any, max_length: int, most: int | None) -> dict[str, Any] | None:
+    if asked := data.task.windows:
+        max_length, most = max_length + (asked.most - 1) * asked.stride, None
     special = tokenizer.num_special_tokens_to_add(pair=data.task.pair)
     lengths: list[int] = []
     words = lost = 0

@@ -10,7 +10,7 @@ from typing import Any
 from understudy.base.errors import DataError, RecipeError
 from understudy.base.suggest import did_you_mean, few
 from understudy.data.crosslingual import load_pawsx, load_xnli
-from understudy.data.custom import load_custom, with_metric
+from understudy.data.custom import load_custom, windowed, with_metric
 from understudy.data.demo_sets import load_demo
 from understudy.data.glue import GLUE, load_glue
 from understudy.data.hub import load_hub
@@ -48,7 +48,7 @@ def load_task(settings: TaskSettings, *, seed: int, answers: AnswerSettings | No
         RecipeError: settings that contradict each other or name a task, language or metric that does not exist.
     """
     found = _source(settings, seed, answers)
-    task = with_metric(found.task, settings.select)
+    task = windowed(with_metric(found.task, settings.select), settings)
     notes = list(found.notes)
     train = found.train
     if settings.max_train_examples is not None and settings.max_train_examples < len(train):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, astuple, dataclass, field, replace
+from typing import Literal
 
 from understudy.base.errors import DataError
 from understudy.kinds import Kind, Label, kind
@@ -37,6 +38,16 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Windows:
+    """Long texts are read in windows of the longest input each, which begin `stride` tokens apart, `most` of them at most; the
+    outputs of a text are those of its windows pooled (`models.signals.pooled`)."""
+
+    stride: int
+    pool: Literal["mean", "max", "attention"] = "mean"
+    most: int = 32
+
+
+@dataclass(frozen=True)
 class Task:
     """What is asked of a model. `labels` in the order of the label numbers; for tokens the BIO tags, "O" first. The kind
     may be given by its name."""
@@ -49,6 +60,8 @@ class Task:
     pair: bool = False
     weights: tuple[float, ...] = ()
     """How much a row of each class counts where labels are learnt from; () = all alike."""
+    windows: Windows | None = None
+    """How texts are read that are longer than the longest input; None: they are cut."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", kind(self.kind))
@@ -102,8 +115,9 @@ class TaskData:
     def digest(self) -> str:
         """32 hex digits that change when the task or any example, or their order, changes."""
         task = {**asdict(self.task), "kind": str(self.task.kind)}
-        if not self.task.weights:  # came later: counts where it is there
-            del task["weights"]
+        for name in ("weights", "windows"):  # came later: they count where they are there
+            if not task[name]:
+                del task[name]
         seen = hashlib.blake2b(json.dumps(task).encode(), digest_size=16)
         for name, part in (("train", self.train), ("select", self.select), *self.tests.items()):
             seen.update(f"\x1e{name}\x1f{len(part)}".encode())

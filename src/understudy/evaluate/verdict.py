@@ -99,15 +99,15 @@ def _leaks(result: Mapping[str, Any]) -> list[str]:
         if apart := (result.get("new_rows") or {}).get(test):
             metric = result["task"]["select"]
             scores = [
-                f"{model} {score(by_metric[metric]['value'])} ({score(result[model]['metrics'][test][metric]['value'])} with them)"
-                for model, by_metric in apart["models"].items()
-                if metric in by_metric
+                f"{model} {score(one[metric]['value'])} ({score(result[model]['metrics'][test][metric]['value'])} with them)"
+                for model, one in apart["models"].items()
+                if metric in one
             ]
             name = DISPLAY.get(metric, metric)
             without = f" On the {apart['rows']:,} rows that do not, {name} is: {', '.join(scores)}." if scores else ""
         found.append(
-            f"{one['in_train']:,} of {one['rows']:,} rows of {test} stand in train too: take them out there, or the scores promise "
-            f"too much.{without}"
+            f"{one['in_train']:,} of {one['rows']:,} rows of {test} stand in train too: take them out there, or the scores "
+            f"promise too much.{without}"
         )
     return found
 

@@ -49,9 +49,10 @@ def rows_of(recipe: Recipe, model: Model) -> Rows:
         say(f"The rows of the task cannot be read ({error}) The built-in texts are used to compare.")
         return built_in_rows(model)
     length = recipe.student.max_length or recipe.task.max_length
+    task = replace(data.task, windows=None)  # a graph answers for one window
     parts = {"select": data.select, **data.tests}
     encoded = {
-        name: encode(examples[:MOST_ROWS], model.tokenizer, data.task, max_length=length)
+        name: encode(examples[:MOST_ROWS], model.tokenizer, task, max_length=length)
         for name, examples in parts.items()
         if examples
     }

@@ -62,7 +62,14 @@ def _use(result: Mapping[str, Any], stock: bool, handover: Handover | None) -> I
     row = '{"text": "The first text.", "text_pair": "The second."}' if handover and handover.pair else asked.pipeline_row
     yield f"print(answer({row}))"
     yield "```"
-    if handover:
+    if handover and (windows := handover.task.get("windows")) is not None:
+        stride, pool = windows.get("stride", 64), windows.get("pool", "mean")
+        yield ""
+        yield (
+            f"Longer texts were scored in windows of {handover.max_length} tokens that begin {stride} apart, the outputs pooled "
+            f"({pool}); `understudy predict` does the same. The code above, and an ONNX graph, answer for one window."
+        )
+    elif handover:
         yield ""
         yield (
             f"Inputs are cut after {handover.max_length} tokens, as they were when it was scored; the tokenizer knows "

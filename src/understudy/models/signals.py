@@ -14,6 +14,7 @@ Shapes: B sequences, T real tokens of all of them, D width, H heads of width d.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,13 @@ def forward(net: Net, batch: Batch, needs: Needs, *, kind: Kind | str) -> Signal
 
     Raises RecipeError for a model that checkpoints its layers by transformers' own means.
     """
+    if batch.windows is not None:
+        if needs.qkv:
+            raise RecipeError(
+                "Relations are between the tokens of one input, and with task.windows a text is several: leave them out."
+            )
+        sizes = [size for row in batch.windows for size in row]
+        return pooled(forward(net, replace(batch, sizes=sizes, windows=None), needs, kind=kind), batch)
     row = anatomy(net)
     layers = row.layers(net)
     kind = kinds.kind(kind)
@@ -93,6 +101,36 @@ def forward(net: Net, batch: Batch, needs: Needs, *, kind: Kind | str) -> Signal
         state = unpadded(last)
         _read_head(net, row, batch, needs, signals, state, state[first], kind=kind)
     return signals
+
+
+def pooled(signals: Signals, batch: Batch) -> Signals:
+    """What a model said about the windows of each text, as what it says about the text.
+
+    Logits (W, C) -> (B, C): mean; max, output by output; or attention: Σ a_i z_i with a = softmax(z) over the windows, output by
+    output, so that a window weighs as much as it is sure (exponential softmax pooling, Wang et al. 2019). Features and first
+    tokens (W, D) -> (B, D) by their mean; hidden states of tokens stay.
+    """
+    assert batch.windows is not None
+    counts = [len(row) for row in batch.windows]
+
+    def each(values: Tensor, how: Callable[[Tensor], Tensor]) -> Tensor:
+        return torch.stack([how(part) for part in values.split(counts)])
+
+    def logits(part: Tensor) -> Tensor:
+        if batch.pool == "max":
+            return part.max(dim=0).values
+        return part.mean(dim=0) if batch.pool == "mean" else (part.softmax(dim=0) * part).sum(dim=0)
+
+    def mean(part: Tensor) -> Tensor:
+        return part.mean(dim=0)
+
+    return replace(
+        signals,
+        sizes=batch.sizes,
+        logits=None if signals.logits is None else each(signals.logits, logits),
+        feature=None if signals.feature is None else each(signals.feature, mean),
+        cls={layer: each(states, mean) for layer, states in signals.cls.items()},
+    )
 
 
 class _Enough(Exception):

@@ -87,6 +87,18 @@ class ColumnSettings(Settings):
     )  # fmt: skip
 
 
+class WindowSettings(Settings):
+    """Texts longer than the longest input, read in windows of `max_length` tokens, with the same in training, scoring and
+    answering. For one label, several labels, or a number per text."""
+
+    stride: PositiveCount = Field(default=64, description="tokens from the beginning of one window to that of the next")
+    pool: Literal["mean", "max", "attention"] = Field(
+        default="mean", description="how the outputs of a text follow from those of its windows: their mean, the largest of "
+        "each, or weighted by their own softmax over the windows (classes and labels)"
+    )  # fmt: skip
+    most: PositiveCount = Field(default=32, description="windows of one text at most; what is longer is cut, and said to be")
+
+
 class TaskSettings(Settings):
     """What is learned: a public task by its name, or your own files."""
 
@@ -104,6 +116,9 @@ class TaskSettings(Settings):
     train_languages: Names | None = Field(default=None, description="languages to learn from; by default `languages`")
     max_length: Annotated[int, Field(strict=True, ge=8)] = Field(
         default=128, description="longest input, in sub-word tokens"
+    )
+    windows: WindowSettings | None = Field(
+        default=None, description="read texts that are longer than that in overlapping windows instead of cutting them"
     )
     max_train_examples: PositiveCount | None = Field(
         default=None, description="learn from this many rows only, drawn by the seed"

@@ -12,6 +12,7 @@ import numpy as np
 from understudy.base import disk
 from understudy.base.errors import DataError, RecipeError, VerifyError
 from understudy.base.progress import say
+from understudy.data.custom import windowed
 from understudy.data.encode import encode
 from understudy.data.read import Table
 from understudy.data.tasks import columns_of, data_of
@@ -138,7 +139,7 @@ def predict(
             given["words"] = given.pop("text")
         layouts = [layouts[0].model_copy(update=given)]
     pair = bool(layouts[0].pair) or (handover.pair if handover else model.kind.apart == "pairs")
-    task = Task(settings.name, model.kind, model.labels, pair=pair)
+    task = windowed(Task(settings.name, model.kind, model.labels, pair=pair), settings)
     if settings.kind is not None and kind(settings.kind) is not model.kind:
         raise RecipeError(f"task.kind: {path} was trained for {model.kind}, not for {settings.kind}.")
     reader = import_module(f"understudy.data.{model.kind.rows}")
