@@ -21,7 +21,7 @@ def test_rows_that_are_learnt_from_and_reported_on_are_counted():
     assert facts["overlap"] == {"test": {"rows": 4, "in_train": 3, "texts": 2, "other_label": 1}}
     assert (facts["in_train_and_test"], facts["other_label"], facts["unseen"]) == (3, 1, {"test": {"calm": 1}})
     said = sentences(facts)
-    assert said[0].startswith("3 of 4 rows of test (2 different texts) stand in train (or the selection rows) word for word, 1 of")
+    assert said[0].startswith("3 of 4 rows of test (2 different texts) stand in train (or the selection rows) word for word, 1 ")
     assert said[1] == "test has labels that no training row has: 'calm' (1 rows)."
     assert sentences(facts_of(TaskData(MOODS, train, [], {"test": rows(("y", 0))}))) == []
     assert facts_of(TaskData(MOODS, train[1:], train[:1], {"test": rows(("a", 0))}))["in_train_and_test"] == 1
