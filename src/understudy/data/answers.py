@@ -59,8 +59,11 @@ def names_in(settings: AnswerSettings, table: Table, kind: Any, *, separator: st
     return found
 
 
-def read_answers(settings: AnswerSettings, table: Table, task: Task, *, separator: str) -> list[tuple[float, ...] | None]:
-    """For each row the teacher's outputs, (C,) logits or (1,) a number; None where nobody answered.
+def read_answers(
+    settings: AnswerSettings, table: Table, task: Task, *, separator: str, notes: list[str]
+) -> list[tuple[float, ...] | None]:
+    """For each row the teacher's outputs, (C,) logits or (1,) a number; None where nobody answered. Several teachers count by
+    their weights where they answered; `notes` gets a sentence on how often they say the same.
 
     Raises:
         RecipeError: the settings have no meaning for this kind of task.
@@ -79,7 +82,22 @@ def read_answers(settings: AnswerSettings, table: Table, task: Task, *, separato
     if settings.weights is not None and len(settings.weights) != len(sources):
         raise RecipeError(f"teacher.columns.weights: {len(settings.weights)} numbers for {len(sources)} teachers; give as many.")
     weights = np.array(settings.weights or [1.0] * len(sources))
-    return [_together(row, weights, task) for row in zip(*sources, strict=True)]
+    rows = list(zip(*sources, strict=True))
+    if agreed := _agreement(rows, task):
+        notes.append(f"{table.source}: {agreed}")
+    return [_together(row, weights, task) for row in rows]
+
+
+def _agreement(rows: Sequence[Sequence[np.ndarray | None]], task: Task) -> str | None:
+    """How often several teachers say the same, as a sentence; None where no row has two answers."""
+    several = [np.stack(said) for row in rows if len(said := [one for one in row if one is not None]) > 1]
+    if not several:
+        return None
+    if task.kind.numeric:
+        return f"the teachers' numbers lie {np.mean([np.ptp(said) for said in several]):.3g} apart on average."
+    says = (lambda said: said.argmax(1)[:, None]) if task.kind.distribution == "softmax" else (lambda said: said > 0.5)
+    alike = np.mean([(says(said) == says(said)[:1]).all() for said in several])
+    return f"the teachers say the same about {alike:.0%} of the {len(several):,} rows that several of them answered."
 
 
 def _sources(settings: AnswerSettings, table: Table, task: Task, separator: str) -> list[list[np.ndarray | None]]:

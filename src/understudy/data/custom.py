@@ -405,7 +405,7 @@ class _File:
         groups = table.column(columns.group, key="task.columns.group") if columns.group and self.split else none
         said = none
         if self.answers is not None and how != "ignored":
-            said = read_answers(self.answers, table, task, separator=self.settings.label_separator)
+            said = read_answers(self.answers, table, task, separator=self.settings.label_separator, notes=notes)
         if self.labels_are_answers:
             labels = [None if one is None else decided(task.kind, one) for one in said]
         else:

@@ -87,6 +87,15 @@ def test_several_labels_and_numbers(tmp_path: Path) -> None:
     assert [row.said for row in data.train] == [(3.25,), (1.75,)] == [(row.label,) for row in data.train]
 
 
+def test_it_is_said_how_often_several_teachers_agree(tmp_path: Path) -> None:
+    notes = data_of(recipe(tmp_path, {"label": ["said", "other"]})).notes
+    assert any("the teachers say the same about 67% of the 3 rows" in note for note in notes)
+    rows = [{"body": "a", "n": 2, "m": 3}, {"body": "b", "n": 1, "m": 3}]
+    number = {"kind": "regression", "labels": None}
+    notes = data_of(recipe(tmp_path, {"label": ["n", "m"]}, rows=rows, task=number)).notes
+    assert any("numbers lie 1.5 apart" in note for note in notes)
+
+
 def test_without_labels_the_answers_are_the_labels(tmp_path: Path) -> None:
     data = data_of(recipe(tmp_path, {"probabilities": {"glad": "p_glad", "sad": "p_sad"}}))
     assert [row.label for row in data.train] == [0, 1, 0]
