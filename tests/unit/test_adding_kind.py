@@ -13,19 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import runs
 import toys
 
 ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "tests" / "packages" / "understudy_counts"
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of packages with the counts in it, put there by pip."""
-    target = tmp_path_factory.mktemp("packages")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-    subprocess.run([*pip, "--target", target, PACKAGE], check=True, capture_output=True, cwd=target)
-    return target
+    return runs.installed("understudy_counts", tmp_path_factory.mktemp("packages"))
 
 
 def run(installed: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -66,7 +63,7 @@ def recipe(folder: Path, kind: str) -> Path:
 
 
 def test_a_kind_of_task(installed: Path, tmp_path: Path) -> None:
-    files = [path.name for path in PACKAGE.iterdir() if path.is_file()]
+    files = [path.name for path in (ROOT / "tests/packages/understudy_counts").iterdir() if path.is_file()]
     assert sorted(files) == ["pyproject.toml", "understudy_counts.py"]
     glad_counts(tmp_path)
     toys.save_checkpoint(tmp_path / "teacher")

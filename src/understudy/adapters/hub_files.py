@@ -56,33 +56,24 @@ def parse(config: dict[str, Any], tensors: dict[str, Tensor], head: dict[str, Te
     """An adapter from the content of an AdapterHub folder. A head that is not the model's own kind is left out."""
     known = {**_holders(net), **paths(net)}
     base = net.base_model_prefix
+    inner = config.get("config")
+    norm_first = isinstance(inner, dict) and bool(inner.get("ln_before"))
     found: dict[Address, Tensor] = {}
     for name, tensor in tensors.items():
         match = _TENSOR.fullmatch(name)
         path = found_as(match["path"], known, base) if match else None
         if match is None or path is None:
             raise DataError(f"{where}: {name} has no place in a {anatomy(net).family} model, or is not supported.")
-        key = _ours(match["what"], match["tensor"] or "", norm_first=_norm_first(config))
-        if key is not None:
-            found[(*known[path], key)] = tensor
+        what, part = match["what"], match["tensor"] or ""
+        if what.startswith("adapter_down"):
+            if norm_first and what.endswith("0"):
+                continue  # the norm, which is there under its own name too
+            what = "down"
+        key = what[-1] if what.startswith("lora_") else f"{what.removeprefix('adapter_')}{part}"
+        found[(*known[path], key)] = tensor
     settings = _settings(config, found, len(anatomy(net).layers(net)), where)
     own = {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
     return Adapter(settings, found, head if set(head) <= set(own) else {})
-
-
-def _norm_first(config: dict[str, Any]) -> bool:
-    inner = config.get("config")
-    return bool(isinstance(inner, dict) and inner.get("ln_before"))
-
-
-def _ours(what: str, tensor: str, *, norm_first: bool) -> str | None:
-    """Our name of a tensor; None for one that AdapterHub writes twice."""
-    if what.startswith("lora_"):
-        return what[-1]
-    if what.startswith("adapter_down"):
-        norm = norm_first and what.endswith("0")
-        return None if norm else f"down{tensor}"
-    return f"{what.removeprefix('adapter_')}{tensor}"
 
 
 def _settings(config: dict[str, Any], found: dict[Address, Tensor], depth: int, where: str) -> Any:

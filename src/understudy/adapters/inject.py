@@ -26,7 +26,7 @@ from understudy.base.errors import RecipeError
 from understudy.models.anatomy import Net, anatomy
 from understudy.models.compact import become, become_stock
 from understudy.models.structure import Structure, structure_of
-from understudy.recipe.adapter import ADAPTERS, AdapterSettings, BottleneckAdapter, Ia3Adapter, LoraAdapter
+from understudy.recipe.adapter import ADAPTERS, AdapterSettings, BottleneckAdapter, Ia3Adapter
 
 CONFIG = "understudy_adapters"
 """The key of a model's configuration that says which adapters are in it; it travels with the model."""
@@ -94,18 +94,13 @@ def _all_places(net: Net, config: AdapterSettings) -> Iterator[Place]:
         raise RecipeError(f"adapter.layers names layer {max(wanted)}; layers are counted from 0 to {len(layers) - 1}.")
     for number in wanted:
         maps = linear_maps(net, layers[number])
-        for role in _roles(config):
+        scaled = config.feedforward if isinstance(config, Ia3Adapter) else ()
+        for role in dict.fromkeys((*config.targets, *scaled)):
             if role not in maps:
                 raise RecipeError(
                     f"adapter.targets: {row.family} has no linear map '{role}'; it has {', '.join(maps)}."
                 )
             yield Place(number, role, maps[role])
-
-
-def _roles(config: LoraAdapter | Ia3Adapter) -> tuple[str, ...]:
-    if isinstance(config, LoraAdapter):
-        return config.targets
-    return tuple(dict.fromkeys((*config.targets, *config.feedforward)))
 
 
 def linear_maps(net: Net, layer: Any) -> dict[str, Any]:

@@ -73,10 +73,11 @@ def gather(comparison: Comparison, plan: Plan, runs: Sequence[ArmRun], folder: P
             "curve": curve(by_arm[arm.name][0], costs[0], data.task.select) if costs and data.task.kind.labelled else [],
         }  # fmt: skip
     first = results[done[0].name]
+    metric = data.task.select if data.task.select in data.task.metrics else data.task.metrics[0]
     made: dict[str, Any] = {
         "version": VERSION,
         "task": first["task"],
-        "headline": {"test": next(iter(data.tests)), "metric": _headline(data)},
+        "headline": {"test": next(iter(data.tests)), "metric": metric},
         "budget": {"kind": kind, "amount": plan.total, "unit": UNITS[kind], "epochs": comparison.train.epochs},
         "seeds": comparison.compare.seeds,
         "baseline": BASELINE,
@@ -100,10 +101,6 @@ UNITS = {
     "flops": "epochs of the whole teacher's training work",
     "seconds": "seconds of training",
 }
-
-
-def _headline(data: TaskData) -> str:
-    return data.task.select if data.task.select in data.task.metrics else data.task.metrics[0]
 
 
 def _tested(data: TaskData, by_arm: Mapping[str, Sequence[ArmRun]], *, seed: int) -> dict[str, Any]:

@@ -183,7 +183,9 @@ def latency(
         torch.set_num_threads(threads_before)
     protocol = {"threads": threads, "device": device, "batch_size": batch_size, "length": length}
     return {
-        name: {**_spread(times), **protocol, "repeats": repeats, "warm_up": WARM_UP} for name, times in seconds.items()
+        name: {"median": float(median), "iqr": float(high - low), **protocol, "repeats": repeats, "warm_up": WARM_UP}
+        for name, times in seconds.items()
+        for low, median, high in [np.percentile(np.asarray(times) * 1e3, [25, 50, 75])]
     }
 
 
@@ -224,11 +226,6 @@ def costs(
         }
         for key, net in nets.items()
     }
-
-
-def _spread(seconds: list[float]) -> dict[str, float]:
-    quarter, median, three_quarters = np.percentile(np.asarray(seconds) * 1e3, [25, 50, 75])
-    return {"median": float(median), "iqr": float(three_quarters - quarter)}
 
 
 def _synchroniser(device: str) -> Callable[[], None]:

@@ -6,7 +6,7 @@ schema, with the place and the reason. A result is a plain dictionary, so that r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -162,18 +162,10 @@ def assemble(
     predictions: Mapping[str, Mapping[str, Predictions]],
     *,
     costs: Mapping[str, Mapping[str, Any]],
-    method: Mapping[str, Any],
     seed: int,
     resamples: int,
-    train_seconds: Mapping[str, float],
-    teacher_forwards: int,
-    versions: Mapping[str, str],
-    machine: Mapping[str, Any],
-    search: Mapping[str, Any] | None = None,
-    references: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
-    rising: Sequence[str] = (),
-    data: Mapping[str, Any] | None = None,
     new: Mapping[str, Sequence[int]] | None = None,
+    **about: Any,
 ) -> dict[str, Any]:
     """Build a result from what the models predicted and what they cost.
 
@@ -182,11 +174,11 @@ def assemble(
             models of a test set on the same rows.
         costs: model -> {"name", "num_parameters", "num_parameters_nonembedding", "size_mb", "flops", "latency_ms"}.
         resamples: bootstrap resamples per test set (0: no intervals).
-        search: what found the student, as `SearchResult` has it; None where its architecture was given.
-        references: what scores without any training (evaluate/reference.py): name -> test set -> metric -> value.
-        rising: models that were still getting better when their training ended (`verdict.still_rising`).
         new: test set -> numbers of its rows that were not learnt from, where some were; scored by themselves too.
-        data: what is known of the rows, as {"cut": {"share", "max_length", "holds_99"}, "in_train_and_test": rows, …}.
+        about: what goes into the result as it is: method, train_seconds, teacher_forwards, versions, machine; and, where they
+            are known, search (what found the student), references (what scores without any training, evaluate/reference.py:
+            name -> test set -> metric -> value), rising (models that were still getting better when their training ended)
+            and data (what is known of the rows: {"cut": {"share", "max_length", "holds_99"}, "in_train_and_test": rows, …}).
     """
     scores = {test: resample(task, by_model, resamples=resamples, seed=seed) for test, by_model in predictions.items()}
     result: dict[str, Any] = {
@@ -199,8 +191,9 @@ def assemble(
             "select": task.select,
             "tests": {test: len(by_model["student"]) for test, by_model in predictions.items()},
         },
-        "method": dict(method),
         "seed": seed,
+        "search": None, "references": {}, "rising": [], "data": None,
+        **about,
     }
     first = next(iter(predictions.values()))
     for model in MODELS:
@@ -220,17 +213,10 @@ def assemble(
         by_model = resample(task, apart, resamples=resamples, seed=seed)
         models = {model: {metric: one.interval() for metric, one in scores.items()} for model, scores in by_model.items()}
         result["new_rows"][test] = {"rows": len(rows), "models": models}
-    result["speedup"] = _speedup(result)
-    result["search"] = None if search is None else dict(search)
-    result["references"] = {name: dict(scores) for name, scores in (references or {}).items()}
-    result["rising"] = list(rising)
-    result["data"] = None if data is None else dict(data)
+    times = [(result[model] or {}).get("latency_ms") for model in ("teacher", "student")]
+    result["speedup"] = times[0]["median"] / times[1]["median"] if all(times) else None
     result["verdict"] = verdict(result)
     result["advice"] = advice(result)
-    result["train_seconds"] = dict(train_seconds)
-    result["teacher_forwards"] = teacher_forwards
-    result["versions"] = dict(versions)
-    result["machine"] = dict(machine)
     return validated(result)
 
 
@@ -241,11 +227,3 @@ def _each(scores: Mapping[str, Mapping[str, Mapping[str, Resampled]]], models: t
         for test, by_model in scores.items()
         if all(model in by_model for model in models)
     }
-
-
-def _speedup(result: Mapping[str, Any]) -> float | None:
-    """How many times faster the student is: the ratio of median latencies."""
-    teacher, student = ((result[model] or {}).get("latency_ms") for model in ("teacher", "student"))
-    if teacher is None or student is None:
-        return None
-    return teacher["median"] / student["median"]

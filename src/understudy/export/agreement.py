@@ -124,15 +124,19 @@ def require_equal(model: Model, student: Call, exported: Call, rows: Rows, *, fo
     Raises:
         VerifyError: the largest difference is above `TOLERANCE`, or not a number.
     """
+    some = next((encoded for encoded in rows.parts.values() if len(encoded)), None)
+    if some is None:
+        raise DataError(f"{rows.what} has no rows to compare an export on; name a recipe with some by --recipe.")
     number = 0
     distances, sizes = [0.0], [0.0]
-    for inputs in batches(model, _some_part(rows), limit=_COMPARED):
+    for inputs in batches(model, some, limit=_COMPARED):
         wanted, given = (_real(call(inputs), inputs, model.kind) for call in (student, exported))
         if wanted.shape != given.shape:
             raise VerifyError(
                 f"The {form} export has outputs of shape {given.shape}, the student {wanted.shape}; nothing was written."
             )
-        distances.append(_distance(wanted, given))
+        apart = np.abs(wanted.astype(np.float64) - given.astype(np.float64))
+        distances.append(float(apart.max(initial=0.0)))
         sizes.append(float(np.abs(wanted).max()))
         number += len(inputs["input_ids"])
     worst, largest = float(np.max(distances)), float(np.max(sizes))  # unlike max(), np.max propagates NaN
@@ -179,12 +183,3 @@ def _real(outputs: np.ndarray, inputs: Mapping[str, np.ndarray], kind: Kind) -> 
     return outputs[inputs["attention_mask"] == 1] if kind.per_token else outputs
 
 
-def _distance(wanted: np.ndarray, given: np.ndarray) -> float:
-    return float(np.abs(wanted.astype(np.float64) - given.astype(np.float64)).max()) if wanted.size else 0.0
-
-
-def _some_part(rows: Rows) -> Encoded:
-    for encoded in rows.parts.values():
-        if len(encoded):
-            return encoded
-    raise DataError(f"{rows.what} has no rows to compare an export on; name a recipe with some by --recipe.")

@@ -389,14 +389,21 @@ class Bench:
         """Selection metrics of the current weights; where no label says what is right, the objective itself, held out."""
         task = job.rows.task
         if task.kind.by_objective:
-            says = None
-            if isinstance(job.teacher, Source):
-                theirs = self.encoded(job.teacher.model, job.rows.select, rows=job.rows)[0]
-                says = self.signals(job.teacher, job.objective.needs_teacher, theirs)
-            return {"loss": held_out_loss(job.model, job.select, job.objective, says, job.settings)}
+            teacher = job.teacher if isinstance(job.teacher, Source) else None
+            return {"loss": self.held_out(job.model, job.objective, teacher, job.rows, job.select, job.settings)}
         precision = resolve_precision(job.settings.precision, self.device)
         scale = self.scale_of(job.rows)
         return compute(task, predict(job.model, job.rows.select, job.select, precision=precision, scale=scale))
+
+    def held_out(
+        self, model: Model, objective: Objective, teacher: Source | None, rows: TaskData, select: Encoded, settings: TrainSettings
+    ) -> float:
+        """The objective on selection rows; `select`: the rows in the model's own tokens."""
+        says = None
+        if teacher is not None:
+            theirs = self.encoded(teacher.model, rows.select, rows=rows)[0]
+            says = self.signals(teacher, objective.needs_teacher, theirs)
+        return held_out_loss(model, select, objective.to(self.device), says, settings)
 
     def _score_bare(self, job: Job, folder: Path) -> None:
         """A model without outputs predicts nothing: its test scores are the objective itself, while it is at hand."""

@@ -16,7 +16,7 @@ from understudy.base.home import home
 from understudy.base.lock import DAY, lock
 from understudy.base.progress import say
 from understudy.steps.names import difference, key_of, read_mark, safe, step_folder
-from understudy.train.devices import accelerator, main_says
+from understudy.train.devices import accelerator, any_process
 
 DONE = "done.json"
 """Its presence says that a step is finished."""
@@ -97,7 +97,7 @@ class Step:
 
     def finished(self) -> bool:
         """Whether it is done, as the main process sees it. All processes must ask."""
-        return main_says((self.folder / DONE).exists())
+        return any_process(accelerator().is_main_process and (self.folder / DONE).exists())
 
     def once(
         self, work: Callable[[Path], dict[str, Any] | None], *, without: Sequence[str] = (), wait: bool = True

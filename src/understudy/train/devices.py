@@ -58,11 +58,6 @@ def any_process(mine: bool) -> bool:
     return over_processes(int(mine)) > 0
 
 
-def main_says(mine: bool) -> bool:
-    """The main process's answer, in all processes: what depends on files is decided once. All of them must ask."""
-    return any_process(mine and accelerator().is_main_process)
-
-
 def resolve_precision(precision: str, device: torch.device) -> str:
     """What `auto` stands for: bf16 where the hardware multiplies it, fp32 elsewhere.
 

@@ -39,7 +39,6 @@ from understudy.recipe.settings import TrainSettings
 from understudy.steps import read_done, step_folder
 from understudy.students.fresh import fresh
 from understudy.train.guard import StopSignals
-from understudy.train.learner import held_out_loss
 from understudy.train.record import recorded
 
 if TYPE_CHECKING:
@@ -191,19 +190,14 @@ class Candidates:
         elif not self.kind.labelled:
             loss = read_done(folder)["best_metrics"]["loss"]
         else:
-            loss = self._held_out(lab, model, objective)
+            select = lab.encoded(model, self.rows.select, rows=self.rows, max_length=lab.recipe.student.max_length)[0]
+            loss = lab.held_out(model, objective, self.teacher, self.rows, select, self.training)
         return {"quality": 1 - loss, "loss": loss}
 
     def quality_of(self, scores: Mapping[str, float]) -> float:
         """More is better: the selection metric of a fit, or 1 - its loss."""
         metric = self.lab.data.task.select if self.kind.labelled else "loss"
         return 1 - scores[metric] if lower_is_better(metric) else scores[metric]
-
-    def _held_out(self, lab: Lab, model: Model, objective: Objective) -> float:
-        select = lab.encoded(model, self.rows.select, rows=self.rows, max_length=lab.recipe.student.max_length)[0]
-        theirs = lab.encoded(self.teacher.model, self.rows.select, rows=self.rows)[0]
-        says = lab.signals(self.teacher, objective.needs_teacher, theirs)
-        return held_out_loss(model, select, objective.to(lab.device), says, self.training)
 
     def _latencies(self, one: Architecture) -> dict[str, dict[str, Any]]:
         """Teacher and student in turns, by the protocol of every report."""

@@ -211,12 +211,8 @@ def build_space(
         if limit is not None:
             if cost is None:
                 raise ValueError(f"{name} needs the cost of an architecture")
-            rules[f"above {name}"] = _below(cost, limit)
+            rules[f"above {name}"] = lambda one, cost=cost, limit=limit: cost(one) <= limit
     return Space(choices, teacher=shape, rules=rules)
-
-
-def _below(cost: Callable[[Architecture], int], limit: int) -> Callable[[Architecture], bool]:
-    return lambda architecture: cost(architecture) <= limit
 
 
 def _choices(teacher: Architecture, settings: SpaceSettings) -> dict[str, Sequence[Any]]:

@@ -50,8 +50,8 @@ class _PeaKDFlags(Flags):
         "loss_scale": "train.precision: fp16 finds its own scale; leave it out",
         "log_every_step": "the curves are in the report; leave it out",
         "output_all_encoded_layers": "the layers that are learnt from are read off objective.patient.mapping; leave it out",
-        "do_train": "`understudy train` trains and `understudy evaluate` evaluates; leave it out",
-        "do_eval": "`understudy train` trains and `understudy evaluate` evaluates; leave it out",
+        "do_train": "`understudy train` trains and `understudy eval` evaluates; leave it out",
+        "do_eval": "`understudy train` trains and `understudy eval` evaluates; leave it out",
         "task_name": "use task.name, as in task.name=glue/mrpc",
         "layer_initialization": "name the layers, counted from 0, as student.keep",
     }
@@ -69,7 +69,8 @@ class _PeaKDFlags(Flags):
             "kd_model": lambda given: _KD_MODELS.get(given, given),
             "fp16": lambda given: "fp16" if given in (True, "True", "") else "fp32",
             "normalize_patience": lambda given: {"True": True, "False": False}.get(given, given),
-            "fc_layer_idx": _counted_from_1,
+            # "1,3,5" names layers from 0; ours are counted from 1, as hidden states are.
+            "fc_layer_idx": lambda given: [int(layer) + 1 for layer in str(given).split(",")],
             "saving_criterion_acc": lambda given: _criterion("accuracy", given, given >= 1, flag, source),
             "saving_criterion_loss": lambda given: _criterion("loss", given, given <= 0, flag, source),
         }.get(flag)
@@ -77,11 +78,6 @@ class _PeaKDFlags(Flags):
             return value if change is None else change(value)
         except (TypeError, ValueError):
             raise RecipeError(f"{source}: {flag}: {value!r} is not a value the original takes.") from None
-
-
-def _counted_from_1(layers: Any) -> list[int]:
-    """"1,3,5" names layers from 0; ours are counted from 1, as hidden states are."""
-    return [int(layer) + 1 for layer in str(layers).split(",")]
 
 
 def _criterion(metric: str, given: Any, never: bool, flag: str, source: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from understudy.base.errors import RecipeError
 from understudy.data.types import TaskData
 from understudy.methods.peakd import ptp
 from understudy.methods.peakd.settings import PeaKD
@@ -18,7 +19,10 @@ def require(cfg: PeaKD, recipe: Recipe, data: TaskData | None, teacher: Any, stu
     ptp.refuse(data.task.kind)
     ptp.require_rule(rule(cfg), data.task.name)
     if cfg.ptp.folds and recipe.teacher is not None and recipe.teacher.finetune is None:
-        raise ptp.unknown_past(recipe.teacher.model)
+        raise RecipeError(
+            f"method.ptp.folds: {recipe.teacher.model} is used as it is, so no teacher can be made that has not seen a row. Give "
+            "a checkpoint to fine-tune here (teacher.finetune), or leave folds out."
+        )
 
 
 def rule(cfg: PeaKD) -> str | tuple[float, float]:

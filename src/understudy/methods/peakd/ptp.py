@@ -41,14 +41,6 @@ def refuse(kind: str) -> None:
         )
 
 
-def unknown_past(teacher: str) -> RecipeError:
-    """The error for a teacher that comes fine-tuned: it cannot be fine-tuned again on folds."""
-    return RecipeError(
-        f"method.ptp.folds: {teacher} is used as it is, so no teacher can be made that has not seen a row. Give a checkpoint "
-        "to fine-tune here (teacher.finetune), or leave folds out."
-    )
-
-
 def judge(logits: np.ndarray, gold: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """How sure the teacher is of its own answer, (N,) float64 in (0, 1], and whether that answer is right, (N,) bool.
 
