@@ -144,6 +144,7 @@ def _build(net: Net, chosen: list[Place], config: AdapterSettings, name: str, se
     for number, place in enumerate(chosen):
         with seeds.torch_seed(seed, "adapter", name, number):
             part = Bottleneck(config, row.width(net), pre_norm=row.pre_norm)
+        # On the device and in the type of what it stands beside; a host without parameters is on the model's.
         reference = next(place.host.parameters(), None)
         reference = next(net.parameters()) if reference is None else reference
         part.to(device=reference.device, dtype=reference.dtype).train(place.host.training)
@@ -187,6 +188,7 @@ def activate(net: Net, name: str | None) -> None:
     chosen = [] if name is None else parts(net, name)
     for module in net.modules():
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            # Found by whose methods they are: a copy of the model has hooks too, and no handles to remove them by.
             ours = [key for key, hook in hooks.items() if isinstance(getattr(hook, "__self__", None), (Bottleneck, Caught))]
             for key in ours:
                 del hooks[key]

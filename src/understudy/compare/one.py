@@ -24,6 +24,7 @@ OUTCOME = "outcome.json"
 
 def main(folder: Path, run: Path, parent: int) -> int:
     """Start or continue the run, and write down how it ended; returns the exit code."""
+    # A comparison that was killed cannot pass a signal on: its runs would train on beside those of the next start.
     threading.Thread(target=_stop_with, args=(parent,), daemon=True).start()
     before = _previous(folder)
     began = time.monotonic()
@@ -60,6 +61,7 @@ def peak_memory_mb() -> float:
     """The peak memory of this process, in 10^6 bytes."""
     import resource
 
+    # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 

@@ -112,6 +112,7 @@ def _train(run: ArmRun, stop: StopSignals) -> None:
     disk.write_text(run.claim / "recipe.yaml", to_yaml(run.recipe))
     began = time.time()
     command = [sys.executable, "-m", "understudy.compare.one", str(run.claim), str(run.folder), str(os.getpid())]
+    # In a session of its own, or Ctrl-C in the terminal would reach it twice: the second signal ends it without saving.
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     told = False
     while (code := process.poll()) is None:

@@ -104,6 +104,7 @@ def _draws(predictions: Predictions, *, resamples: int, seed: int, name: str) ->
     block = max(1, _CELLS_AT_ONCE // num_rows)
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
+        # One bincount for the whole block: each resample counts within a stretch of its own.
         drawn = rng.integers(0, num_groups, size=(size, num_groups)) + num_groups * np.arange(size)[:, None]
         times = np.bincount(drawn.ravel(), minlength=size * num_groups).reshape(size, num_groups)
         yield times[:, group_of_row].astype(np.float64)

@@ -330,6 +330,7 @@ class Bench:
         done = step.once(train, without=(PREFIX, f"{BEST}/"), wait=shared)
         if accelerator().is_main_process:
             if not keep_end:
+                # The model that was saved holds the same weights.
                 disk.remove(step.folder / BEST)
             for old in step.folder.glob(f"{PREFIX}*") if shared else ():
                 disk.remove(old)

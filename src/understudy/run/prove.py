@@ -102,6 +102,7 @@ def prove(
                 test: details(task, lab.data.tests[test], by_model, limit=recipe.evaluate.examples)
                 for test, by_model in predictions.items()
             },
+            # The recipe's own method speaks, `auto` for instance, not the one it settled on.
             "notes": [*asked.notes(folder, result["student"]), *lab.data.notes, *dict.fromkeys(of_models)],
             "structure": facts(models["student"].model.net),
         }

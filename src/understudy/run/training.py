@@ -42,6 +42,7 @@ def train(recipe: Recipe, folder: Path | str) -> dict[str, Any]:
     if not main:  # one voice for all processes
         progress.quiet = True
         warnings.simplefilter("ignore")
+    # The main process holds the lock for all: ranks of one run share its folder.
     with StopSignals() as stop, lock(folder) if main else nullcontext():
         asked = recipe
         data = data_of(recipe)

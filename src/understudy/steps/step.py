@@ -38,6 +38,7 @@ def open_step(run: Path, name: str, about: dict[str, Any], *, shared: bool = Fal
         RecipeError: the run has this step with other settings; the message says which.
         VerifyError: the run's record of the step is damaged.
     """
+    # As it will be read back, where tuples are lists: a continued run must compare like with like.
     about = json.loads(json.dumps(about))
     key = key_of(about)
     own = run / "steps" / safe(name)
@@ -113,6 +114,7 @@ class Step:
         main = accelerator().is_main_process
         if not self.finished():
             with lock(self.folder, wait_seconds=DAY if wait else 0) if main else nullcontext():
+                # Another process may have finished it while this one waited for the lock.
                 if not self.finished():
                     content = work(self.folder)
                     if main:

@@ -113,6 +113,7 @@ def allocate(
     heads = _kept(level.heads, sparsity, floor=min_heads, block=1, uniform=uniform)
     neurons = _kept(level.neurons, sparsity, floor=min_neurons, block=1 if parity else multiple, uniform=uniform)
     if parity:
+        # As released: what goes is rounded rather than what stays, and a layer left with fewer than 8 loses them too.
         neurons = [len(layer) - 8 * round((len(layer) - kept) / 8) for layer, kept in zip(level.neurons, neurons, strict=True)]
         neurons = [kept if kept >= 8 else 0 for kept in neurons]
     return Allocation(sparsity, _best(level.heads, heads), _best(level.neurons, neurons), keeps_bias=not parity)
@@ -137,6 +138,7 @@ def fit_budget(
     Raises:
         RecipeError: even without all heads and neurons that may go the cost is above the limit.
     """
+    # The largest sparsity below 1: all that may go is gone, and what `min_heads` and `min_neurons` protect is there.
     whole, least = at(0.0), at(float(np.nextafter(1, 0)))
     if cost(whole) <= limit:
         return whole
@@ -175,6 +177,7 @@ def _kept(layers: Sequence[np.ndarray], sparsity: float, *, floor: int, block: i
     worst_first = np.argsort(np.concatenate(means), kind="stable")
     owner, count = np.concatenate(owners)[worst_first], np.concatenate(counts)[worst_first]
     gone = np.concatenate([[0], np.cumsum(count)])
+    # Blocks do not add up to every number: the nearest that can be reached, above or below.
     cut = int(np.argmin(np.abs(gone - _rounded(sparsity * sum(sizes)))))
     lost = np.zeros(len(layers), dtype=np.int64)
     np.add.at(lost, owner[:cut], count[:cut])

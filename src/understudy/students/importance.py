@@ -58,16 +58,13 @@ def importance(
         DataError: rows without labels.
         RecipeError: a model without outputs, or one that was pruned already.
     """
-    if model.bare:
-        raise RecipeError(f"'{model.source}' has no outputs and so no loss to measure importance by; give one with a head.")
+    _require_loss(model, data)
     structure = structure_of(model.net)
     if structure is not None and (structure.heads is not None or structure.neurons is not None):
         raise RecipeError(
             f"'{model.source}' was pruned already. What goes next was decided when the first units went: take the scores of "
             "the model it was pruned from, and a higher student.sparsity."
         )
-    if data.labels is None:
-        raise DataError("Importance is measured by the loss on labelled rows, and these have no labels; label them first.")
     net, device = model.net, next(model.net.parameters()).device
     was_training = net.training
     net.eval()
@@ -81,12 +78,20 @@ def importance(
         for rows in batches:
             slopes = _slopes(model, collate(data, rows).to(device), per_example=granularity == "example")
             for total, slope_BU in zip(totals, slopes, strict=True):
+                # Over thousands of rows fp32 would lose the slopes of units that matter little: the ones to be told apart.
                 slope_BU = slope_BU.double()
                 gathered = slope_BU.abs().sum(0) if granularity == "example" else slope_BU.sum(0).abs()
                 total += gathered.cpu().numpy()
     finally:
         net.train(was_training)
     return Scores(heads=tuple(totals[: len(num_heads)]), neurons=tuple(totals[len(num_heads) :]))
+
+
+def _require_loss(model: Model, data: Encoded) -> None:
+    if model.bare:
+        raise RecipeError(f"'{model.source}' has no outputs and so no loss to measure importance by; give one with a head.")
+    if data.labels is None:
+        raise DataError("Importance is measured by the loss on labelled rows, and these have no labels; label them first.")
 
 
 def channel_importance(model: Model, data: Encoded, *, max_tokens: int = 8192) -> tuple[np.ndarray, np.ndarray]:
@@ -98,10 +103,7 @@ def channel_importance(model: Model, data: Encoded, *, max_tokens: int = 8192) -
     Raises:
         DataError, RecipeError: as `importance`.
     """
-    if model.bare:
-        raise RecipeError(f"'{model.source}' has no outputs and so no loss to measure importance by; give one with a head.")
-    if data.labels is None:
-        raise DataError("Importance is measured by the loss on labelled rows, and these have no labels; label them first.")
+    _require_loss(model, data)
     net, device = model.net, next(model.net.parameters()).device
     row, was_training = anatomy(net), net.training
     pools = not model.kind.on_vocabulary  # there the head goes with the embeddings, and has no inputs of its own
@@ -166,6 +168,7 @@ def _slopes(model: Model, batch: Batch, *, per_example: bool) -> tuple[Tensor, .
         signals = forward(net, batch, Needs(logits=True), kind=model.kind)
         assert signals.logits is not None and batch.labels is not None
         loss = _loss(model.kind, signals.logits, batch, batch.labels, per_example=per_example)
+        # Masks that the loss does not reach (a layer without heads) have a slope of zero, not none.
         return torch.autograd.grad(loss, [*heads, *neurons], allow_unused=True, materialize_grads=True)
 
 

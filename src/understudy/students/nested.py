@@ -43,6 +43,7 @@ class Nested:
         """Those that take part in this optimiser step."""
         if self.sandwich == "all" or len(self.all) <= 3:
             return self.all
+        # The largest and the smallest always: they bound what lies between (the sandwich rule of slimmable networks).
         largest, *others, smallest = self.all
         return (largest, others[seeds.numpy_rng(self.seed, "sandwich", step).integers(len(others))], smallest)
 

@@ -134,6 +134,7 @@ class _Loop:
 
     def run(self, until_step: int | None) -> FitResult:
         settings, state = self.settings, self.state
+        # Seconds before an interruption count as well: a time limit is about the whole training.
         began, saved_at = time.monotonic() - state.seconds, time.monotonic()
         self.net.train()
         if state.step == 0 and 0 in settings.evaluate_at and self.task.score is not None:
@@ -159,6 +160,7 @@ class _Loop:
                     say(f"{self.task.name}: the time limit is reached at step {state.step} of {self.planned}.")
                     break
                 due = settings.checkpoint_steps is not None and state.step % settings.checkpoint_steps == 0
+                # The clocks of processes differ, and a checkpoint needs all of them: where one says so, all save.
                 if due or any_process(time.monotonic() - saved_at >= settings.checkpoint_seconds):
                     self.save()
                     saved_at = time.monotonic()
@@ -247,6 +249,7 @@ class _Loop:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = clip_gradients(parameters, self.settings)
         total, sums = self._over_ranks(total, sums)
+        # One look at the device for all numbers of a step: each would wait until its queue is empty.
         values = torch.stack([total, norm.to(total.device), *sums.values()]).tolist()
         loss_value, norm_value = values[0], values[1]
         if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
@@ -259,6 +262,7 @@ class _Loop:
             else:
                 self._not_finite(f"The gradient is NaN or infinite (norm {norm_value}).", data, rows)
             return None
+        # Set before each step rather than by a scheduler, which would be one more state to save and to restore.
         set_learning_rate(self.optimizer, learning_rate(state.step, self.order.course, self.settings))
         self.scaler.step(self.optimizer)
         self.scaler.update()

@@ -53,6 +53,7 @@ def parameter_groups(net: nn.Module, objective: nn.Module, settings: TrainSettin
     groups: dict[tuple[float, float], dict] = {}
 
     def add(parameter: nn.Parameter, scale: float) -> None:
+        # Biases and norms are the vectors of a model.
         decay = settings.weight_decay if parameter.ndim > 1 else 0.0
         group = groups.setdefault((scale, decay), {"params": [], "weight_decay": decay, "scale": scale})
         group["params"].append(parameter)

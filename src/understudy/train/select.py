@@ -54,6 +54,7 @@ class Best:
         """Commit them, unless these are on disk already."""
         from safetensors.torch import save
 
+        # Most checkpoints follow no better score: the same bytes need not be written again.
         if not self.tensors or (self._saved_steps() == self.steps and not disk.problems(self.folder)):
             return
         with disk.commit_dir(self.folder) as folder:

@@ -145,6 +145,7 @@ class _Snapped(Engine):
         ordinal = len(earlier)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            # Made anew each time: a sampler that lived on would remember what a continued search has not seen.
             sampler = self.inner(derive(self.seed, "engine", ordinal) % 2**31)
             sampler.before_trial(study, trial)
             open_dimensions = {name: one for name, one in self.distributions.items() if not one.single()}

@@ -114,6 +114,7 @@ class Study:
                     url,
                     heartbeat_interval=heartbeat,
                     grace_period=2 * heartbeat,
+                    # SQLite lets one writer in at a time: the others wait for it rather than fail.
                     engine_kwargs={"connect_args": {"timeout": 120}} if local else {"pool_pre_ping": True},
                 )
             except Exception as error:  # every database driver raises errors of its own
@@ -243,6 +244,7 @@ class Study:
         for trial in trials:
             if trial.state == TrialState.RUNNING and self._is_gone(trial):
                 try:
+                    # Optuna has no public way to fail the trial of another process.
                     self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
                 except (RuntimeError, optuna.exceptions.OptunaError):  # it ended, or another worker was faster
                     continue
