@@ -6,7 +6,7 @@ schema, with the place and the reason. A result is a plain dictionary, so that r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
