@@ -322,6 +322,7 @@ def sizes_of(config: dict[str, Any], shares: Recipe | None = None, *, device: st
     from transformers import AutoConfig, AutoModel
 
     from understudy.models.anatomy import anatomy, anatomy_of
+    from understudy.models.restructure import lower_rank
     from understudy.models.source import require_layers
     from understudy.students.share import share_net
 
@@ -337,6 +338,8 @@ def sizes_of(config: dict[str, Any], shares: Recipe | None = None, *, device: st
     cut = _cut(net, shares) if shares is not None and shares.student.prunes else ""
     if shares is not None:
         share_net(net, shares.share, own_norms=shares.student.own_norms, again=shares.student.share != "auto")
+    if shares is not None and shares.student.embedding_rank is not None:
+        lower_rank(net, shares.student.embedding_rank)
     row = anatomy(net)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     headed = any(one.on_vocabulary and one.has_head(settings) for one in every())

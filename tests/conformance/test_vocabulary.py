@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import tiny_models
+import torch
 import toys
 import transformers
 
 from understudy.base.errors import RecipeError
+from understudy.check import check
+from understudy.export import export_folder
 from understudy.models.load import load_model
 from understudy.recipe.load import recipe_from
 from understudy.run import predict, train
@@ -100,3 +103,19 @@ def test_a_number_of_tokens_further_texts_and_scripts(tmp_path: Path, understudy
     recipe["objective"] = {"hard": 1.0, "soft": 1.0}
     train(recipe_from(recipe), tmp_path / "fewest")
     assert len(load_model(str(tmp_path / "fewest" / "student")).tokenizer) == 100
+
+
+@torch.no_grad()
+def test_embeddings_of_low_rank_are_trained_and_folded(tmp_path: Path, understudy_home: Path):
+    recipe = recipe_from(recipe_of(tmp_path, "automm", vocabulary="used", embedding_rank=8))
+    assert not [one for one in check(recipe) if one.level == "error"]
+    train(recipe, tmp_path / "run")
+    student = load_model(str(tmp_path / "run" / "student"))
+    table = student.net.get_input_embeddings()
+    assert (table.rows.weight.shape[1], table.widen.weight.shape) == (8, (32, 8))
+    assert "word embeddings are of rank 8" in (tmp_path / "run" / "report.html").read_text()
+    export_folder(tmp_path / "run", "hf", out=tmp_path / "stock")
+    stock = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "stock").eval()
+    inputs = transformers.AutoTokenizer.from_pretrained(tmp_path / "stock")("the phone is bright", return_tensors="pt")
+    assert type(stock) is transformers.BertForSequenceClassification
+    torch.testing.assert_close(stock(**inputs).logits, student.net(**inputs).logits, rtol=1e-4, atol=1e-5)

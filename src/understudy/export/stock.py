@@ -16,6 +16,7 @@ from understudy.base import seeds
 from understudy.base.errors import RecipeError
 from understudy.models.anatomy import Anatomy, Layer, anatomy
 from understudy.models.compact import stock_class_of, stock_config
+from understudy.models.lowrank import with_whole_embeddings
 from understudy.models.model import Model
 from understudy.models.restructure import content_of, num_units, physical_layers
 from understudy.models.structure import structure_of
@@ -82,7 +83,7 @@ def to_padded(model: Model) -> Model:
     setattr(config, width, max(1, *num_units(narrow)[1]))
     with seeds.torch_seed(0, "padded"), torch.no_grad():  # drawing initial weights must not move the caller's generator
         wide = stock_class_of(type(narrow))(config).eval().to(narrow.dtype)
-        state = narrow.state_dict()
+        state = with_whole_embeddings(narrow)
         for name, tensor in wide.state_dict().items():
             if tensor.shape == state[name].shape:
                 tensor.copy_(state[name])

@@ -27,7 +27,7 @@ from understudy.lab.layers import best_layers
 from understudy.lab.pruning import cut_to_shape, pruned
 from understudy.lab.saved import read_predictions, write_predictions
 from understudy.lab.told import Told
-from understudy.lab.vocabulary import with_vocabulary
+from understudy.lab.vocabulary import with_embeddings
 from understudy.models.heads import to_standard_units
 from understudy.models.load import load_model
 from understudy.models.model import Model
@@ -176,7 +176,7 @@ class Lab(Bench):
         model, settings = self._built(sizes), self.recipe.student
         if not (self.recipe.share == "none" or (settings.share == "auto" and shares(model.net))):
             model = share(model, self.recipe.share, own_norms=settings.own_norms)
-        model = with_vocabulary(self, model)
+        model = with_embeddings(self, model)
         return model if settings.adapter is None else with_given(model, settings.adapter, headless=True)
 
     @cached_property

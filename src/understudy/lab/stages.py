@@ -9,7 +9,7 @@ from understudy.figures.words import duration
 from understudy.lab.fits import Source
 from understudy.lab.lab import Lab
 from understudy.lab.pruning import allocation
-from understudy.lab.vocabulary import with_vocabulary
+from understudy.lab.vocabulary import with_embeddings
 from understudy.models.model import Model
 from understudy.recipe.staged import Waypoint, target_of
 from understudy.steps import read_done, step_folder
@@ -38,7 +38,7 @@ def student_of(lab: Lab, stage: Waypoint | None, model: Model, *, parity: bool =
         made = keep_layers(model, keep, num_layers=stage.layers)
     if last and lab.recipe.share != "none":  # assistants are plain; the student uses its layers again
         made = share(made, lab.recipe.share, own_norms=settings.own_norms)
-    return with_vocabulary(lab, made)
+    return with_embeddings(lab, made)
 
 
 def outcome(lab: Lab, name: str) -> dict[str, Any]:

@@ -20,22 +20,25 @@ from understudy.lab.fits import Source
 from understudy.models.model import Model, digest
 from understudy.recipe.load import task_from
 from understudy.recipe.settings import ColumnSettings, Recipe
-from understudy.students.vocabulary import counted, kept_tokens, needed_below, parts, trim
+from understudy.students.vocabulary import counted, kept_tokens, needed_below, parts, trim, with_rank
 
 Encode = Callable[[Model, Sequence[Example]], Encoded]
 
 
-def with_vocabulary(lab: Bench, model: Model) -> Model:
-    """A student with the tokens that `student.vocabulary` keeps; one that has no others is returned as it is."""
+def with_embeddings(lab: Bench, model: Model) -> Model:
+    """A student with the tokens that `student.vocabulary` keeps, and embeddings of `student.embedding_rank`; one that is so
+    already is returned as it is."""
 
     def encoded(model: Model, examples: Sequence[Example]) -> Encoded:
         return lab.encoded(model, examples, max_length=lab.recipe.student.max_length)[0]
 
-    return trimmed(lab.recipe, lab.data, model, encoded)
+    model = trimmed(lab.recipe, lab.data, model, encoded)
+    rank = lab.recipe.student.embedding_rank
+    return model if rank is None else with_rank(model, rank)
 
 
 def trimmed(recipe: Recipe, data: TaskData, model: Model, encoded: Encode) -> Model:
-    """`with_vocabulary`, of anything that encodes rows. Test rows have no say in what is kept.
+    """The vocabulary of `with_embeddings`, of anything that encodes rows. Test rows have no say in what is kept.
 
     Raises:
         RecipeError: plain text, where teacher and student must know the same words; or see `kept_tokens`.

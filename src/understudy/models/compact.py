@@ -18,6 +18,7 @@ from typing import Any
 
 from understudy.base.errors import DataError
 from understudy.models.anatomy import FAMILIES, PREFIX, Net, anatomy, anatomy_of
+from understudy.models.lowrank import lower_embeddings
 from understudy.models.narrow import narrow
 from understudy.models.structure import Structure, structure_of
 from understudy.models.virtual import repeat
@@ -77,6 +78,8 @@ def follow(net: Net, structure: Structure) -> None:
     row = anatomy(net)
     stored: Any = row.stack(row.backbone(net))
     layers = [inner for group in stored for inner in group.albert_layers] if row.family == "albert" else list(stored)
+    if structure.embedding_rank is not None:
+        lower_embeddings(net, structure.embedding_rank)
     narrow(row, net, layers, wanted=structure, before=Structure())
     if structure.schedule is not None:
         repeat(net, structure)

@@ -6,6 +6,7 @@ A `Structure` (structure.py) says which units of each layer were kept and in whi
     restructure   a stock network becomes that structure, its weights kept where the structure keeps them
     cut           fewer heads and neurons, by their numbers in the uncut model
     reuse         layers that are used again
+    lower_rank    word embeddings as a product
     content_of    what a network is, for structure.json
 
 The network's class becomes that of compact.py, which knows how to save and load itself.
@@ -21,6 +22,7 @@ from typing import Any
 from understudy.base.errors import DataError, RecipeError
 from understudy.models.anatomy import Layer, Net, anatomy
 from understudy.models.compact import become, follow
+from understudy.models.lowrank import lower_embeddings
 from understudy.models.narrow import count_heads, narrow
 from understudy.models.source import read_json
 from understudy.models.structure import Schedule, Structure, Units, structure_of
@@ -77,6 +79,13 @@ def cut(
     for layer in row.layers(net):
         count_heads(row, layer)
     become(net, wanted)
+
+
+def lower_rank(net: Net, rank: int) -> None:
+    """Give a network, stock or cut, word embeddings of low rank, in place. Raises RecipeError as `lowrank.lower_embeddings`."""
+    before = structure_of(net) or Structure()
+    lower_embeddings(net, rank)
+    become(net, replace(before, embedding_rank=rank))
 
 
 def _units(wanted: Sequence[Sequence[int]] | None, before: Units | None) -> Units | None:

@@ -32,6 +32,8 @@ class Structure:
     those of the layers before it, and is not exchanged: that is how physical layers are numbered."""
     own_norms: bool = False
     """Each later use of a layer has norms of its own instead of sharing those of the first."""
+    embedding_rank: int | None = None
+    """Word embeddings are a product of two thin matrices (lowrank.py); None: one table."""
 
     def __post_init__(self) -> None:
         for name, units in (("heads", self.heads), ("neurons", self.neurons)):
@@ -117,6 +119,7 @@ _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "heads": (_units, "a list of whole numbers for each layer"),
     "neurons": (_units, "a list of whole numbers for each layer"),
     "schedule": (_uses, "a list of [layer, exchanged], as in [[0, false], [0, true]]"),
+    "embedding_rank": (lambda value: _whole(value) and value > 0, "a whole number from 1"),
     "own_norms": (lambda value: isinstance(value, bool), "true or false"),
 }
 """What each key holds in JSON: how it is checked, and in words."""

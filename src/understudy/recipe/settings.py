@@ -513,6 +513,10 @@ class StudentSettings(Settings):
         default=None, description="keep a part of the tokens, and of the embeddings: `used` (what the rows to learn from and to "
         "select on hold), a number of tokens, or both with further texts, languages and scripts; null = all"
     )  # fmt: skip
+    embedding_rank: PositiveCount | None = Field(
+        default=None, description="word embeddings as a product of two thin matrices of this rank, which start as the nearest "
+        "ones and are trained; a stock export folds them into one table; null = one table"
+    )  # fmt: skip
     adapter: Text | None = Field(
         default=None, description="with `train.only: adapter`: the folder of an adapter to go on from, instead of a fresh one; "
         "`understudy transfer` writes such"
@@ -766,7 +770,8 @@ def moved_keys(data: dict[str, Any]) -> dict[yaml.Path, yaml.Path]:
 def _searched_student(method: Method, data: dict[str, Any]) -> dict[str, Any]:
     """The student of a method that finds it marked as such, unless the recipe names one."""
     student = data.get("student") or {}
-    if not method.finds_student or not isinstance(student, dict) or set(student) - {"max_length", "searched", "vocabulary"}:
+    stays = {"max_length", "searched", "vocabulary", "embedding_rank"}
+    if not method.finds_student or not isinstance(student, dict) or set(student) - stays:
         return data
     return {**data, "student": {**student, "searched": True}}
 

@@ -41,6 +41,8 @@ def structure(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if found is None:
         return None
     lines = _sentences(found)
+    if (rank := found["structure"].get("embedding_rank")) is not None:
+        lines.append(f"word embeddings are of rank {rank}")
     return section(
         "structure",
         "What the student is made of",

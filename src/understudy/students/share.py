@@ -132,8 +132,8 @@ def unroll(model: Model) -> Model:
         None if units is None else tuple(units[layer] for layer, _ in structure.schedule)
         for units in (structure.heads, structure.neurons)
     )
-    if heads is not None or neurons is not None:
-        restructure(net, Structure(heads, neurons))
+    if heads is not None or neurons is not None or structure.embedding_rank is not None:
+        restructure(net, Structure(heads, neurons, embedding_rank=structure.embedding_rank))
     net.to(dtype=model.net.dtype)
     net.load_state_dict(_unshared(model.net))
     return dataclasses.replace(

@@ -29,6 +29,8 @@ from understudy.base import seeds
 from understudy.base.errors import RecipeError
 from understudy.models.anatomy import anatomy
 from understudy.models.model import Model
+from understudy.models.restructure import lower_rank
+from understudy.models.structure import structure_of
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
@@ -97,6 +99,18 @@ def trim(model: Model, kept: Sequence[int]) -> Model:
     return dataclasses.replace(
         model, net=net.train(model.net.training), tokenizer=trimmed_tokenizer(model.tokenizer, kept), notes=(*model.notes, note)
     )
+
+
+def with_rank(model: Model, rank: int) -> Model:
+    """A copy whose word embeddings are the nearest of that rank, as two thin matrices that are trained from there; the same
+    model where they are already. A stock form folds them into one table again (`understudy export`)."""
+    structure = structure_of(model.net)
+    if structure is not None and structure.embedding_rank == rank:
+        return model
+    net = copy.deepcopy(model.net)
+    lower_rank(net, rank)
+    note = f"student: the word embeddings of '{model.source}' are of rank {rank}."
+    return dataclasses.replace(model, net=net, notes=(*model.notes, note))
 
 
 def trimmed_tokenizer(tokenizer: Any, kept: Sequence[int]) -> Any:

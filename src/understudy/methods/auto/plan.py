@@ -157,9 +157,10 @@ def choose(recipe: Recipe, method: Auto, teacher: Model) -> Choice:
     for kind in SMALL_FORMS if small else FORMS:
         options = [cache(lambda student=student, make=make: look(student, make())) for student, make in STUDENTS[kind](start)]
         if (found := _largest(options, aims)) is not None:
-            length = {"max_length": recipe.student.max_length, "vocabulary": vocabulary}
+            own = recipe.student
+            stays = {"max_length": own.max_length, "vocabulary": vocabulary, "embedding_rank": own.embedding_rank}
             reason = f"auto: {_said(found)}; the teacher: {_costs(whole, limits)}. It learns with {OBJECTIVE['name']}."
-            return Choice(limits, {"student": {**found.student, **length}, "method": OBJECTIVE}, reason, tuple(looked))
+            return Choice(limits, {"student": {**found.student, **stays}, "method": OBJECTIVE}, reason, tuple(looked))
         smallest += [_said(options[-1]())] if options else []
     asked = " and ".join(bound(cost, limit) for cost, limit in limits.items())
     raise RecipeError(

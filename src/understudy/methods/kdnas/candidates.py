@@ -26,7 +26,7 @@ from understudy.evaluate import measure
 from understudy.kinds import lower_is_better
 from understudy.lab.lab import Lab
 from understudy.lab.objective import about, objective_for, variances_of
-from understudy.lab.vocabulary import with_vocabulary
+from understudy.lab.vocabulary import with_embeddings
 from understudy.methods.kdnas.reward import FLOOR, over_budget, ranked, reward
 from understudy.methods.kdnas.settings import KDNAS
 from understudy.methods.kdnas.space import Architecture, as_config, space_below
@@ -71,7 +71,7 @@ class Candidates:
         """The untrained student of an architecture."""
         model = fresh(self.source, self.sizes(one), seed=self.lab.recipe.seed)
         model = start_from_teacher(model, self.teacher.model) if self.cfg.init == "teacher" else model
-        return with_vocabulary(self.lab, model)
+        return with_embeddings(self.lab, model)
 
     def objective(self, model: Model, *, thorough: bool = False) -> Objective:
         """What a student learns: in mini-KD, or with `thorough` in full KD."""
