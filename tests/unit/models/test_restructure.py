@@ -206,7 +206,7 @@ def test_json_round_trip():
     "content, message",
     [
         ([], "must be an object"),
-        ({"head": []}, "must be an object with the keys heads"),
+        ({"head": []}, "must be an object with the keys embedding_rank, heads"),
         ({"heads": [[0, "1"]]}, "file: heads must be a list of whole numbers"),
         ({"neurons": [[True]]}, "file: neurons must be"),
         ({"schedule": [[0, 1]]}, "file: schedule must be a list of"),
