@@ -42,6 +42,11 @@ class Embedding(Kind):
     auto = "AutoModel"
     peft_type = "FEATURE_EXTRACTION"
     pipeline = "sentence-similarity"
+    library = "sentence-transformers"
+    code = (
+        "from sentence_transformers import SentenceTransformer", "", 'model = SentenceTransformer(".")',
+        'vectors = model.encode(["My printer is on fire.", "The printer burns."])', "print(model.similarity(vectors, vectors))",
+    )  # fmt: skip
     distribution = None
     no_confidence = "a vector is neither right nor wrong"
     metrics = ("spearman", "pearson", *retrieval.MEASURES, "agreement", "top10")

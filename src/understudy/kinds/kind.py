@@ -138,6 +138,10 @@ class Kind(str):
     """Further arguments of transformers' `pipeline`, in the code of a model card: to answer as the model was scored."""
     pipeline_row: str = '"My printer is on fire."'
     """A row for that code."""
+    library = "transformers"
+    """What loads such a model, besides this package."""
+    code: tuple[str, ...] = ()
+    """Lines for a model card that use it, where that is not a `pipeline` of transformers."""
     per_token = False
     """Whether the model answers for each token rather than for each example."""
     on_vocabulary = False

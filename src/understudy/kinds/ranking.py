@@ -27,6 +27,11 @@ class Ranking(Kind):
     own = {"soft": 1.0}
     pipeline = "text-ranking"
     pipeline_row = '{"text": "Who repairs printers?", "text_pair": "My printer is on fire."}'
+    library = "sentence-transformers"
+    code = (
+        "from sentence_transformers import CrossEncoder", "", 'model = CrossEncoder(".")',
+        'print(model.predict([("Who repairs printers?", "My printer is on fire.")]))',
+    )  # fmt: skip
     distribution = None
     no_confidence = "a score orders passages and is neither right nor wrong"
     metrics = retrieval.MEASURES

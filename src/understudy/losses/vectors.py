@@ -49,6 +49,12 @@ def similarity_squared(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean over pairs of different texts of (cos(s_i, s_j) - cos(t_i, t_j))^2.
 
     student: (N, V_s), teacher: (N, V_t). Fewer than three texts: zero, still part of the graph.
+
+    >>> import torch
+    >>> student = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])  # cosines 0, 0, -1
+    >>> teacher = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])  # cosines 0, -1, 0
+    >>> round(similarity_squared(student, teacher).item(), 6)  # (0 + 1 + 1) / 3
+    0.666667
     """
     same_rows(student, teacher, what="similarity_squared")
     if len(student) < FEWEST_TEXTS:
@@ -64,6 +70,11 @@ def similarity_kl(student: Tensor, teacher: Tensor, *, temperature: float = 0.05
     Without the text itself, whose cosine is 1 and would take all of the mass at a small T, and without copies of it.
 
     student: (N, V_s), teacher: (N, V_t). Fewer than three texts: zero, still part of the graph.
+
+    >>> import torch
+    >>> teacher = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+    >>> similarity_kl(5 * teacher, teacher).item()  # lengths do not count
+    0.0
     """
     same_rows(student, teacher, what="similarity_kl")
     if len(student) < FEWEST_TEXTS:
@@ -84,6 +95,12 @@ def contrastive(queries: Tensor, passages: Tensor, positive: Tensor, allowed: Te
         queries: (Q, V). passages: (P, V), of all queries together.
         positive: (Q, P) bool. A query with several is as many rows of the mean.
         allowed: (Q, P) bool: those that count as negative; copies of a positive must not.
+
+    >>> import torch
+    >>> queries, passages = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> positive, allowed = torch.tensor([[True, False]]), torch.tensor([[True, True]])
+    >>> round(contrastive(queries, passages, positive, allowed, temperature=1.0).item(), 6)  # log(1 + exp(0 - 1))
+    0.313262
     """
     with _exactly(queries):
         scores = F.normalize(_wide(queries), dim=1) @ F.normalize(_wide(passages), dim=1).T / temperature
@@ -101,6 +118,11 @@ def margin_mse(student: Tensor, teacher: Tensor, lists: Tensor) -> Tensor:
     Args:
         student, teacher: (P,) scores of passages.
         lists: (P,) the number of the list each belongs to. A list of one is no margin and is left out.
+
+    >>> import torch
+    >>> student, teacher = torch.tensor([1.0, 0.0, 0.5]), torch.tensor([5.0, 2.0, 4.0])
+    >>> margin_mse(student, teacher, torch.tensor([0, 0, 0])).item()  # ((1 - 3)^2 + (0.5 - 1)^2) / 2
+    2.125
     """
     total, number = student.sum() * 0.0, 0
     for rows in _members(lists):
@@ -120,6 +142,11 @@ def list_kl(student: Tensor, teacher: Tensor, lists: Tensor, *, temperature: flo
         lists: (P,) the number of the list each belongs to. A list of one is a constant and is left out.
         temperature: T of the teacher's scores.
         scale: τ of the student's; cosines need a small one.
+
+    >>> import torch
+    >>> teacher, lists = torch.tensor([2.0, 0.0, 7.0]), torch.tensor([0, 0, 1])
+    >>> round(list_kl(torch.tensor([1.0, 0.0, 3.0]), teacher, lists, scale=0.5).item(), 6)  # 1 / 0.5 - 0 is the teacher's margin
+    0.0
     """
     total, number = student.sum() * 0.0, 0
     for rows in _members(lists):

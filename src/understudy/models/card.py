@@ -51,6 +51,11 @@ def _use(result: Mapping[str, Any], stock: bool, handover: Handover | None) -> I
     yield "```python"
     if not stock:
         yield "import understudy"
+    if asked.code:
+        imported, *others = asked.code
+        yield from (imported, "", "understudy.register()", *others) if not stock else asked.code
+        yield "```"
+        return
     yield "from transformers import pipeline"
     yield ""
     if not stock:
@@ -120,7 +125,7 @@ def _front_matter(result: Mapping[str, Any], stock: bool) -> str:
         ]
     teacher = (result["teacher"] or {}).get("name")
     data = ModelCardData(
-        library_name="transformers" if stock else "understudy",
+        library_name=asked.library if stock else "understudy",
         pipeline_tag=pipeline,
         tags=["knowledge-distillation", "understudy"],
         datasets=sorted({score.dataset_type for score in scores if "/" in score.dataset_type}) or None,

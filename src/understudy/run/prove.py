@@ -103,7 +103,12 @@ def prove(
                 for test, by_model in predictions.items()
             },
             # The recipe's own method speaks, `auto` for instance, not the one it settled on.
-            "notes": [*asked.notes(folder, result["student"]), *lab.data.notes, *dict.fromkeys(of_models)],
+            "notes": [
+                *_of_vectors(models, measured),
+                *asked.notes(folder, result["student"]),
+                *lab.data.notes,
+                *dict.fromkeys(of_models),
+            ],
             "structure": facts(models["student"].model.net),
         }
         disk.write_json(folder / "details.json", extra)
@@ -114,6 +119,20 @@ def prove(
         disk.write_json(folder / disk.MANIFEST, {"files": files, "without": list(kept_open)})
     accelerator().wait_for_everyone()
     return result
+
+
+def _of_vectors(models: dict[str, Source], costs: dict[str, Any]) -> list[str]:
+    """What an embedding model costs beside its own weights: the index of its vectors, and texts a second."""
+    if not models["student"].model.kind.pooled:
+        return []
+    width, time = models["student"].model.net.head.width, costs["student"]["latency_ms"]
+    speeds = [f"the {name} {1000 * time['batch_size'] / one['latency_ms']['median']:,.0f}" for name, one in costs.items()
+              if name != "baseline" and one["latency_ms"]]  # fmt: skip
+    index = f"an index takes {4 * width:,} bytes a text in fp32, {width:,} in int8, {-(-width // 8):,} as bits"
+    return [
+        f"A vector has {width:,} dimensions: {index}.",
+        f"Texts of {time['length']} tokens a second, {time['batch_size']} at once: {', '.join(speeds)}.",
+    ]
 
 
 def _references(recipe: Recipe, lab: Lab) -> dict[str, Any]:

@@ -90,6 +90,11 @@ def importance(
 def _require_loss(model: Model, data: Encoded) -> None:
     if model.bare:
         raise RecipeError(f"'{model.source}' has no outputs and so no loss to measure importance by; give one with a head.")
+    if model.kind.pooled:
+        raise RecipeError(
+            f"'{model.source}' gives vectors, and importance is measured by a loss on labels. Keep some of its layers "
+            "(student.keep, student.num_layers), or give a smaller checkpoint (student.model)."
+        )
     if data.labels is None:
         raise DataError("Importance is measured by the loss on labelled rows, and these have no labels; label them first.")
 

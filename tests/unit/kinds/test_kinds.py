@@ -17,13 +17,15 @@ from understudy.base.errors import DataError, RecipeError
 from understudy.recipe.types import KINDS
 
 CAUSAL = ("lm", "sft", "chat")
+JUDGED = ("embedding", "ranking")
+"""Kinds whose scores are no rows of outputs: tests/unit/kinds/test_embedding.py, tests/unit/test_ranking_run.py."""
 LABELS = {
     "classification": ("bad", "good", "so so"),
     "regression": (),
     "multilabel": ("a", "b"),
     "tokens": ("O", "B-PER", "I-PER"),
     "text": (),
-    **dict.fromkeys(CAUSAL, ()),
+    **dict.fromkeys((*CAUSAL, *JUDGED), ()),
 }
 TRUTH = {  # labels of four rows, and scores of a model that is right about all but the last
     "classification": ([0, 1, 2, 1], np.array([[2.0, 0, 0], [0, 2, 0], [0, 0, 2], [3, 0, 0]])),
@@ -79,10 +81,17 @@ def test_a_checkpoint_tells_its_kind(architecture: str | None, problem: str | No
     assert str(kinds.of_checkpoint(config)) == expected
 
 
+SCORED = {  # scores and gold of two rows
+    "embedding": (np.full((2, 8), 0.5), np.array([1.0, 2.0])),
+    "ranking": ([np.array([1.0, 0.0]), np.array([0.0, 1.0])], [np.array([1.0, 0.0]), np.array([0.0, 1.0])]),
+}
+
+
 def test_every_metric_is_there(kind: kinds.Kind) -> None:
     summed = np.array([[3.0, 2.0, 0.5, 1.0], [1.0, 2.0, 0.1, 2.0]]) if kind.causal else np.array([3.0, 1.0])
     labels, scores = TRUTH.get(str(kind), ([], summed))
     gold = kind.gold(labels) if kind.labelled else np.array([2.0, 2.0])
+    scores, gold = SCORED.get(str(kind), (scores, gold))
     found = kind.statistics(LABELS[str(kind)], scores, gold)
     assert set(kind.metrics) <= set(found)
     assert set(kind.default_metrics(LABELS[str(kind)])) <= set(kind.metrics)
@@ -156,7 +165,7 @@ def test_confidence_is_the_probability_of_the_answer() -> None:
     assert kinds.kind("classification").confidence(logits).tolist() == pytest.approx([0.75, 0.5])
     assert kinds.kind("multilabel").confidence(logits).tolist() == pytest.approx([0.5 * 0.75, 0.25])
     without = [name for name in KINDS if kinds.kind(name).no_confidence]
-    assert without == ["regression", "tokens", "text", *CAUSAL]
+    assert without == ["regression", "tokens", "text", *CAUSAL, *JUDGED]
 
 
 def test_what_cannot_be_learned_says_why() -> None:
