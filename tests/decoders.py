@@ -19,7 +19,7 @@ _SIZES = {
     "num_key_value_heads": 2,
     "intermediate_size": 48,
     "max_position_embeddings": 64,
-    "vocab_size": 260,
+    "vocab_size": 264,
     "pad_token_id": None,
     "bos_token_id": 256,
     "eos_token_id": 257,

@@ -40,6 +40,9 @@ def test_the_check_passes_and_the_run_is_proved(finished) -> None:
     assert taught["kl"]["value"] == pytest.approx(0, abs=1e-6) and taught["agreement"]["value"] == 1
     assert result["student"]["metrics"]["test"]["kl"]["value"] < result["baseline"]["metrics"]["test"]["kl"]["value"]
     assert "bits per byte" in (folder / "report.html").read_text()
+    assert [sorted(one) for one in result["samples"]] == [["baseline", "prompt", "student", "teacher"]] * 3
+    assert "What they write" in (folder / "report.html").read_text()
+    assert "## What it writes" in (folder / "student" / "README.md").read_text()
     assert verify(folder, replay=2)["replayed_steps"] == 2
 
 
@@ -64,6 +67,21 @@ def test_the_student_is_a_stock_model_and_its_score_can_be_computed_from_it(fini
                 nats -= logits[position - start, ids[position + 1]].item()
         num_bytes += len(document.text.encode())
     assert nats / num_bytes / math.log(2) == pytest.approx(result["student"]["metrics"]["test"]["bpb"]["value"], rel=1e-5)
+
+
+def test_samples_are_the_likeliest_tokens_one_after_the_other(finished) -> None:
+    _, folder, result = finished
+    net = AutoModelForCausalLM.from_pretrained(folder / "student").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "student")
+    one = result["samples"][0]
+    begun = tokenizer(one["prompt"])["input_ids"]
+    ids = list(begun)
+    with torch.no_grad():
+        while len(ids) < 64 and len(ids) - len(begun) < 48:
+            ids.append(int(net(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+            if ids[-1] == tokenizer.eos_token_id:
+                break
+    assert one["student"] == tokenizer.decode(ids[len(begun) :], skip_special_tokens=True)
 
 
 @pytest.mark.parametrize(("kind", "family"), [("sft", "qwen3"), ("chat", "gemma2")])

@@ -129,6 +129,7 @@ class Result(_Part):
     references: dict[str, dict[str, dict[str, float]]] = {}
     rising: list[str] = []
     data: dict[str, Any] | None = None
+    samples: list[dict[str, str]] = []
     train_seconds: dict[str, float]
     teacher_forwards: int
     versions: dict[str, str]
@@ -178,6 +179,7 @@ def assemble(
         about: what goes into the result as it is: method, train_seconds, teacher_forwards, versions, machine; and, where they
             are known, search (what found the student), references (what scores without any training, evaluate/reference.py:
             name -> test set -> metric -> value), rising (models that were still getting better when their training ended)
+            samples (what language models write, evaluate/samples.py: {"prompt", and a continuation by model}),
             and data (what is known of the rows: {"cut": {"share", "max_length", "holds_99"}, "in_train_and_test": rows, …}).
     """
     scores = {test: resample(task, by_model, resamples=resamples, seed=seed) for test, by_model in predictions.items()}

@@ -69,6 +69,15 @@ class Chat(Causal):
         header = max(0, len(before) - len(render(number)))
         return [Passage(whole[:cut], spans, begins=False, ends=not ended, header=header)]
 
+    def prompt(self, text: str, pair: str | None, tokenizer: Any) -> tuple[str, bool]:
+        """The conversation up to the assistant's first turn, whose header the template writes."""
+        said = json.loads(text)
+        first = next(i for i, message in enumerate(said["messages"]) if message["role"] == "assistant")
+        asked = tokenizer.apply_chat_template(
+            said["messages"][:first], tools=said.get("tools"), tokenize=False, add_generation_prompt=True
+        )
+        return asked, False
+
 
 def _end(after: str, rest: str, special: list[str]) -> tuple[int, bool]:
     """Where an answer ends, its terminator included, and whether it has one: at its end, perhaps before white space, or at the

@@ -65,6 +65,10 @@ class Causal(Kind):
         """
         raise NotImplementedError
 
+    def prompt(self, text: str, pair: str | None, tokenizer: Any) -> tuple[str, bool]:
+        """What a model is asked to go on from, and whether the token for the beginning of a text still has to be put before."""
+        raise NotImplementedError
+
     def names_in(self, cell: Any, *, separator: str, where: str) -> list[str]:
         return []
 
@@ -156,6 +160,11 @@ class Lm(Causal):
 
     def passages(self, text: str, pair: str | None, tokenizer: Any) -> list[Passage]:
         return [Passage(text, [(0, len(text))])]
+
+    def prompt(self, text: str, pair: str | None, tokenizer: Any) -> tuple[str, bool]:
+        """The first eight words of a document, or its first half where it is short."""
+        words = text.split(" ")
+        return " ".join(words[: max(1, min(8, len(words) // 2))]), True
 
 
 KIND = Lm("lm")

@@ -14,5 +14,8 @@ class Sft(Causal):
         whole = text + (pair or "")
         return [Passage(whole, [(len(text), len(whole))], header=0)]
 
+    def prompt(self, text: str, pair: str | None, tokenizer: Any) -> tuple[str, bool]:
+        return text, True
+
 
 KIND = Sft("sft")

@@ -145,6 +145,8 @@ def _body(result: Mapping[str, Any]) -> str:
         lines += [f"Labels, in the order of the outputs: {', '.join(_text(label) for label in task['labels'])}.", ""]
     lines += ["## Scores", "", *_scores(result), ""]
     lines += ["## Size and speed", "", *_costs(result), ""]
+    if result.get("samples"):
+        lines += ["## What it writes", "", *_written(result), ""]
     method = dict(result["method"])
     lines += ["## How it was made", ""]
     lines += [f"Method: {_text(method.pop('name', 'unknown'))}; seed {result['seed']}.", ""]
@@ -176,6 +178,15 @@ def _scores(result: Mapping[str, Any]) -> Iterator[str]:
             yield f"| {_text(test)} | {_text(metric)} | {' | '.join(cells)} |"
     yield ""
     yield "Baseline: the student's architecture trained on the same data and budget without a teacher."
+
+
+def _written(result: Mapping[str, Any]) -> Iterator[str]:
+    """Beginnings, and how the models go on from them, always by the likeliest token."""
+    models = [name for name, _ in _models(result) if name in result["samples"][0]]
+    yield f"| from | {' | '.join(models)} |"
+    yield "|---" * (1 + len(models)) + "|"
+    for one in result["samples"]:
+        yield f"| {_text(one['prompt'])} | {' | '.join(_text(one[name]) for name in models)} |"
 
 
 def _costs(result: Mapping[str, Any]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
-from understudy.base.errors import DataError
+from understudy.base.errors import DataError, RecipeError
 from understudy.kinds import Kind
 from understudy.models.anatomy import anatomy
 
@@ -34,6 +34,11 @@ def settle(
     """
     if kind.on_vocabulary or kind.pooled:
         return (), []
+    if kind.standardise and anatomy(net).final_linear(net).bias is None:
+        raise RecipeError(
+            f"{key}: the head of a stock {net.config.model_type} has no bias, and numbers in units of their own need one. Use an "
+            "encoder for a regression, or make classes of the numbers."
+        )
     if task is None:
         return tuple(names_of(net.config)) if kind.named else (), []
     notes: list[str] = []

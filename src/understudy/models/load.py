@@ -124,7 +124,12 @@ def load_model(
         notes[0] = f"{key}: the head of '{ref}' is for other labels ({other}); a fresh one takes its place."
     nameless = own_head and task is not None and kind.named and unnamed(net.config)
     labels, decided = settle(net, task, kind=kind, source=ref, key=key, own_head=own_head, among=among)
-    tokenizer = _open_tokenizer(source, key=key, words=kind.by_word, trust_remote_code=trust_remote_code)
+    tokenizer = _open_tokenizer(
+        source, key=key, words=kind.by_word, trust_remote_code=trust_remote_code, pads=not kind.causal
+    )
+    causal = anatomy_of(net.config.model_type).causal
+    if causal and not kind.causal and net.config.pad_token_id is None:  # by it the stock class finds the last token of a row
+        net.config.pad_token_id = tokenizer.pad_token_id
     if kind.pooled and layout.max_length is not None:
         tokenizer.model_max_length = layout.max_length
     if len(tokenizer) > net.config.vocab_size:
@@ -247,12 +252,15 @@ def _judge(report: dict[str, Any], net: Any, source: CheckedFolder, key: str, *,
     return notes
 
 
-def _open_tokenizer(source: CheckedFolder, *, key: str, words: bool, trust_remote_code: bool) -> Any:
+def _open_tokenizer(
+    source: CheckedFolder, *, key: str, words: bool, trust_remote_code: bool, pads: bool = True
+) -> Any:
     """The tokenizer of a model, always the fast one, because offsets and word numbers are needed.
 
     Args:
         words: its inputs will be lists of words. A byte-level tokenizer (RoBERTa, ModernBERT) is then told to put a
             space before each word, as inside a sentence; without it every word would look like the start of a text.
+        pads: it needs a token to fill rows up with. Language models that have none are left without.
     """
     from transformers import AutoTokenizer
 
@@ -270,7 +278,7 @@ def _open_tokenizer(source: CheckedFolder, *, key: str, words: bool, trust_remot
         raise DataError(
             f"{key}: the tokenizer of '{source.ref}' has no fast version; add a tokenizer.json to the folder."
         )
-    if tokenizer.pad_token is None:
+    if pads and tokenizer.pad_token is None:
         # Masked positions are never looked at, so any token the vocabulary already has will do.
         spare = tokenizer.sep_token or tokenizer.eos_token or tokenizer.unk_token
         if spare is None:

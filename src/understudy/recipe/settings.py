@@ -594,6 +594,9 @@ class EvaluateSettings(Settings):
     )
     latency: LatencySettings = Field(default=LatencySettings(), description="the measurement of speed")
     examples: Count = Field(default=20, description="rows in the report on which teacher and student disagree")
+    samples: Count = Field(
+        default=3, description="test rows that all models continue, side by side in the report (language models)"
+    )
     thresholds: Literal["half", "select"] = Field(
         default="half", description="from which probability on a label applies (kind multilabel): one half, or what has the best "
         "F1 on the selection rows, label by label; it becomes part of the weights, so that one half stays right for everybody"

@@ -74,6 +74,8 @@ def render(run: ReportInput) -> str:
         method=[one for one in own if one],
         training=[sections.training(name, rows) for name, rows in run.history.items() if rows],
         time=sections.time_spent(result),
+        samples=[{"prompt": one["prompt"], "said": [(name, one[name]) for name in MODELS if name in one]}
+                 for one in result.get("samples", [])],
         tests=[sections.behaviour(name, found, result) for name, found in run.details.items() if found],
     )
 

@@ -15,6 +15,7 @@ from understudy.evaluate.metrics import compute
 from understudy.evaluate.predict import predict as predict_examples
 from understudy.evaluate.reference import constant, cosine
 from understudy.evaluate.result import UNKNOWN, assemble
+from understudy.evaluate.samples import samples
 from understudy.evaluate.verdict import still_rising, verdict
 from understudy.lab import Lab, Source
 from understudy.lab.adapting import deliver
@@ -88,6 +89,7 @@ def prove(
         rising=still_rising(history(folder), task.select),
         data=known,
         new=new_rows(lab.data) if task.kind.labelled else None,
+        **({"samples": _samples(recipe, lab, models)} if task.kind.causal else {}),
     )
     for line in result["advice"]:
         if "stand in train too" in line:
@@ -133,6 +135,20 @@ def _of_vectors(models: dict[str, Source], costs: dict[str, Any]) -> list[str]:
         f"A vector has {width:,} dimensions: {index}.",
         f"Texts of {time['length']} tokens a second, {time['batch_size']} at once: {', '.join(speeds)}.",
     ]
+
+
+def _samples(recipe: Recipe, lab: Lab, models: dict[str, Source]) -> list[dict[str, str]]:
+    """What the models write from the beginnings of some test rows; made once."""
+    rows = next(iter(lab.data.tests.values()))[: recipe.evaluate.samples]
+    named = {name: source.model for name, source in models.items() if isinstance(source, Source)}
+    about = {"models": {name: models[name].digest for name in named}, "rows": [[row.text, row.pair] for row in rows]}
+
+    def write() -> list[dict[str, str]]:
+        for model in named.values():
+            model.net.to(lab.device)
+        return samples(named, rows, max_length=min(anatomy(one.net).max_tokens(one.net) for one in named.values()))
+
+    return lab.keep("samples", about, write)
 
 
 def _references(recipe: Recipe, lab: Lab) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def resized(teacher: Model, sizes: Mapping[str, Any]) -> Any:
         *SIZES,
         *(name for name in sorted(config.to_dict()) if not _FIXED.fullmatch(name) and name not in SIZES),
         *own_names,
+        *(("num_key_value_heads", "head_dim") if row.causal else ()),
     ]
     for name, value in sizes.items():
         if name not in allowed:
@@ -74,7 +75,10 @@ def resized(teacher: Model, sizes: Mapping[str, Any]) -> Any:
         if name in SIZES and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise RecipeError(f"student.config.{name} is {value!r}; it must be a whole number, 1 or more.")
         setattr(config, own_names.get(name, name), value)
-    _check(config, row.position_start(teacher.net), row.family)
+    if row.causal:
+        _check_decoder(config, sizes, row.family)
+    else:
+        _check(config, row.position_start(teacher.net), row.family)
     _follow(config, sizes)
     return config
 
@@ -97,6 +101,29 @@ def _check(config: Any, position_start: int, family: str) -> None:
             f"student.config.max_position_embeddings is {config.max_position_embeddings}; it must exceed "
             f"{position_start + 2} to hold a single token between its special tokens."
         )
+
+
+_DIVISORS = ("llama", "gemma2", "gemma3_text")
+"""Decoders whose configuration refuses a width that is no multiple of the number of heads, though heads may be of any width."""
+
+
+def _check_decoder(config: Any, sizes: Mapping[str, Any], family: str) -> None:
+    """The rules of stock decoders; heads that are not given a width have that of the model divided by their number."""
+    width, heads, groups = config.hidden_size, config.num_attention_heads, config.num_key_value_heads
+    if heads % groups:
+        raise RecipeError(
+            f"student.config: {heads} heads cannot share {groups} heads of keys and values alike; make num_attention_heads a "
+            "multiple of num_key_value_heads."
+        )
+    if family in _DIVISORS and width % heads:
+        more = " The same network of mistral type may have any number." if family == "llama" else ""
+        raise RecipeError(
+            f"student.config: the stock {family} refuses {heads} heads with hidden_size {width}, no multiple of them.{more}"
+        )
+    if "head_dim" not in sizes and {"hidden_size", "num_attention_heads"} & set(sizes):
+        config.head_dim = max(2, width // heads)
+    if getattr(config, "head_dim", None) is not None and config.head_dim % 2:
+        raise RecipeError(f"student.config: rotary positions need an even head_dim, not {config.head_dim}.")
 
 
 def _follow(config: Any, sizes: Mapping[str, Any]) -> None:

@@ -7,8 +7,9 @@ What is kept is what matters most to the loss (importance.py), and keeps its wei
 or a neuron whose weights are zero can therefore go without a trace, but for norms: they take mean and variance over the
 channels that are left.
 
-Heads keep their width, because our families have no setting of its own for it: it is hidden_size / num_attention_heads, so the
-width of the model and the number of heads shrink together. Rotating the channels onto principal directions before the cut would
+Heads keep their width. Encoders have no setting of its own for it: it is hidden_size / num_attention_heads, so the width of the
+model and the number of heads shrink together. Decoders have one, and heads of queries that share a head of keys and values: whole
+groups go, and of those that stay as many heads each. Rotating the channels onto principal directions before the cut would
 lose less, but a norm must commute with it: RMSNorm does (once its gain is put into the matrices that follow), LayerNorm behind
 the residual sum, which every encoder here but ModernBERT has, does not, since its gain acts on what is passed on.
 """
@@ -33,6 +34,7 @@ from understudy.students.allocation import Scores
 from understudy.students.fresh import resized
 
 SIZES = ("hidden_size", "num_attention_heads", "intermediate_size")
+GROUPS = "num_key_value_heads"
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,13 @@ def complete_sizes(net: Net, sizes: Mapping[str, int | None]) -> dict[str, int]:
     row = anatomy(net)
     wide, have = row.head_dim(net), {"hidden_size": row.width(net), "intermediate_size": row.num_neurons(net)}
     given = {name: size for name, size in sizes.items() if size is not None}
-    if unknown := sorted(set(given) - set(SIZES)):
+    known = (*SIZES, GROUPS) if row.causal else SIZES
+    if unknown := sorted(set(given) - set(known)):
         raise RecipeError(
-            f"student.config: with `init: teacher` a network is cut, and {unknown[0]} cannot be; give {', '.join(SIZES)}."
+            f"student.config: with `init: teacher` a network is cut, and {unknown[0]} cannot be; give {', '.join(known)}."
         )
+    if row.causal:
+        return _none_larger(_of_decoder(net, given), _sizes_of_decoder(net))
     heads = given.get("num_attention_heads")
     width = given.get("hidden_size", have["hidden_size"] if heads is None else heads * wide)
     if width % wide or (heads is not None and heads * wide != width):
@@ -67,10 +72,27 @@ def complete_sizes(net: Net, sizes: Mapping[str, int | None]) -> dict[str, int]:
         )
     made = {"hidden_size": width, "num_attention_heads": width // wide}
     made["intermediate_size"] = given.get("intermediate_size", have["intermediate_size"])
+    return _none_larger(made, have)
+
+
+def _none_larger(made: dict[str, int], have: Mapping[str, int]) -> dict[str, int]:
     for name, size in made.items():
         if size > have.get(name, size):
             raise RecipeError(f"student.config.{name} is {size}, but the teacher has {have[name]}; a cut makes nothing larger.")
     return made
+
+
+def _sizes_of_decoder(net: Net) -> dict[str, int]:
+    config = net.config
+    return {name: getattr(config, name) for name in (*SIZES, GROUPS)} | {"head_dim": anatomy(net).head_dim(net)}
+
+
+def _of_decoder(net: Net, given: Mapping[str, int]) -> dict[str, int]:
+    """With heads alone, each group gets smaller by as many; with groups alone, groups stay as they are and are fewer."""
+    have = _sizes_of_decoder(net)
+    share = have["num_attention_heads"] // have[GROUPS]
+    heads = given.get("num_attention_heads", given.get(GROUPS, have[GROUPS]) * share)
+    return have | dict(given) | {"num_attention_heads": heads}
 
 
 def cut_to_sizes(model: Model, sizes: Mapping[str, int | None], scores: StockScores) -> Model:
@@ -103,13 +125,17 @@ def cut_to_sizes(model: Model, sizes: Mapping[str, int | None], scores: StockSco
     with torch.no_grad():
         done: set[int] = set()
         for number, (old, new) in enumerate(zip(physical_layers(net), physical_layers(small), strict=True)):
-            heads = _best(scores.units.heads[number], wanted["num_attention_heads"], net)
+            heads, groups = _kept_heads(scores.units.heads[number], wanted, net)
             neurons = _best(scores.units.neurons[number], wanted["intermediate_size"], net)
-            attention = (heads[:, None] * wide + torch.arange(wide, device=net.device)).flatten()
-            _copy_layer(row, old, new, channels, attention, neurons)
+            places = torch.arange(wide, device=net.device)
+            attention, shared = ((kept[:, None] * wide + places).flatten() for kept in (heads, groups))
+            _copy_layer(row, old, new, channels, attention, shared, neurons)
             done |= {id(parameter) for parameter in new.parameters()}
         _copy_rest(net, small, channels, pooled, done)
-    what = f"{wanted['hidden_size']} wide, {wanted['num_attention_heads']} heads, {wanted['intermediate_size']:,} neurons"
+        if row.family.startswith("gemma"):
+            _rescale(row, net, small)
+    heads = f"{wanted['num_attention_heads']} heads" + (f" in {wanted[GROUPS]} groups" if GROUPS in wanted else "")
+    what = f"{wanted['hidden_size']} wide, {heads}, {wanted['intermediate_size']:,} neurons"
     note = f"student: cut from '{model.source}' to {what}; a stock {row.family}."
     return dataclasses.replace(model, net=small, source=f"{model.source}, {what}", notes=(*model.notes, note))
 
@@ -120,8 +146,34 @@ def _best(scores: np.ndarray, number: int, net: Net) -> Tensor:
     return torch.tensor(np.sort(order), device=net.device)
 
 
-def _copy_layer(row: Anatomy, old: Layer, new: Layer, channels: Tensor, attention: Tensor, neurons: Tensor) -> None:
-    """One layer: rows and columns of its matrices by what they are for, everything else by channels."""
+def _kept_heads(scores: np.ndarray, wanted: Mapping[str, int], net: Net) -> tuple[Tensor, Tensor]:
+    """Heads, and heads of keys and values, that stay in a layer; the same where no head shares them."""
+    if GROUPS not in wanted:
+        heads = _best(scores, wanted["num_attention_heads"], net)
+        return heads, heads
+    share = len(scores) // net.config.num_key_value_heads
+    by_group = np.asarray(scores, dtype=np.float64).reshape(-1, share)
+    groups = _best(by_group.sum(axis=1), wanted[GROUPS], net)
+    each = wanted["num_attention_heads"] // wanted[GROUPS]
+    heads = [_best(by_group[group], each, net) + group * share for group in groups.tolist()]
+    return torch.cat(heads), groups
+
+
+def _rescale(row: Anatomy, net: Net, small: Net) -> None:
+    """Gemma multiplies embeddings by the root of the width; the old factor stays, put into the weights. Where the head is the
+    embeddings, the last norm takes it back (its gain is 1 + weight)."""
+    factor = (row.width(net) / row.width(small)) ** 0.5
+    row.embeddings(small).weight.mul_(factor)
+    if row.backbone(small) is not small and small.config.tie_word_embeddings and small.get_output_embeddings() is not None:
+        gain = row.backbone(small).norm.weight
+        gain.copy_((1 + gain) / factor - 1)
+
+
+def _copy_layer(
+    row: Anatomy, old: Layer, new: Layer, channels: Tensor, attention: Tensor, shared: Tensor, neurons: Tensor
+) -> None:
+    """One layer: rows and columns of its matrices by what they are for, everything else by channels. `attention` are the rows of
+    queries, `shared` those of keys and values."""
     copied: set[int] = set()
 
     def copy(source: nn.Linear, target: nn.Linear, rows: Tensor, columns: Tensor) -> None:
@@ -131,12 +183,17 @@ def _copy_layer(row: Anatomy, old: Layer, new: Layer, channels: Tensor, attentio
         copied.update(map(id, target.parameters()))
 
     whole = row.out(old).in_features
-    fused = torch.cat([attention + part * whole for part in range(3)]) if len(row.qkv(old)) == 1 else attention
-    for source, target in zip((*row.qkv(old), *row.split_by_head(old)), (*row.qkv(new), *row.split_by_head(new)), strict=True):
-        copy(source, target, fused, channels)
+    if len(row.qkv(old)) == 1:
+        copy(*row.qkv(old), *row.qkv(new), torch.cat([attention + part * whole for part in range(3)]), channels)
+    else:
+        for source, target, rows in zip(row.qkv(old), row.qkv(new), (attention, shared, shared), strict=True):
+            copy(source, target, rows, channels)
+    for source, target in zip(row.split_by_head(old), row.split_by_head(new), strict=True):
+        copy(source, target, attention, channels)
     copy(row.out(old), row.out(new), channels, attention)
     gated = torch.cat([neurons, neurons + row.down(old).in_features]) if row.gated else neurons
-    copy(row.up(old), row.up(new), gated, channels)
+    for source, target in zip((row.up(old), *row.gate(old)), (row.up(new), *row.gate(new)), strict=True):
+        copy(source, target, gated, channels)
     copy(row.down(old), row.down(new), channels, neurons)
     given = dict(old.named_parameters())
     for name, parameter in new.named_parameters():

@@ -452,8 +452,8 @@ def test_a_configuration_of_absurd_size_is_not_read(tmp_path: Path):
 
 def test_unknown_families_adapters_and_quantized_models(tmp_path: Path):
     folder = checkpoint(tmp_path)
-    edit(folder / "config.json", model_type="llama")
-    with pytest.raises(RecipeError, match=r"'llama'.*bert, roberta"):
+    edit(folder / "config.json", model_type="gpt_neox")
+    with pytest.raises(RecipeError, match=r"'gpt_neox'.*bert, roberta"):
         load_model(str(folder), task=TASK)
     edit(folder / "config.json", model_type="bert", quantization_config={"bits": 4})
     with pytest.raises(RecipeError, match="quantized"):
