@@ -245,7 +245,7 @@ class Distilled:
             export_folder(self.folder, form, out=folder)
             return folder
         if folder.exists() and not (folder / "task.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RecipeError(f"{folder} exists and is no student; name another folder, or delete it.")
+            raise RecipeError(f"{folder} exists and is not a student; name another folder, or delete it.")
         disk.copy_dir(self.student, folder)
         return folder
 
@@ -314,7 +314,7 @@ class _Asked:
         """What was said, with the files where it has marks. A run that is there is not touched: other rows are refused.
 
         Raises:
-            RecipeError: the run in `folder` was begun with other rows, or another teacher.
+            RecipeError: the run in `folder` was started with different rows, or another teacher.
         """
         place = folder.resolve() / ROWS
         begun = (folder / "config.yaml").is_file() and (folder / "steps").is_dir()
@@ -350,7 +350,7 @@ def _table(given: Any, name: str) -> Table:
         return hub_table(given)
     paths = find_files([str(one) for one in given] if isinstance(given, list) else str(given), key=name)
     if not all(is_table(path) for path in paths):
-        raise RecipeError(f"{name}: {paths[0]} is no table; write a recipe for it, and use `understudy train` (docs/data.md).")
+        raise RecipeError(f"{name}: {paths[0]} is not a table; write a recipe for it, and use `understudy train` (docs/data.md).")
     return joined([read_table(path) for path in paths])
 
 

@@ -462,7 +462,7 @@ def _room(recipe: Recipe, found: _Findings, out: Path | None, teacher: Sizes | N
     place = (out or Path.cwd()).absolute()
     if (place / "config.yaml").exists() and out is not None and not found.strict:
         if recipe_hash(load_recipe(place / "config.yaml")) != recipe_hash(recipe):
-            raise RecipeError(f"{out} holds a run with other settings; use another --out for this one.")
+            raise RecipeError(f"{out} holds a run with different settings; use another --out for this one.")
         found.ok("out", f"{out} holds this run already; the same command continues it.")
     existing = next(folder for folder in (place, *place.parents) if folder.exists())
     if not existing.is_dir():

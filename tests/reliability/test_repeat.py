@@ -142,7 +142,7 @@ def test_other_data_under_the_same_name_is_refused(reference, launcher, toy_reci
     text = (data / "train.csv").read_text()
     (data / "train.csv").write_text(text.replace("good", "bad", 1))
     ended = launcher.run(*command, home=tmp_path / "home")
-    assert ended.code == 2 and "other rows than its files hold now" in ended.err and not ended.traceback, ended.err
+    assert ended.code == 2 and "different rows than its files hold now" in ended.err and not ended.traceback, ended.err
 
 
 def test_randomness_is_a_function_of_its_names():

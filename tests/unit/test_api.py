@@ -82,7 +82,7 @@ def test_saved(run, tmp_path):
     run.save(tmp_path / "mine")  # a student may be replaced, other things not
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "one.txt").write_text("dear")
-    with pytest.raises(RecipeError, match="is no student"):
+    with pytest.raises(RecipeError, match="is not a student"):
         run.save(tmp_path / "letters")
     assert (run.save(tmp_path / "hf", form="hf") / "structure.json").is_file()
 

@@ -95,7 +95,7 @@ def test_time_is_measured_and_decided_once(asked, tmp_path, monkeypatch):
     (tmp_path / "steps").mkdir()
     times.update(dict.fromkeys(times, 1.0))  # the clock says something else now
     assert settled_in(recipe, tmp_path) == settled
-    with pytest.raises(RecipeError, match="other settings"):
+    with pytest.raises(RecipeError, match="different settings"):
         settled_in(asked(max_latency_ms=9.0), tmp_path)
 
 

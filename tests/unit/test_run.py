@@ -185,7 +185,7 @@ def test_a_refused_command_leaves_a_finished_run_finished(run: Path, tmp_path: P
     rows = (run / "train.csv").read_text()
     try:
         (run / "train.csv").write_text(rows + "train/40;good day;glad\n")
-        with pytest.raises(RecipeError, match=r"other rows than its files hold now \(.*train\.csv.*train had 32 rows"):
+        with pytest.raises(RecipeError, match=r"different rows than its files hold now \(.*train\.csv.*train had 32 rows"):
             train(recipe_of(run), copy)
     finally:
         (run / "train.csv").write_text(rows)

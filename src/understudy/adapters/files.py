@@ -48,7 +48,7 @@ def read_adapter(folder: Path | str, net: Net) -> Adapter:
     layout = "peft" if "peft_type" in config else "adapterhub"
     tensors = _tensors(folder, WEIGHTS[layout])
     if tensors is None:
-        raise DataError(f"{folder} has no weights of an adapter: neither {' nor '.join(WEIGHTS[layout])} is there.")
+        raise DataError(f"{folder} has no adapter weights: neither {' nor '.join(WEIGHTS[layout])} is there.")
     where = str(folder)
     if layout == "peft":
         return peft_files.parse(config, tensors, net, where)
@@ -144,7 +144,7 @@ def _tensors(folder: Path, names: tuple[str, ...]) -> dict[str, Tensor] | None:
         except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
             raise DataError(f"{path} is damaged ({str(error).splitlines()[0][:120]}); fetch the adapter again.") from None
         except Exception as error:  # the weights-only reader met something that is not data
-            raise DataError(f"{path} holds more than tensors, and is not read: {str(error).splitlines()[0][:120]}.") from None
+            raise DataError(f"{path} holds more than tensors, so it was not read: {str(error).splitlines()[0][:120]}.") from None
         if not isinstance(read, dict) or not all(isinstance(value, Tensor) for value in read.values()):
             raise DataError(f"{path} is not a table of tensors; fetch the adapter again.")
         return read

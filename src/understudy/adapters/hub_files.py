@@ -114,7 +114,7 @@ def render(adapter: Adapter, net: Net, *, name: str, base: str) -> tuple[dict[st
     """adapter_config.json and the tensors of an AdapterHub folder."""
     config = adapter.config
     if isinstance(config, Ia3Adapter):
-        raise RecipeError("(IA)^3 is written in the layout peft.")
+        raise RecipeError("(IA)^3 can only be written in the peft layout.")
     holders = {address: path for path, address in _holders(net).items()}
     if isinstance(config, LoraAdapter):
         inner = _lora(config, len(anatomy(net).layers(net)))
@@ -141,7 +141,7 @@ def _lora(config: LoraAdapter, depth: int) -> dict[str, Any]:
     unknown = set(config.targets) - {*_ROLES.values(), "up", "down"}
     if unknown or config.rslora:
         what = f"on {', '.join(sorted(unknown))}" if unknown else "with rslora"
-        raise RecipeError(f"AdapterHub has no LoRA {what}; write the layout peft.")
+        raise RecipeError(f"AdapterHub has no LoRA {what}; use the peft layout.")
     matrices = [letter for letter, role in _ROLES.items() if role in config.targets]
     layers = range(depth) if config.layers is None else config.layers
     return {

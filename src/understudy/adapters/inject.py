@@ -119,7 +119,7 @@ def inject(net: Net, config: AdapterSettings, *, name: str = NAME, seed: int = 0
         RecipeError: the name is taken, or the family has no such place.
     """
     if name in installed(net):
-        raise RecipeError(f"The model has an adapter '{name}' already; remove it, or give another name.")
+        raise RecipeError(f"The model already has an adapter '{name}'; remove it, or give another name.")
     chosen = places(net, config)
     if structure_of(net) is None:
         become(net, Structure())  # so that it is saved and loaded with its adapters, and no stock class loses them

@@ -34,7 +34,7 @@ def wrap(net: Net, hosts: list[tuple[str, Any]], config: Any, name: str, seed: i
         scaled = [path for path, (role, _) in zip(paths, hosts, strict=True) if role in config.feedforward]
         made = IA3Config(target_modules=paths, feedforward_modules=scaled)
     if any(type(layer).__module__.split(".")[2] != made.peft_type.value.lower() for layer in layers(net)):
-        raise RecipeError("lora and ia3 cannot be in one model; merge the one that is there, or take it out.")
+        raise RecipeError("lora and ia3 cannot be combined in one model; merge or remove the one that is there.")
     trained = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
     with seeds.torch_seed(seed, "adapter", name):
         inject_adapter_in_model(made, net, name)

@@ -106,7 +106,9 @@ def shared_layers(
         raise DataError(f"{where} holds no tensors of an adapter.")
     uneven = [layer for layer, there in by_layer.items() if there != set(roles)]
     if uneven:
-        raise RecipeError(f"{where}: layer {uneven[0]} has other linear maps adapted than the others; that is not supported.")
+        raise RecipeError(
+            f"{where}: layer {uneven[0]} has different linear maps adapted than the other layers, which is not supported."
+        )
     layers = tuple(sorted(by_layer))
     return None if layers == tuple(range(depth)) else layers
 
@@ -115,7 +117,7 @@ def render(adapter: Adapter, net: Net, *, base: str) -> tuple[dict[str, Any], di
     """adapter_config.json and the tensors of a peft folder."""
     config = adapter.config
     if isinstance(config, BottleneckAdapter):
-        raise RecipeError("peft has no bottleneck adapters; write them in the layout adapterhub.")
+        raise RecipeError("peft has no bottleneck adapters; use the adapterhub layout.")
     names = {(layer, role): path for path, (layer, role) in paths(net).items()}
     tensors: dict[str, Tensor] = {}
     for (layer, role, what), tensor in adapter.tensors.items():

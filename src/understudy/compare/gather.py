@@ -39,7 +39,7 @@ def gather(comparison: Comparison, plan: Plan, runs: Sequence[ArmRun], folder: P
     done = [run for run in runs if run.finished]
     if not done:
         first = runs[0].outcome.get("reason", "")
-        raise DataError(f"No arm of {folder} was trained to its end. {runs[0].name}: {first}")
+        raise DataError(f"No arm of {folder} has finished. {runs[0].name}: {first}")
     recipe = plan.arms[0].recipe
     data = data_of(recipe)
     results = {run.name: disk.read_json(run.folder / "result.json") for run in done}

@@ -67,7 +67,7 @@ def read_answers(
 
     Raises:
         RecipeError: the settings have no meaning for this kind of task.
-        DataError: a cell that is no answer; the message names file, line and column.
+        DataError: a cell that is not an answer; the message names file, line and column.
     """
     if task.kind.by_word or not task.kind.labelled:
         raise RecipeError(

@@ -195,7 +195,7 @@ def _turn(message: Any, who: str, what: str) -> tuple[str, str]:
     if not isinstance(message, dict) or who not in message or what not in message:
         raise ValueError(f"a message needs '{who}' and '{what}'; this one is {str(message)[:80]}.")
     if message[who] not in _ROLES:
-        raise ValueError(f"'{message[who]}' is no role; roles are {', '.join(_ROLES)}.")
+        raise ValueError(f"'{message[who]}' is not a role; roles are {', '.join(_ROLES)}.")
     return _ROLES[message[who]], _string(message[what], what)
 
 

@@ -285,7 +285,7 @@ def read_qrels(path: Path) -> dict[str, dict[str, float]]:
     """Query -> document -> grade: three columns with a header or without, or the four of TREC. Ids are texts.
 
     Raises:
-        DataError: another number of columns, a grade that is no number, or one pair with two grades.
+        DataError: another number of columns, a grade that is not a number, or one pair with two grades.
     """
     found: dict[str, dict[str, float]] = {}
     for number, line in enumerate(read_lines(path), 1):

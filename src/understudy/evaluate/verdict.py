@@ -106,7 +106,7 @@ def _leaks(result: Mapping[str, Any]) -> list[str]:
             name = DISPLAY.get(metric, metric)
             without = f" On the {apart['rows']:,} rows that do not, {name} is: {', '.join(scores)}." if scores else ""
         found.append(
-            f"{one['in_train']:,} of {one['rows']:,} rows of {test} stand in train too: take them out there, or the scores "
+            f"{one['in_train']:,} of {one['rows']:,} rows of {test} are in train too: remove them there, or the scores "
             f"promise too much.{without}"
         )
     return found
@@ -133,7 +133,7 @@ def _undecided(result: Mapping[str, Any]) -> list[str]:
 
 
 def _no_tie_elsewhere(result: Mapping[str, Any], test: str, metric: str) -> list[str]:
-    """Where the headline is a tie, the largest other test set on which some metric is none."""
+    """Where the headline is a tie, the largest other test set on which some metric is not a tie."""
     others = [
         (result["task"]["tests"][name], name, other, gain)
         for name, by_metric in result["gain"].items()

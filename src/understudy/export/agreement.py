@@ -46,7 +46,7 @@ def rows_of(recipe: Recipe, model: Model) -> Rows:
     try:
         data = data_of(recipe)
     except UnderstudyError as error:
-        say(f"The rows of the task cannot be read ({error}) The built-in texts are used to compare.")
+        say(f"The rows of the task cannot be read ({error}) The built-in texts are used for the comparison.")
         return built_in_rows(model)
     length = recipe.student.max_length or recipe.task.max_length
     task = replace(data.task, windows=None)  # a graph answers for one window

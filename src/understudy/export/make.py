@@ -271,7 +271,7 @@ def _check(to: str, out: Path, source: Path | None, *, int8: bool) -> None:
         graph.require_onnx()
     place = out.resolve()
     if source is not None and place == source.resolve():
-        raise RecipeError(f"--out {out} is the folder that is exported; name another one.")
+        raise RecipeError(f"--out {out} is the folder being exported; name another one.")
     inside = next((parent for parent in (place, *place.parents) if _is_run(parent)), None)
     if inside is not None:
         raise RecipeError(

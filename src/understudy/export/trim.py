@@ -32,7 +32,7 @@ def trim_folder(
         RecipeError: `out` is there already, or nothing says which tokens stay; or see `kept_tokens`.
     """
     if out.exists():
-        raise RecipeError(f"{out} is there already; name another --out.")
+        raise RecipeError(f"{out} already exists; name another --out.")
     if not texts and not scripts:
         raise RecipeError("Which tokens stay? Name texts that hold them (--texts FILE), or scripts (--scripts LATIN).")
     model = load_model(ref, key="MODEL")

@@ -96,12 +96,12 @@ def teacher_for(
         return None
     asking = ", ".join(name for name, term in objective.terms.items() if term.needs_teacher)
     if teacher is None:
-        raise RecipeError(f"No teacher was given, and there is one to learn from in: {asking}. Pass teacher=….")
+        raise RecipeError(f"No teacher was given, but these terms learn from one: {asking}. Pass teacher=….")
     if not isinstance(teacher, Model) and hasattr(teacher, "signals"):
         return Stored(teacher)
     net = teacher.net if isinstance(teacher, Model) else teacher
     if net is student:
-        raise RecipeError("Teacher and student are one and the same network; load the teacher anew.")
+        raise RecipeError("Teacher and student are the same network; load the teacher again.")
     foreign = _foreign(student, teacher, net, tokenizer)
     token_by_token = [name for name, term in objective.terms.items() if term.same_tokens]
     if foreign is not None and (token_by_token or kind.on_vocabulary):

@@ -169,7 +169,7 @@ class DistilTrainer(Trainer):
         if checkpoint is not None and not self._read_objective(checkpoint):
             raise DataError(
                 f"{checkpoint} has no {FILE}, so training cannot go on from it: it was written by another Trainer or with "
-                "save_only_model. Start anew from its weights."
+                "save_only_model. Start again from its weights."
             )
 
     def _load_best_model(self) -> None:

@@ -28,7 +28,7 @@ class Replay:
     def require_step(self, run: Path, name: str) -> None:
         """Raise VerifyError if the run has not come to a step: there would be nothing to read."""
         if not (run / "steps" / safe(name) / "step.json").exists():
-            raise VerifyError(f"{run} has not come to its step {name} yet. Repeat the run's command until it is finished.")
+            raise VerifyError(f"{run} has not reached its step {name} yet. Repeat the run's command until it is finished.")
 
     def repeat(self, folder: Path, train: Callable[[Path, Path | None], object]) -> None:
         """Let `train(scratch, checkpoint to start from)` repeat the end of the fit in `folder`, and compare the weights.

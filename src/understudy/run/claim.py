@@ -65,7 +65,7 @@ def _same_training(before: Recipe, recipe: Recipe, folder: Path) -> bool:
             f" More epochs cannot be added to these as if they had been asked for at once: {why}. To train its student further, "
             f"on a course of its own: student={folder / 'student'} in another folder."
         )
-    raise RecipeError(f"{folder} holds a run with other settings: {changes}.{more} Use another --out for this one.")
+    raise RecipeError(f"{folder} holds a run with different settings: {changes}.{more} Use another --out for this one.")
 
 
 def _not_longer(before: Recipe, recipe: Recipe, folder: Path) -> str | None:
@@ -123,7 +123,7 @@ def _same_rows(recipe: Recipe, folder: Path, data: TaskData) -> None:
     ]
     listed = ", ".join(str(name) for name in files.values())
     raise RecipeError(
-        f"{folder} was begun with other rows than its files hold now ({listed}): {'; '.join(counts)}. Restore them, or use "
+        f"{folder} was started with different rows than its files hold now ({listed}): {'; '.join(counts)}. Restore them, or use "
         "another --out for these."
     )
 

@@ -92,7 +92,7 @@ def prove(
         **({"samples": _samples(recipe, lab, models)} if task.kind.causal else {}),
     )
     for line in result["advice"]:
-        if "stand in train too" in line:
+        if "are in train too" in line:
             say(line)
     if accelerator().is_main_process:
         disk.remove(folder / disk.MANIFEST)  # until it is finished again, files may differ from what it says

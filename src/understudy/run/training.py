@@ -33,7 +33,7 @@ def train(recipe: Recipe, folder: Path | str) -> dict[str, Any]:
     """Start the run in `folder`, or continue it if this run is there already. Returns the content of result.json.
 
     Raises:
-        RecipeError: the folder holds a run with other settings; the message says which.
+        RecipeError: the folder holds a run with different settings; the message says which.
         Interrupted: after a signal, with everything done so far committed.
     """
     folder = Path(folder)

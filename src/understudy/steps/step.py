@@ -50,7 +50,7 @@ def open_step(run: Path, name: str, about: dict[str, Any], *, shared: bool = Fal
     before = read_mark(mark)
     if before["key"] != key:
         raise RecipeError(
-            f"{own} holds this step with other settings: {difference(before['about'], about)}. "
+            f"{own} holds this step with different settings: {difference(before['about'], about)}. "
             "Use another --out, or delete that folder to do the step again."
         )
     step = Step(name, home() / "steps" / key if shared else own, own)
@@ -131,7 +131,7 @@ class Step:
         if not path.exists():
             disk.write_json(path, {"tensors": tensors})
         elif disk.read_json(path)["tensors"] != tensors:
-            say(f"{self.name}: what is shared is not what this run took from it before (`understudy verify` says more).")
+            say(f"{self.name}: the shared step no longer holds what this run took from it (`understudy verify` says more).")
 
     def reopen_if_damaged(self) -> None:
         """A finished step that is not as it was left becomes an unfinished one."""

@@ -1,4 +1,4 @@
-"""A pruned student: the teacher reordered, cut for real, or narrowed in place for as long as a step takes.
+"""A pruned student: the teacher reordered, actually cut, or narrowed in place for as long as a step takes.
 
 With the units of every layer in the order of their importance, the student of any sparsity is a prefix of each layer.
 `Prefixes` uses that to train students of several sizes in one set of weights: inside `use` the layers of the network hold

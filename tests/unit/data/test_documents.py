@@ -65,7 +65,7 @@ def test_columns_that_the_recipe_names(tmp_path: Path) -> None:
         ("sft", [{"question": "q", "answer": "a"}], "which is no layout of kind sft"),
         ("chat", [{"messages": CHAT}, {"text": "x"}], "rows.jsonl, line 2: its layout is another one"),
         ("chat", [{"messages": CHAT}, {"messages": CHAT[:1]}], "line 2: no message is the assistant's"),
-        ("chat", [{"messages": [{"role": "robot", "content": "x"}]}], "'robot' is no role"),
+        ("chat", [{"messages": [{"role": "robot", "content": "x"}]}], "'robot' is not a role"),
         ("chat", [{"messages": [{"from": "human", "value": "x"}]}], "a message needs 'role' and 'content'"),
         ("sft", [{"prompt": "q", "completion": "a"}, {"prompt": "q"}], "line 2, column 'completion': this cell is missing"),
         ("sft", [{"prompt": ["q"], "completion": "a"}], "'prompt' is list, not a text"),

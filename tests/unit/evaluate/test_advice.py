@@ -99,7 +99,7 @@ def test_cut_texts_leaks_and_busy_clocks():
     data = {"cut": {"share": 0.09, "words": 0.1, "max_length": 128, "holds_99": 256, "most": 512}, "overlap": overlap}
     cut, leak, busy = result(scores, data=data, iqr=0.9)["advice"]
     assert cut == "9 % of the texts were cut at 128 tokens: try task.max_length=256."
-    assert leak.startswith("12 of 200 rows of dev stand in train too")
+    assert leak.startswith("12 of 200 rows of dev are in train too")
     assert "busy" in busy and "teacher and baseline and student" in busy
     data["cut"]["most"] = 200
     assert result(scores, data=data)["advice"][0].endswith("try task.max_length=200.")  # no more than the model can read

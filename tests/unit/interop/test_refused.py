@@ -78,7 +78,7 @@ def test_pairwise_terms_cannot_be_accumulated(tmp_path):
 
 def test_the_teacher_is_not_the_student(tmp_path):
     net = fits.model().net
-    with pytest.raises(RecipeError, match="one and the same"):
+    with pytest.raises(RecipeError, match="the same network"):
         trainers.trainer(tmp_path, model=net, teacher=net, objective=logits_only())
 
 

@@ -97,7 +97,7 @@ def test_flags_without_a_counterpart_say_what_does_their_work(flag, value, remed
 
 
 def test_candidates_rise_and_seeds_differ():
-    with pytest.raises(RecipeError, match="must rise"):
+    with pytest.raises(RecipeError, match="strictly increasing"):
         recipe({"name": "minidisc", "sparsity": 0.9, "candidates": [0.8, 0.7]})
     with pytest.raises(RecipeError, match="names a seed twice"):
         recipe({"name": "maxidisc", "seeds": [1, 1]}, student={"sparsity": 0.9})

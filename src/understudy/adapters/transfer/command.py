@@ -39,7 +39,7 @@ def transfer_folder(
         RecipeError, DataError: see `plan`, `transfer` and `read_adapter`; also `out` is there already.
     """
     if out.exists():
-        raise RecipeError(f"{out} is there already; name another --out.")
+        raise RecipeError(f"{out} already exists; name another --out.")
     task = texts_task = Task("texts", kind("text"))
     if settings.parity or settings.transfer_head != "never":
         named, labels = head_task(adapter) or ("text", ())

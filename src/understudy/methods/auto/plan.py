@@ -115,7 +115,7 @@ def settle(
     accelerator().wait_for_everyone()
     kept = disk.read_json(path)
     if kept["asked"] != asked:
-        raise RecipeError(f"{folder} holds a run that was chosen by other settings; use another --out for this one.")
+        raise RecipeError(f"{folder} holds a run that was chosen with different settings; use another --out for this one.")
     return changed(recipe, kept["changes"]), [kept["reason"]]
 
 
@@ -164,7 +164,7 @@ def choose(recipe: Recipe, method: Auto, teacher: Model) -> Choice:
         smallest += [_said(options[-1]())] if options else []
     asked = " and ".join(bound(cost, limit) for cost, limit in limits.items())
     raise RecipeError(
-        f"method auto: {asked}: no student made of this teacher ({_costs(whole, limits)}) is so small. The smallest: "
+        f"method auto: {asked}: no student made from this teacher ({_costs(whole, limits)}) is that small. The smallest: "
         f"{'; '.join(smallest)}. Raise the limit, search for another architecture (`method.search: 64`), or give a small "
         "checkpoint as `student.model` with `method: automm`."
     )

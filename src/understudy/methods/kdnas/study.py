@@ -135,8 +135,8 @@ class Study:
         if self.study.user_attrs.get(KEY, key) != key:
             self.close()
             raise RecipeError(
-                f"The database holds another search named '{name}', with other settings, teacher or data. Use another --out, or "
-                "delete that study first."
+                f"The database holds another search named '{name}', with different settings, teacher or data. Use another "
+                "--out, or delete that study first."
             )
         self.study.set_user_attr(KEY, key)
         self.grace = 2 * heartbeat
@@ -184,7 +184,7 @@ class Study:
             frozen = None if self._current is None else self._frozen(self._current)
             if frozen is None or not frozen.state.is_finished():
                 raise
-            say(f"No sign of life was seen for {self.grace} s, so trial {frozen.number} was taken away; going on.")
+            say(f"No heartbeat was seen for {self.grace} s, so trial {frozen.number} was given to others; going on.")
 
     def _try(self, trial: Trial, evaluate: Evaluate) -> float:
         self._current = trial.number
@@ -200,7 +200,7 @@ class Study:
             raise _Recorded
         try:
             if trial.user_attrs.get("tries", 1) > MAX_TRIES:
-                raise ResourceError(f"its worker died {MAX_TRIES} times; too little memory for it, perhaps.")
+                raise ResourceError(f"its worker died {MAX_TRIES} times, perhaps for lack of memory.")
             outcome = evaluate(point, Report(trial))
         except StoppedEarly:
             raise optuna.TrialPruned from None

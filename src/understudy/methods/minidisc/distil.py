@@ -47,7 +47,7 @@ def distil(cfg: MiniDisc, lab: Lab) -> Model:
             model = _alone(cfg, lab, f"assistant-{number}", source, chosen, shared=True)
             stages.append((f"assistant-{number}", 1 - at, [1 - chosen]))
         if chosen == target:
-            say("The student's own sparsity was chosen: there is no assistant, and the student is done.")
+            say("The student's own sparsity was chosen, so there is no assistant and the student is finished.")
             _keep_costs(lab, stages, target)
             return model
         source, at = Source.of(model), chosen

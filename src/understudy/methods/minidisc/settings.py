@@ -21,7 +21,7 @@ def _in_percent(value: Any) -> Any:
 
 def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
     if list(values) != sorted(set(values)):
-        raise ValueError(f"{list(values)} must rise, each sparsity once.")
+        raise ValueError(f"{list(values)} must be strictly increasing.")
     return values
 
 

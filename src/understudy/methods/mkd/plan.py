@@ -13,7 +13,7 @@ from understudy.recipe.settings import Recipe
 def require(cfg: MKD, recipe: Recipe, data: Any, teacher: Any, student: Any) -> None:
     """Settings, and whether a plan can be made for models of these sizes."""
     if recipe.train.only not in ("auto", "adapter"):
-        raise RecipeError(f"mkd trains an adapter of the student; `train.only: {recipe.train.only}` cannot be.")
+        raise RecipeError(f"mkd trains an adapter of the student: `train.only` must be adapter or auto, not {recipe.train.only}.")
     finetune = recipe.teacher.finetune if recipe.teacher else None
     if cfg.adapter is None and (finetune is None or finetune.only not in ("auto", "adapter")):
         raise RecipeError(
@@ -26,9 +26,9 @@ def require(cfg: MKD, recipe: Recipe, data: Any, teacher: Any, student: Any) -> 
             "already with `method: finetune`."
         )
     if cfg.adapter is not None and finetune is not None:
-        raise RecipeError("`method.adapter` is trained already; remove `teacher.finetune`.")
+        raise RecipeError("`method.adapter` is already trained; remove `teacher.finetune`.")
     if cfg.adapter is not None and cfg.teacher_lr is not None:
-        raise RecipeError("`method.adapter` is trained already; remove `method.teacher_lr`.")
+        raise RecipeError("`method.adapter` is already trained; remove `method.teacher_lr`.")
     layer_sources(cfg.layer_map, teacher.layers, student.layers)
     if student.width > teacher.width:
         raise RecipeError(f"mkd: the student ({student.width}) is wider than the teacher ({teacher.width}); swap them.")

@@ -32,7 +32,7 @@ PUBLISHED = {
 
 
 def refuse(kind: str) -> None:
-    """Raise RecipeError, with the reason, for kinds of tasks in which the classes mean nothing."""
+    """Raise RecipeError, with the reason, for kinds of tasks in which the classes have no meaning."""
     why_not = kind_named(kind).no_confidence
     if why_not:
         raise RecipeError(
