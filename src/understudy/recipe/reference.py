@@ -131,7 +131,7 @@ errors. Relative paths start at the folder the command is run in. `understudy in
 settings of a method, and any key can be changed on the command line, through the same checks:
 
 ```bash
-understudy train run.yaml train.lr=2e-5 'student.keep=[0, 2, 4]' 'objective.hidden.weight={start: 1, end: 0}'
+understudy train run.yaml train.lr=2e-5 'student.keep=[0, 2, 4]' 'objective.hidden={start: 1, end: 0}' --out runs/first
 ```
 
 Short forms: `method: automm`, `task: glue/mrpc`, `teacher: NAME` and `student: NAME` stand for a section with just
