@@ -254,7 +254,9 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model folder, or the student of a run, on a task, with 95 % intervals.
+    """Score a model folder, or the student of a run, on a task.
+
+    Scores have 95 % intervals, drawn over the rows that were scored.
 
     Example: understudy eval runs/first task.path=data/other_MRPC
     """
@@ -317,7 +319,7 @@ def encode(
     dims: Annotated[int | None, typer.Option(min=1, help="Only the first so many numbers of each vector.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE.npy", help="An array; else a list per text.")] = None,
 ) -> None:
-    """Turn texts into vectors, with an embedding model or the student of a run.
+    """Turn texts into vectors.
 
     Vectors stand in the order of the texts: as JSON lists, one a line, or as a numpy array (texts, dimensions) of float32.
 
@@ -355,7 +357,7 @@ def mine(
     candidates: Annotated[bool, typer.Option("--candidates", help="All nearest with their grades, to be ranked again.")] = False,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.jsonl", help="Where.")] = Path("lists.jsonl"),
 ) -> None:
-    """Write lists to learn from, or to rank: each query with its relevant documents and the hardest that are not.
+    """Find hard negatives for queries and their documents.
 
     Documents that an embedding model finds near a query teach more than any others. Those nearer than the farthest positive, less
     a margin, are left out as perhaps relevant, and so are copies of positives under other ids.

@@ -35,6 +35,7 @@ from understudy.recipe.settings import (
     TeacherSettings,
     TrainSettings,
     VocabularySettings,
+    WindowSettings,
 )
 
 FILE = "understudy.schema.json"
@@ -83,7 +84,7 @@ def reference() -> str:
     sections: list[tuple[str, type[BaseModel]]] = [
         ("task", TaskSettings), ("task.files", FileSettings), ("task.columns", ColumnSettings),
         ("teacher", TeacherSettings), ("teacher.columns", AnswerSettings),
-        ("teacher.server", ServerSettings), ("student", StudentSettings),
+        ("task.windows", WindowSettings), ("teacher.server", ServerSettings), ("student", StudentSettings),
         ("student.config", StudentConfig),
         ("student.prune", PruneSettings), ("student.prune.budget", BudgetSettings),
         ("student.vocabulary", VocabularySettings),
