@@ -10,7 +10,7 @@ from typing import Any
 from understudy.base.errors import DataError, RecipeError
 from understudy.base.suggest import did_you_mean, few
 from understudy.data.crosslingual import load_pawsx, load_xnli
-from understudy.data.custom import load_custom, windowed, with_metric
+from understudy.data.custom import load_custom, read_rows, windowed, with_metric
 from understudy.data.demo_sets import load_demo
 from understudy.data.glue import GLUE, load_glue
 from understudy.data.hub import load_hub
@@ -58,6 +58,11 @@ def load_task(settings: TaskSettings, *, seed: int, answers: AnswerSettings | No
     if answers is not None and (unanswered := sum(row.said is None for row in train)):
         notes.append(f"{unanswered} of {len(train)} training rows have no answer of the teacher and are left out.")
         train = [row for row in train if row.said is not None]
+    if settings.extra is not None:
+        if answers is not None:
+            raise RecipeError("task.extra: the teacher is known by the answers in its columns and cannot answer further rows.")
+        reported = [row for rows in tests.values() for row in rows]
+        train = [*train, *_extra(settings, settings.extra, task, [*train, *select, *reported], notes)]
     _learnable(task, train)
     given = [row.label for row in train if row.label is not None]
     absent = task.kind.absent(given, task.labels) if given else []
@@ -157,6 +162,32 @@ def _labelled_out(kind: Kind, train: list[Example], **how: Any) -> tuple[list[Ex
     _, held = hold_out(known, **how)
     out = {id(row) for row in held}
     return [row for row in train if id(row) not in out], held
+
+
+def _extra(
+    settings: TaskSettings, files: Sequence[str], task: Task, known: Sequence[Example], notes: list[str]
+) -> list[Example]:
+    """Rows without labels for the teacher to answer, none of which is a known one, those to select and report on included."""
+    if not task.kind.labelled or task.kind.rows != "custom":
+        raise RecipeError(
+            f"task.extra: a task of kind {task.kind} learns from its texts themselves; add these to task.files.train."
+        )
+
+    def texts(row: Example) -> tuple[Any, ...]:
+        return row.text, row.pair, row.words
+
+    seen, found, read = {texts(row) for row in known}, list[Example](), 0
+    for file in files:
+        rows, said = read_rows(settings, task, file, columns=columns_of(settings))
+        notes += said
+        read += len(rows)
+        for row in rows:
+            if texts(row) not in seen:
+                seen.add(texts(row))
+                found.append(replace(row, id=f"{file}:{row.id}", label=None))
+    left = f"; {read - len(found)} that are there already are left out" if len(found) < read else ""
+    notes.append(f"{len(found)} rows of {few(files)} are added for the teacher to answer (task.extra){left}.")
+    return found
 
 
 def _weighted(task: Task, wanted: str | dict[str, float], labels: Sequence[Any]) -> Task:

@@ -120,11 +120,13 @@ class Bench:
         rows = rows or self.data
         return self._encodings.of(model, rows, examples, scale=self.scale_of(rows), max_length=max_length)
 
-    def sample(self, number: int | None, name: str) -> list[Example]:
-        """So many training rows (None: all), drawn by the split's seed and a name; the same list every time."""
+    def sample(self, number: int | None, name: str, *, labelled: bool = False) -> list[Example]:
+        """So many training rows (None: all), drawn by the split's seed and a name; the same list every time. `labelled`: of those
+        with a label."""
         if name not in self._samples:
-            drawn = seeds.permutation(len(self.data.train), self.recipe.split_seed, name)[:number]
-            self._samples[name] = [self.data.train[i] for i in sorted(drawn)]
+            rows = self.data.labelled().train if labelled else self.data.train
+            drawn = seeds.permutation(len(rows), self.recipe.split_seed, name)[:number]
+            self._samples[name] = [rows[i] for i in sorted(drawn)]
         return self._samples[name]
 
     def same_tokens(self, one: Model, other: Model) -> bool:

@@ -119,7 +119,7 @@ def cut_to_shape(lab: Bench, kept: Model, sizes: Mapping[str, Any], *, name: str
     """
     complete_sizes(kept.net, sizes)
     units = scores_of(lab, kept, name)
-    rows = lab.encoded(kept, lab.sample(lab.recipe.student.prune.importance_rows, "importance"))[0]
+    rows = lab.encoded(kept, lab.sample(lab.recipe.student.prune.importance_rows, "importance", labelled=True))[0]
     about = {"what": "channels", "model": digest(kept.net), "examples": content_digest(rows), "device": lab.device.type}
 
     def make() -> dict[str, np.ndarray]:
@@ -133,7 +133,7 @@ def cut_to_shape(lab: Bench, kept: Model, sizes: Mapping[str, Any], *, name: str
 def scores_of(lab: Bench, model: Model, name: str) -> Scores:
     """Importance of a model's heads and neurons, measured once: it does not depend on the method, so runs share it."""
     settings, parity = lab.recipe.student.prune, _parity(lab.recipe)
-    rows = lab.data.select if parity else lab.sample(settings.importance_rows, "importance")
+    rows = lab.data.select if parity else lab.sample(settings.importance_rows, "importance", labelled=True)
     encoded = lab.encoded(model, rows)[0]
     granularity = settings.granularity or ("batch" if parity else "example")
     about = {

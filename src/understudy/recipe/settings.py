@@ -123,6 +123,10 @@ class TaskSettings(Settings):
     max_train_examples: PositiveCount | None = Field(
         default=None, description="learn from this many rows only, drawn by the seed"
     )
+    extra: Names | None = Field(
+        default=None, description="files with further rows of the task's texts, without labels or with labels that are not "
+        "looked at: the teacher answers them, and students learn from its answers; relative to the folder the command is run in"
+    )  # fmt: skip
     selection: Literal["auto", "dev"] | Annotated[float, Field(strict=True, gt=0, lt=1)] = Field(
         default="auto",
         description="the rows that choose the best checkpoint: dev, a fraction of train, or auto (dev where it is not "
