@@ -256,8 +256,6 @@ def evaluate(
 ) -> None:
     """Score a model folder, or the student of a run, on a task.
 
-    Scores have 95 % intervals, drawn over the rows that were scored.
-
     Example: understudy eval runs/first task.path=data/other_MRPC
     """
     with guard():
@@ -271,7 +269,7 @@ def evaluate(
         if as_json:
             show_json(scores)
         else:
-            show(score_lines(scores["intervals"]))
+            show(score_lines(scores["metrics"]))
 
 
 @app.command(context_settings=_PASS_ON)

@@ -158,26 +158,6 @@ def test_the_teacher_of_a_run(world, tmp_path):
     assert (tmp_path / "teacher" / "README.md").read_text().startswith("# Teacher: teacher, fine-tuned, for custom")
 
 
-def test_eval_says_the_intervals_of_the_run(world, capsys):
-    """Of the same rows, resampled alike: what `eval` prints is what the report has."""
-    told = disk.read_json(world.run / "result.json")["student"]["metrics"]
-    assert evaluate_folder(world.run, world.recipe)["intervals"] == told
-    with pytest.raises(SystemExit):
-        app(["eval", str(world.run)])
-    one = told["test"]["accuracy"]
-    assert f"{one['value']:.4f}  [{one['low']:.4f}, {one['high']:.4f}]" in capsys.readouterr().out
-
-
-def test_a_task_of_one_s_own_has_a_name(world):
-    given = world.recipe.model_dump(mode="json")
-    given["task"]["title"] = "Moods of mails"
-    assert train(recipe_from(given), world.folder / "titled")["task"]["name"] == "Moods of mails"
-    assert "Moods of mails" in (world.folder / "titled" / "report.html").read_text()
-    assert "Moods of mails" in (world.folder / "titled" / "student" / "README.md").read_text()
-    with pytest.raises(RecipeError, match="title"):
-        recipe_from({"task": {"name": "glue/mrpc", "title": "mine"}, "teacher": "a/b", "student": 3, "method": "automm"})
-
-
 def test_a_teacher_that_is_gone_is_not_trained_again(world, tmp_path, monkeypatch):
     monkeypatch.setenv("UNDERSTUDY_HOME", str(tmp_path / "empty"))
     with pytest.raises(DataError, match="not in the store any more"):

@@ -15,9 +15,7 @@ from understudy.models.source import read_json
 
 FILE = "task.json"
 # Of the recipe's section: where the rows lay and which of them were taken says nothing about reading others.
-_NOT_READING = (
-    "path", "title", "labels", "max_length", "max_train_examples", "selection", "split_seed", "select", "class_weights",
-)  # fmt: skip
+_NOT_READING = ("path", "labels", "max_length", "max_train_examples", "selection", "split_seed", "select", "class_weights")
 
 
 def write_handover(handover: Handover, folder: Path) -> None:

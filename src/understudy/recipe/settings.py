@@ -143,9 +143,6 @@ class TaskSettings(Settings):
         default=None, description="what a row of your own files is (custom only): a class, a number, several labels, a tag for "
         "each word, or text without a label; for language models documents (lm), prompts with answers (sft), conversations (chat)"
     )  # fmt: skip
-    title: Annotated[str, Field(pattern=r"^[^/\n]{1,80}$")] | None = Field(
-        default=None, description="what your own task is called in report and card (custom only)"
-    )
     files: FileSettings | None = Field(default=None, description="your own files (custom only)")
     columns: ColumnSettings = Field(default=ColumnSettings(), description="the columns of your own files (custom only)")
     labels: Names | None = Field(
@@ -192,9 +189,9 @@ class TaskSettings(Settings):
         if self.name == "custom":
             if self.kind is None or self.files is None:
                 raise ValueError("a custom task needs `kind` (such as classification) and `files: {train: …}`.")
-        elif self.kind is not None or self.files is not None or self.title is not None or self.columns != ColumnSettings():
+        elif self.kind is not None or self.files is not None or self.columns != ColumnSettings():
             raise ValueError(
-                f"`kind`, `title`, `files` and `columns` are for `name: custom`; {self.name} knows its own "
+                f"`kind`, `files` and `columns` are for `name: custom`; {self.name} knows its own "
                 "(give the folder of its files as `path`)."
             )
         elif self.path is not None and self.name.startswith("demo/"):
