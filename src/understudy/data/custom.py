@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from understudy.base.errors import DataError, RecipeError
 from understudy.base.suggest import did_you_mean, few, nearest
 from understudy.data.answers import answer_columns, decided, names_in, read_answers
+from understudy.data.glue import GLUE
 from understudy.data.hub import hub_table
 from understudy.data.ner import tagged_examples
-from understudy.data.read import Table, find_files, inner_suffix, is_table, joined, read_lines, read_table
+from understudy.data.read import Table, find_files, inner_suffix, is_table, joined, read_lines, read_table, read_tsv
 from understudy.data.tags import Sentence, labels_found, labels_given, named, read_conll
 from understudy.data.types import Example, Splits, Task, Windows
 from understudy.kinds import kind
@@ -88,6 +89,13 @@ def read_rows(
     opened = _File(settings, file, "", notes, of_kind=task.kind, to_answer=True)
     there = opened.table.columns if opened.table is not None else ()
     fits = [one for one in columns if (one.words if task.kind.by_word else one.text) in (None, *there)]
+    official = GLUE.get(settings.name.removeprefix("glue/"))
+    bare = official.train_columns if official and isinstance(file, str) else None
+    if bare and len(there) == len(bare) and (not fits or fits[0].text is None):  # as the task's own files: without a header
+        path = find_files(file, key="command line")[0]
+        opened.table = read_tsv(path, columns=bare, encoding=settings.encoding)
+        notes.append(f"{path} has no header: its columns are taken to be {', '.join(bare)}, as in the files of {settings.name}.")
+        fits = [one for one in columns if one.text in bare]
     opened.columns = fits[0] if fits else columns[0]
     return opened.examples(task, notes, labels="ignored"), notes
 

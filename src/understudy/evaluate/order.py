@@ -32,6 +32,7 @@ def require_order(model: Model, data: TaskData, *, max_length: int) -> None:
     length = min(max_length, anatomy(model.net).max_tokens(model.net))
     made = predict(model, rows, encode(rows, model.tokenizer, data.task, max_length=length))
     said, gold = (np.concatenate([np.atleast_1d(one) for one in part]) for part in (kind.decide(made.scores), made.gold))
+    said, gold = said[said >= 0], gold[said >= 0]  # the others were cut off
     table = np.bincount(gold * len(labels) + said, minlength=len(labels) ** 2).reshape(len(labels), len(labels))
     label_of, output = linear_sum_assignment(-table)
     now, best, commonest = (part / len(gold) for part in (np.trace(table), table[label_of, output].sum(), table.sum(1).max()))

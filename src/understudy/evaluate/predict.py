@@ -86,13 +86,14 @@ def predict(
 
     Returns:
         logits (N, C) for classes and several labels, numbers (N,) for regression, one tag number per word for tokens
-        (words cut off by the length limit get tag 0, "O"), summed loss and count of masked tokens (N,) for text; for others as
-        their kind says.
+        (of words cut off by the length limit see `Tokens.completed`), summed loss and count of masked tokens (N,) for text; for
+        others as their kind says.
     """
     rows = outputs(model, encoded, precision=precision, max_tokens=max_tokens, teacher=teacher, others=others)
     if encoded.source is not None and encoded.num_bytes is not None:
         rows = model.kind.by_example(rows, encoded.source, encoded.num_bytes, len(examples))
     scores, gold = model.kind.collect(rows, examples, taught)
+    scores = model.kind.completed(scores, model.labels)
     if model.kind.standardise:
         mean, deviation = scale
         scores = scores * deviation + mean

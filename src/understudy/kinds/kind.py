@@ -236,6 +236,10 @@ class Kind(str):
         known = not any(label is None for label in labels)
         return np.stack(rows) if rows else np.empty((0, 1)), self.gold(labels) if known else None
 
+    def completed(self, scores: Any, labels: Sequence[str]) -> Any:
+        """Scores with what stands for parts of a row that were cut off."""
+        return scores
+
     def broken(self, scores: Any) -> bool:
         """Whether scores are no finite numbers."""
         return not np.isfinite(np.asarray(scores, dtype=np.float64)).all()

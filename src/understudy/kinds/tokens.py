@@ -106,11 +106,11 @@ class Tokens(Kind):
         return losses.token_cross_entropy(logits, labels, weights=weights, reduction=reduction)
 
     def read(self, logits: Tensor, *, labels: Tensor | None, sizes: Sequence[int], words: Sequence[Any]) -> list:
-        """The tag of each word of a sentence is that of its first sub-word; words cut off get tag 0, "O"."""
+        """The tag of each word of a sentence is that of its first sub-word; -1 for words that were cut off."""
         best = logits.argmax(dim=1).cpu().numpy()
         rows, start = [], 0
         for number, index in words:
-            tags = np.zeros(number, np.int64)
+            tags = np.full(number, -1, np.int64)
             present, first = np.unique(index, return_index=True)
             inside = present >= 0
             tags[present[inside]] = best[start + first[inside]]
@@ -122,6 +122,11 @@ class Tokens(Kind):
         labels = [example.label for example in examples]
         return rows, None if any(label is None for label in labels) else self.gold(labels)
 
+    def completed(self, scores: Any, labels: Sequence[str]) -> Any:
+        """Of entities nothing is found in words that were not read: "O". Of other tags such words have none, -1, and count as
+        answered wrongly."""
+        return [np.maximum(row, 0) for row in scores] if is_bio(labels) else scores
+
     def broken(self, scores: Any) -> bool:
         return False
 
@@ -130,7 +135,7 @@ class Tokens(Kind):
         return [np.asarray(row) for row in scores]
 
     def answer(self, scores: Any, labels: Sequence[str], words: Sequence[str]) -> dict[str, Any]:
-        made: dict[str, Any] = {"words": list(words), "tags": [labels[int(tag)] for tag in scores]}
+        made: dict[str, Any] = {"words": list(words), "tags": [labels[tag] if tag >= 0 else None for tag in map(int, scores)]}
         if is_bio(labels):
             made["entities"] = [
                 {"text": " ".join(words[start:end]), "label": label, "start": start, "end": end}
@@ -140,7 +145,7 @@ class Tokens(Kind):
 
     def in_words(self, decision: Any, labels: Sequence[str], words: Sequence[str]) -> str:
         if not is_bio(labels):
-            return " ".join(labels[int(tag)] for tag in decision)
+            return " ".join(labels[tag] if tag >= 0 else "–" for tag in map(int, decision))
         spans = self._spans(decision, labels)
         return " · ".join(f"{' '.join(words[start:end])} ({label})" for label, start, end in spans) or "no entity"
 
@@ -176,7 +181,7 @@ class Tokens(Kind):
         for row, (true, said) in enumerate(zip(gold, scores, strict=True)):
             true, said = np.asarray(true, np.int64), np.asarray(said, np.int64)
             for place, tags in enumerate((true[true == said], said, true)):
-                counts[place, row] = np.bincount(tags, minlength=len(labels))
+                counts[place, row] = np.bincount(tags[tags >= 0], minlength=len(labels))
 
         def macro(score: Callable[..., np.ndarray]) -> Statistic:
             def value(weights: np.ndarray) -> np.ndarray:
@@ -202,7 +207,7 @@ class Tokens(Kind):
         if not is_bio(labels):
             said, true = np.concatenate(scores), np.concatenate(gold)
             parts = (true[true == said], said, true)
-            return named_counts(labels, *(np.bincount(tags, minlength=len(labels)) for tags in parts))
+            return named_counts(labels, *(np.bincount(tags[tags >= 0], minlength=len(labels)) for tags in parts))
         counts: dict[str, list[int]] = {}
         for true, said in zip(_tag_names(labels, gold), _tag_names(labels, scores), strict=True):
             one, other = entities(true), entities(said)
