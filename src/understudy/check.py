@@ -159,7 +159,7 @@ def _task(recipe: Recipe, found: _Findings) -> TaskData | None:
     from understudy.models.source import hub_reachable
 
     settings = recipe.task
-    on_hub = settings.path is None and settings.name != "custom" and not settings.name.startswith("demo/")
+    on_hub = settings.path is None and not settings.own and not settings.name.startswith("demo/")
     with found.catching("task"):
         try:
             data = data_of(recipe)

@@ -254,7 +254,7 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model folder, or the student of a run, on a task.
+    """Score a model folder, or the student of a run, on a task, with 95 % intervals over its rows.
 
     Example: understudy eval runs/first task.path=data/other_MRPC
     """
@@ -269,7 +269,7 @@ def evaluate(
         if as_json:
             show_json(scores)
         else:
-            show(score_lines(scores["metrics"]))
+            show(score_lines(scores["intervals"]))
 
 
 @app.command(context_settings=_PASS_ON)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,8 @@ def first_recipe(method: str = "auto", *, data: Sequence[str] = (), teacher: str
         raise RecipeError(f"there is no method '{method}'.{did_you_mean(method, methods())} There are {', '.join(methods())}.")
     how = methods()[method]
     guess = guess_files(data) if data else Guess({"name": "demo/intent"}, {"name": "built in; yours: init --data FILE"})
+    if data:
+        guess.task["name"], guess.why["name"] = f"custom/{_name(data[0])}", "what reports and cards call it"
     rows = load_task(recipe_from({"task": guess.task, **_REST}, source="init").task, seed=0)
     why_teacher = "given"
     if teacher is None:
@@ -59,6 +63,13 @@ def first_recipe(method: str = "auto", *, data: Sequence[str] = (), teacher: str
     if rows.task.kind.by_word:
         guess.notes.append(f"{len(rows.task.labels)} tags: {few(rows.task.labels)}.")
     return _written(guess, teacher, why_teacher, how, rows, size)
+
+
+def _name(file: str) -> str:
+    """What a file is called, without its folder, endings and pattern."""
+    path = Path(file.rpartition("=")[2]).resolve()
+    name = re.sub(r"[^\w-]+", "-", path.name.split(".")[0]).strip("-")
+    return path.parent.name if name in ("", "train", "data") else name
 
 
 _REST: dict[str, Any] = {"teacher": {"model": HUB}, "student": {"num_layers": 3}, "method": "automm"}

@@ -219,11 +219,11 @@ def test_control_characters_do_not_reach_the_terminal(recipe, tmp_path, fake_run
 
 def test_eval_takes_the_task_of_the_run_or_a_recipe(recipe, tmp_path, fake_run, capsys):
     scores = {"test": {"accuracy": 0.91, "mcc": None}}
-    fake_run.evaluate_folder = lambda model, loaded: {"metrics": scores, "rows": {"test": loaded.train.epochs}}
+    fake_run.evaluate_folder = lambda model, loaded: {"intervals": scores, "rows": {"test": loaded.train.epochs}}
     assert run("eval", tmp_path / "model") == 2
     assert "--recipe" in capsys.readouterr().err
     assert run("eval", tmp_path / "model", "--recipe", recipe, "train.epochs=9", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"metrics": scores, "rows": {"test": 9}}
+    assert json.loads(capsys.readouterr().out) == {"intervals": scores, "rows": {"test": 9}}
     (tmp_path / "config.yaml").write_text(RECIPE, encoding="utf-8")
     assert run("eval", tmp_path) == 0
     out = capsys.readouterr().out

@@ -276,3 +276,14 @@ def test_a_report_is_made_of_what_was_written_or_not_at_all(run: Path, tmp_path:
                 write_report(copy)
         (copy / name).write_bytes(kept)
     verify(copy)
+
+
+def test_eval_gives_the_intervals_of_the_run_and_a_task_of_ones_own_has_a_name(toy_checkpoint, toy_csv, tmp_path: Path):
+    recipe = recipe_from(runs.recipe(toy_checkpoint, toy_csv), ["task.name=custom/moods", "evaluate.baseline=false"])
+    result = train(recipe, tmp_path / "run")
+    scored = evaluate_folder(tmp_path / "run", recipe)
+    assert scored["intervals"]["test"]["accuracy"] == pytest.approx(result["student"]["metrics"]["test"]["accuracy"])
+    assert result["task"]["name"] == "moods"
+    assert "for moods" in (tmp_path / "run" / "student" / "README.md").read_text()
+    assert "moods" in (tmp_path / "run" / "report.html").read_text()
+    assert next(predict(tmp_path / "run" / "student", str(toy_csv / "test.csv")))["label"]

@@ -67,7 +67,7 @@ def custom_task(settings: TaskSettings, labels: tuple[str, ...]) -> Task:
     assert settings.kind is not None
     asked = kind(settings.kind)
     metrics = asked.default_metrics(labels)
-    return Task("custom", asked, labels, metrics, metrics[0], pair=settings.columns.pair is not None)
+    return Task(settings.name.removeprefix("custom/"), asked, labels, metrics, metrics[0], pair=settings.columns.pair is not None)
 
 
 def read_rows(

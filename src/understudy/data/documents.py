@@ -42,7 +42,7 @@ def load(settings: TaskSettings) -> Splits:
     assert settings.files is not None and settings.kind is not None
     asked, notes = kind(settings.kind), list[str]()
     metrics = asked.default_metrics(())
-    task = Task("custom", asked, (), metrics, metrics[0])
+    task = Task(settings.name.removeprefix("custom/"), asked, (), metrics, metrics[0])
     files = settings.files
     train = _examples(settings, files.train, "train", notes)
     dev = _examples(settings, files.dev, "dev", notes) if files.dev else []

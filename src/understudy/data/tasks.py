@@ -81,7 +81,7 @@ def load_task(settings: TaskSettings, *, seed: int, answers: AnswerSettings | No
 def columns_of(settings: TaskSettings) -> list[ColumnSettings]:
     """Where a file of this task has its texts: the columns the recipe names, or those of the official files and of the Hub."""
     name = settings.name
-    if name == "custom":
+    if settings.own:
         return [settings.columns]
     if name.startswith("glue/"):
         spec = GLUE[name.removeprefix("glue/")]
@@ -99,10 +99,10 @@ def columns_of(settings: TaskSettings) -> list[ColumnSettings]:
 
 def _source(settings: TaskSettings, seed: int, answers: AnswerSettings | None) -> Splits:
     name = settings.name
-    if name not in TASK_NAMES:
+    if name not in TASK_NAMES and not settings.own:
         known = ", ".join(TASK_NAMES)
         raise RecipeError(f"task.name: unknown task '{name}'.{did_you_mean(name, TASK_NAMES)} Tasks: {known}.")
-    if name == "custom":
+    if settings.own:
         rows = kind(settings.kind or "").rows
         if answers is not None and rows != "custom":
             raise RecipeError(f"teacher.columns: kind {settings.kind} has no answers in columns; give a model as teacher.")

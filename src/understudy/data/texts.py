@@ -50,7 +50,7 @@ def load(settings: TaskSettings) -> Splits:
     asked, files = kind(settings.kind), settings.files
     train = _training(settings, files.train, "train", notes)
     dev = _training(settings, files.dev, "dev", notes) if files.dev else []
-    task, tests, said = load_tests(settings, ()) if files.test else (_task(asked), {}, [])
+    task, tests, said = load_tests(settings, ()) if files.test else (_task(asked, settings.name), {}, [])
     return Splits(task, train, dev, tests, notes=[*notes, *said])
 
 
@@ -60,12 +60,12 @@ def load_tests(settings: TaskSettings, labels: Sequence[str]) -> tuple[Task, dic
     notes: list[str] = []
     test = settings.files.test if isinstance(settings.files.test, dict) else {"test": settings.files.test}
     tests = {name: _judged(settings, names, name, notes) for name, names in test.items()}
-    return _task(kind(settings.kind)), tests, notes
+    return _task(kind(settings.kind), settings.name), tests, notes
 
 
-def _task(asked: Kind) -> Task:
+def _task(asked: Kind, name: str) -> Task:
     metrics = asked.default_metrics(())
-    return Task("custom", asked, (), metrics, metrics[0], pair=asked.apart == "pairs")
+    return Task(name.removeprefix("custom/"), asked, (), metrics, metrics[0], pair=asked.apart == "pairs")
 
 
 def _paths(settings: TaskSettings, names: Any, split: str) -> list[Path]:

@@ -191,6 +191,10 @@ def _nearest_key(path: Path, sections: _Sections) -> str:
     options = list(section.model_fields) if section else []
     if path[:1] == ("method",) and len(path) == 2:
         options += [key for one in methods().values() if one.Settings is section for key in one.objective_keys]
+    if path[:1] == ("method",) and len(path) == 2:
+        others = [name for name, one in methods().items() if key in one.Settings.model_fields or key in one.objective_keys]
+        if others:
+            return f" It is a key of method {' and '.join(others)}."
     found = nearest(key, options) or _synonym(key, options)
     if found:
         return f" Did you mean '{found}'?"

@@ -104,7 +104,8 @@ class TaskSettings(Settings):
 
     name: Text = Field(
         description="glue/{cola,sst2,mrpc,qqp,stsb,mnli,qnli,rte,wnli}, pawsx, xnli, conll2003, wikineural, "
-        "demo/{intent,entities,urgency,paraphrase}, or custom for your own files"
+        "demo/{intent,entities,urgency,paraphrase}, or custom for your own files; custom/NAME gives them a name "
+        "in reports and cards"
     )
     path: Text | None = Field(
         default=None,
@@ -178,15 +179,20 @@ class TaskSettings(Settings):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in TASK_NAMES:
+        if name not in TASK_NAMES and not name.startswith("custom/"):
             from understudy.base.suggest import did_you_mean
 
             raise ValueError(f"unknown task '{name}'.{did_you_mean(name, TASK_NAMES)} See `understudy methods`.")
         return name
 
+    @property
+    def own(self) -> bool:
+        """Whether the files are one's own rather than those of a public task."""
+        return self.name == "custom" or self.name.startswith("custom/")
+
     @model_validator(mode="after")
     def _own_files(self) -> Self:
-        if self.name == "custom":
+        if self.own:
             if self.kind is None or self.files is None:
                 raise ValueError("a custom task needs `kind` (such as classification) and `files: {train: …}`.")
         elif self.kind is not None or self.files is not None or self.columns != ColumnSettings():
@@ -692,7 +698,7 @@ class Recipe(Settings):
 
     def _check_answers(self) -> None:
         assert self.teacher is not None
-        if self.teacher.columns is not None and self.task.name != "custom":
+        if self.teacher.columns is not None and not self.task.own:
             raise ValueError("`teacher.columns` are columns of your own files; make the task `name: custom`.")
         if not self.how.learns_from_answers:
             able = ", ".join(name for name, method in methods().items() if method.learns_from_answers and method.needs_teacher)

@@ -18,6 +18,7 @@ from understudy.data.read import Table
 from understudy.data.tasks import columns_of, data_of
 from understudy.data.texts import read_texts
 from understudy.data.types import Example, Task
+from understudy.evaluate.bootstrap import resample
 from understudy.evaluate.metrics import compute
 from understudy.evaluate.predict import answers, outputs
 from understudy.evaluate.predict import predict as predict_examples
@@ -70,7 +71,7 @@ def history(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def evaluate_folder(path: Path | str, recipe: Recipe) -> dict[str, Any]:
-    """Scores of a saved model on the test sets of the recipe's task, with the rows they were measured on.
+    """Scores of a saved model on the test sets of the recipe's task, with their 95 % intervals and the number of rows.
 
     Test files are read by themselves, with the labels the model knows: their rows are scored, or there is an error. Without test
     files the rows are those that the run in `path` held out of its training file; where these cannot be had again (the file, or
@@ -96,12 +97,16 @@ def evaluate_folder(path: Path | str, recipe: Recipe) -> dict[str, Any]:
         raise DataError(f"{path} has no trained head for {task.name}; train it first, or name another task.")
     model.net.to(accelerator().device)
     length = recipe.student.max_length or recipe.task.max_length
-    metrics = {}
+    metrics: dict[str, Any] = {}
+    intervals: dict[str, Any] = {}
     for test, examples in tests.items():
         most = min(length, anatomy(model.net).max_tokens(model.net))
         encoded = encode(examples, model.tokenizer, task, max_length=most, prompts=prompts_of(model.net))
-        metrics[test] = compute(task, predict_examples(model, examples, encoded))
-    return {"metrics": metrics, "rows": {test: len(examples) for test, examples in tests.items()}}
+        made = predict_examples(model, examples, encoded)
+        metrics[test] = compute(task, made)
+        drawn = resample(task, {"it": made}, resamples=recipe.evaluate.bootstrap, seed=recipe.seed)["it"]
+        intervals[test] = {metric: one.interval() for metric, one in drawn.items()}
+    return {"metrics": metrics, "intervals": intervals, "rows": {test: len(examples) for test, examples in tests.items()}}
 
 
 def predict(

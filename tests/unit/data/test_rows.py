@@ -86,9 +86,13 @@ def test_words_in_lists_in_texts_and_in_columns(write):
 
 def test_a_file_without_a_header_is_read_as_the_tasks_own_are(write):
     """CoLA's train.tsv and dev.tsv name no columns; a table with names is read by them."""
-    path = write("dev.tsv", "gj04\t1\t\tThe sailors rode the breeze.\nbc01\t0\t*\tHe the went.\n")
-    rows, notes = read(path, name="glue/cola", kind=None, files=None)
+    settings = task_from({"name": "glue/cola"}, source="test")
+
+    def read_cola(path):
+        return read_rows(settings, Task("glue/cola", "classification"), str(path), columns=columns_of(settings))
+
+    rows, notes = read_cola(write("dev.tsv", "gj04\t1\t\tThe sailors rode the breeze.\nbc01\t0\t*\tHe the went.\n"))
     assert [(row.id, row.text) for row in rows] == [("1", "The sailors rode the breeze."), ("2", "He the went.")]
     assert "no header" in notes[0] and "source, label, mark, sentence" in notes[0]
-    path = write("test.tsv", "index\tsentence\n0\tBill whistled past the house.\n")
-    assert texts(path, name="glue/cola", kind=None, files=None) == [("1", "Bill whistled past the house.")]
+    rows, notes = read_cola(write("test.tsv", "index\tsentence\n0\tBill whistled past the house.\n"))
+    assert [row.text for row in rows] == ["Bill whistled past the house."] and not notes
