@@ -254,7 +254,9 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model folder, or the student of a run, on a task, with 95 % intervals over its rows.
+    """Score a model folder, or the student of a run, on a task.
+
+    With the 95 % interval of each score over the rows.
 
     Example: understudy eval runs/first task.path=data/other_MRPC
     """

