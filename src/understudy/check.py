@@ -334,7 +334,7 @@ def sizes_of(config: dict[str, Any], shares: Recipe | None = None, *, device: st
         with torch.device(device):
             net = AutoModel.from_config(settings)
     except Exception as error:  # every architecture raises errors of its own
-        raise RecipeError(f"no {name} model can be built with these sizes: {str(error).splitlines()[0]}") from None
+        raise RecipeError(f"no {name} model can be built with these sizes: {' '.join(str(error).split())}") from None
     cut = _cut(net, shares) if shares is not None and shares.student.prunes else ""
     if shares is not None:
         share_net(net, shares.share, own_norms=shares.student.own_norms, again=shares.student.share != "auto")

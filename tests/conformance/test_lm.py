@@ -14,9 +14,10 @@ from ranks import assert_close, pair
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from understudy.base.errors import RecipeError
 from understudy.check import check, exit_code
 from understudy.recipe.load import recipe_from
-from understudy.run import train, verify
+from understudy.run import evaluate_folder, train, verify
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +109,38 @@ def test_two_processes_make_the_student_of_one(tmp_path: Path, monkeypatch) -> N
         ended = both.run("train", path, "--out", tmp_path / "two", home=tmp_path / "home-two")
     assert [one.code for one in ended] == [0, 0], ended[0].err
     assert_close(*(load_file(tmp_path / name / "student" / "model.safetensors") for name in ("one", "two")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"student": {"sparsity": 0.5}}, "student.sparsity is for encoders"),
+        ({"student": {"num_layers": 2, "share": "sps"}}, "student.share is for encoders"),
+        ({"objective": {"soft": 1.0, "relations": 1.0}}, "objective.relations: it compares how all tokens"),
+        ({"student": {"config": {"hidden_size": 30}, "init": "teacher"}}, "refuses 4 heads with hidden_size 30"),
+        ({"train": {"batch_tokens": 8}}, "a row has 24 tokens"),
+    ],
+    ids=lambda value: None if isinstance(value, dict) else value[:24],
+)
+def test_what_decoders_cannot_be_or_learn_is_refused(changes: dict, message: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("UNDERSTUDY_HOME", str(tmp_path / "home"))
+    made = recipe_from(decoders.recipe(tmp_path, **changes))
+    with pytest.raises(RecipeError, match=message):
+        train(made, tmp_path / "run")
+    if "batch_tokens" not in changes.get("train", {}):  # the others are known before anything is read
+        assert any(message in one.text for one in check(made) if one.level == "error")
+        assert not (tmp_path / "run" / "steps").exists()
+
+
+def test_a_narrower_student_and_its_score_again(tmp_path: Path, monkeypatch) -> None:
+    """Fewer groups and neurons, chosen by importance; `eval` gives the scores of the run."""
+    monkeypatch.setenv("UNDERSTUDY_HOME", str(tmp_path / "home"))
+    student = {"config": {"num_key_value_heads": 1, "intermediate_size": 32}, "init": "teacher"}
+    settings = decoders.recipe(tmp_path, student=student, family="gemma3_text")
+    rows = settings["task"]["files"]["train"]
+    settings["task"]["files"] = {"train": rows, "test": rows}
+    result = train(recipe_from(settings), tmp_path / "run")
+    config = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "student").config
+    assert (config.num_attention_heads, config.num_key_value_heads, config.intermediate_size) == (2, 1, 32)
+    again = evaluate_folder(tmp_path / "run", recipe_from(settings))
+    assert again["metrics"]["test"]["bpb"] == pytest.approx(result["student"]["metrics"]["test"]["bpb"]["value"])

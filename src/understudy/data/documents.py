@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from understudy.base.errors import DataError
 from understudy.base.suggest import few
+from understudy.data.custom import with_metric
 from understudy.data.hub import hub_table
 from understudy.data.read import Table, find_files, is_table, joined, read_table, read_text
 from understudy.data.types import Example, Splits, Task
@@ -39,16 +40,30 @@ def load(settings: TaskSettings) -> Splits:
     Raises:
         DataError: a file without a layout that is understood, or a row that does not hold to it, with its place.
     """
-    assert settings.files is not None and settings.kind is not None
-    asked, notes = kind(settings.kind), list[str]()
-    metrics = asked.default_metrics(())
-    task = Task(settings.name.removeprefix("custom/"), asked, (), metrics, metrics[0])
-    files = settings.files
+    assert settings.files is not None
+    files, notes = settings.files, list[str]()
     train = _examples(settings, files.train, "train", notes)
     dev = _examples(settings, files.dev, "dev", notes) if files.dev else []
-    named = dict(files.test) if isinstance(files.test, dict) else {"test": files.test} if files.test else {}
-    tests = {name: _examples(settings, file, name, notes) for name, file in named.items()}
-    return Splits(task, train, dev, tests, report_dev=not tests, notes=list(dict.fromkeys(notes)))
+    tests = _tests(settings, notes)
+    return Splits(_task(settings), train, dev, tests, report_dev=not tests, notes=list(dict.fromkeys(notes)))
+
+
+def load_tests(settings: TaskSettings, labels: Sequence[str]) -> tuple[Task, dict[str, list[Example]], list[str]]:
+    """The test files alone; these kinds have no labels."""
+    notes: list[str] = []
+    return with_metric(_task(settings), settings.select), _tests(settings, notes), notes
+
+
+def _task(settings: TaskSettings) -> Task:
+    asked = kind(settings.kind or "")
+    metrics = asked.default_metrics(())
+    return Task(settings.name.removeprefix("custom/"), asked, (), metrics, metrics[0])
+
+
+def _tests(settings: TaskSettings, notes: list[str]) -> dict[str, list[Example]]:
+    test = settings.files.test if settings.files else None
+    named = dict(test) if isinstance(test, dict) else {"test": test} if test else {}
+    return {name: _examples(settings, file, name, notes) for name, file in named.items()}
 
 
 def _examples(settings: TaskSettings, names: Any, split: str, notes: list[str]) -> list[Example]:

@@ -48,6 +48,7 @@ def reuse(net: Net, schedule: Schedule, *, own_norms: bool = False) -> None:
 
     Raises RecipeError where the schedule does not fit, or queries and keys cannot be exchanged.
     """
+    _require_encoder(net, "student.share")
     before = structure_of(net) or Structure()
     if before.schedule is not None:
         raise RecipeError("This network uses its layers by a schedule already.")
@@ -72,6 +73,7 @@ def cut(
     Raises:
         RecipeError: units that do not exist, or were cut before.
     """
+    _require_encoder(net, "student.sparsity")
     before = structure_of(net) or Structure()
     wanted = replace(before, heads=_units(heads, before.heads), neurons=_units(neurons, before.neurons))
     row = anatomy(net)
@@ -86,6 +88,15 @@ def lower_rank(net: Net, rank: int) -> None:
     before = structure_of(net) or Structure()
     lower_embeddings(net, rank)
     become(net, replace(before, embedding_rank=rank))
+
+
+def _require_encoder(net: Net, key: str) -> None:
+    """Refuse decoders: heads share keys and values, and a shape that no stock class holds runs in no engine that serves them."""
+    if anatomy(net).causal:
+        raise RecipeError(
+            f"{key} is for encoders. A {anatomy(net).family} keeps a stock shape: fewer layers (student.num_layers), or the "
+            "teacher cut to sizes (student: {config: {intermediate_size: …, num_key_value_heads: …}, init: teacher})."
+        )
 
 
 def _units(wanted: Sequence[Sequence[int]] | None, before: Units | None) -> Units | None:

@@ -33,6 +33,8 @@ class Side:
     """False for a teacher that is known by its answers alone: it has outputs, and no layers or features to compare."""
     vector: int | None = None
     """V, of the vectors of an embedding model, where that is not D."""
+    causal: bool = False
+    """A decoder: tokens see only what stands before them."""
 
     @property
     def feature(self) -> int:
@@ -109,4 +111,5 @@ def side_of(net: Any, *, outputs: bool = True, head: bool = True) -> Side:
 
     vector = net.head.width if getattr(net.config, "sentence", None) else None
     head = head and outputs and vector is None
-    return Side(row.width(net), row.num_layers(net), attention, outputs, last if head else None, vector=vector)
+    return Side(row.width(net), row.num_layers(net), attention, outputs, last if head else None, vector=vector,
+                causal=row.causal)  # fmt: skip

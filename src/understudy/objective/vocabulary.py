@@ -416,6 +416,11 @@ class Relations(TermSettings):
     def build(self, pair: Pair) -> Term:
         from understudy.objective.terms import relations
 
+        if pair.student.causal or pair.taught.causal:
+            raise RecipeError(
+                "it compares how all tokens of a text attend to each other, and a decoder's see only those before them; learn "
+                "outputs (soft) or hidden states."
+            )
         layer = self.layer or pair.taught.layers
         if layer > pair.taught.layers:
             raise RecipeError(f"layer is {layer}, but the teacher has {pair.taught.layers} layers.")

@@ -139,7 +139,8 @@ def _of_vectors(models: dict[str, Source], costs: dict[str, Any]) -> list[str]:
 
 def _samples(recipe: Recipe, lab: Lab, models: dict[str, Source]) -> list[dict[str, str]]:
     """What the models write from the beginnings of some test rows; made once."""
-    rows = next(iter(lab.data.tests.values()))[: recipe.evaluate.samples]
+    begun = {(row.text or "")[:40]: row for row in reversed(next(iter(lab.data.tests.values())))}  # of equal beginnings the first
+    rows = list(reversed(begun.values()))[: recipe.evaluate.samples]
     named = {name: source.model for name, source in models.items() if isinstance(source, Source)}
     about = {"models": {name: models[name].digest for name in named}, "rows": [[row.text, row.pair] for row in rows]}
 

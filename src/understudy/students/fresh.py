@@ -107,9 +107,8 @@ _DIVISORS = ("llama", "gemma2", "gemma3_text")
 """Decoders whose configuration refuses a width that is no multiple of the number of heads, though heads may be of any width."""
 
 
-def _check_decoder(config: Any, sizes: Mapping[str, Any], family: str) -> None:
-    """The rules of stock decoders; heads that are not given a width have that of the model divided by their number."""
-    width, heads, groups = config.hidden_size, config.num_attention_heads, config.num_key_value_heads
+def require_decoder(family: str, *, width: int, heads: int, groups: int) -> None:
+    """The rules of a stock decoder whose heads of queries share heads of keys and values. Raises RecipeError."""
     if heads % groups:
         raise RecipeError(
             f"student.config: {heads} heads cannot share {groups} heads of keys and values alike; make num_attention_heads a "
@@ -120,6 +119,12 @@ def _check_decoder(config: Any, sizes: Mapping[str, Any], family: str) -> None:
         raise RecipeError(
             f"student.config: the stock {family} refuses {heads} heads with hidden_size {width}, no multiple of them.{more}"
         )
+
+
+def _check_decoder(config: Any, sizes: Mapping[str, Any], family: str) -> None:
+    """Heads whose width is not given have that of the model divided by their number."""
+    width, heads = config.hidden_size, config.num_attention_heads
+    require_decoder(family, width=width, heads=heads, groups=config.num_key_value_heads)
     if "head_dim" not in sizes and {"hidden_size", "num_attention_heads"} & set(sizes):
         config.head_dim = max(2, width // heads)
     if getattr(config, "head_dim", None) is not None and config.head_dim % 2:

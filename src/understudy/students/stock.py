@@ -31,7 +31,7 @@ from understudy.models.model import Model
 from understudy.models.restructure import physical_layers
 from understudy.models.structure import structure_of
 from understudy.students.allocation import Scores
-from understudy.students.fresh import resized
+from understudy.students.fresh import require_decoder, resized
 
 SIZES = ("hidden_size", "num_attention_heads", "intermediate_size")
 GROUPS = "num_key_value_heads"
@@ -92,7 +92,9 @@ def _of_decoder(net: Net, given: Mapping[str, int]) -> dict[str, int]:
     have = _sizes_of_decoder(net)
     share = have["num_attention_heads"] // have[GROUPS]
     heads = given.get("num_attention_heads", given.get(GROUPS, have[GROUPS]) * share)
-    return have | dict(given) | {"num_attention_heads": heads}
+    made = have | dict(given) | {"num_attention_heads": heads}
+    require_decoder(anatomy(net).family, width=made["hidden_size"], heads=heads, groups=made[GROUPS])
+    return made
 
 
 def cut_to_sizes(model: Model, sizes: Mapping[str, int | None], scores: StockScores) -> Model:
