@@ -420,7 +420,7 @@ def _teaches_as_it_is(settings: TeacherSettings, source: CheckedFolder, recipe: 
     if _on_vocabulary(recipe) or (recipe.task.kind is not None and kind(recipe.task.kind).pooled):
         return
     architecture = str((source.config.get("architectures") or [""])[0])
-    if not architecture.endswith(("ForSequenceClassification", "ForTokenClassification")):
+    if not architecture.endswith(("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")):
         raise RecipeError(
             f"teacher.model: {settings.model} has no trained head for this task. Give a checkpoint that was fine-tuned "
             "for it, or add `finetune: {epochs: 3}` under `teacher`."

@@ -17,6 +17,7 @@ import numpy as np
 from understudy.base.errors import DataError
 from understudy.base.suggest import shown
 from understudy.data.causal import encode_causal
+from understudy.data.squad import encode_spans
 from understudy.data.types import IGNORE, Example, Task
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Encoded:
     num_words       tokens: (N,) int32, words of each sentence, those cut off included; else None
     per_token       whether labels are one per sub-word, rather than one per row
     cut             (N,) bool: rows that did not fit into max_length
-    source          causal kinds: (N,) int64, the example that a row is a window of; else None, and rows are examples
+    source          causal kinds and spans: (N,) int64, the example that a row is a window of; else None, and rows are examples
+    chars           spans: (T, 2) int32, the characters of each token of the text, (0, 0) elsewhere; else None
     num_bytes       causal kinds: (N,) int64, UTF-8 bytes of the scored text, at the first window of an example
     lost_words      tokens: words of which no sub-word is left, because they were cut off or the tokenizer drops them
     lists           where each text of a row is read by itself and some rows have several: (E + 1,) int64, example e is the rows
@@ -62,6 +64,7 @@ class Encoded:
     per_token: bool = False
     cut: np.ndarray | None = None
     lost_words: int = 0
+    chars: np.ndarray | None = None
     lists: np.ndarray | None = None
     left_out: np.ndarray | None = None
     source: np.ndarray | None = None
@@ -176,6 +179,8 @@ def encode(
         raise DataError(f"{type(tokenizer).__name__} is not a fast tokenizer; use a model with a tokenizer.json.")
     if task.kind.causal:
         return Encoded(**encode_causal(examples, tokenizer, task, max_length=max_length, learning=learning))
+    if task.kind.spans:
+        return Encoded(**encode_spans(examples, tokenizer, max_length=max_length))
     by_word = task.kind.by_word
     if by_word and not _takes_words(tokenizer):
         raise DataError(

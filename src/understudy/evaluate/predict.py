@@ -12,6 +12,7 @@ import torch
 from understudy.cache import Teacher, autocast
 from understudy.data.batches import evaluation_batches
 from understudy.data.encode import Encoded, collate, encode
+from understudy.data.squad import by_question
 from understudy.data.types import Example, Task
 from understudy.evaluate.predictions import Predictions
 from understudy.kinds import Kind
@@ -92,6 +93,8 @@ def predict(
     rows = outputs(model, encoded, precision=precision, max_tokens=max_tokens, teacher=teacher, others=others)
     if encoded.source is not None and encoded.num_bytes is not None:
         rows = model.kind.by_example(rows, encoded.source, encoded.num_bytes, len(examples))
+    if encoded.chars is not None:
+        rows = by_question(rows, encoded, len(examples))
     scores, gold = model.kind.collect(rows, examples, taught)
     scores = model.kind.completed(scores, model.labels)
     if model.kind.standardise:
@@ -131,7 +134,7 @@ def answers(
         predictions = predict(model, rows, encoded)
         for row, example in enumerate(rows):
             of_list = {"query": example.text, "passages": list(example.more)} if example.more else {}
-            said = model.kind.answer(predictions.scores[row], model.labels, example.words or ())
+            said = model.kind.answer(predictions.scores[row], model.labels, example.words or example.pair or ())
             answer = {"row": example.id, **of_list, **said}
             if encoded.cut is not None and encoded.cut[encoded.rows_of(np.array([row]))].any():
                 answer["cut"] = True

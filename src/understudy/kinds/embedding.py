@@ -24,7 +24,7 @@ from understudy.kinds.kind import Kind, Label
 if TYPE_CHECKING:
     from torch import Tensor
 
-COLUMNS = ("cosine", *retrieval.MEASURES, "agreement", "top10")
+COLUMNS = ("cosine", *retrieval.MEASURES, "teacher_cosine", "top10")
 NEAREST = 10
 """Neighbours whose overlap with the teacher's is counted."""
 _AT_ONCE = 512  # rows of a table of similarities that are in memory
@@ -49,8 +49,8 @@ class Embedding(Kind):
     )  # fmt: skip
     distribution = None
     no_confidence = "a vector is neither right nor wrong"
-    metrics = ("spearman", "pearson", *retrieval.MEASURES, "agreement", "top10")
-    shown = {**retrieval.SHOWN, "agreement": "cosine to the teacher", "top10": "shared nearest ten"}
+    metrics = ("spearman", "pearson", *retrieval.MEASURES, "teacher_cosine", "top10")
+    shown = {**retrieval.SHOWN, "teacher_cosine": "cosine to the teacher", "top10": "shared nearest ten"}
     without = "no training at all"
     onnx_answer = "print(outputs.shape)"
 

@@ -49,6 +49,8 @@ class Kind(str):
     (models/embedder.py), and rows are judged by such vectors: each text of a row is read by itself."""
     apart: Literal["texts", "pairs"] | None = None
     """What a model reads of a row that has several texts: each by itself, or the first with each of the others; None: the row."""
+    spans = False
+    """Whether an answer is a part of a text, which a model reads in windows (`data/squad.py`)."""
     by_objective = False
     """Whether weights are chosen by the objective on held-out rows, since these have no labels."""
     own: Mapping[str, Any] | None = None

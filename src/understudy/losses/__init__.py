@@ -23,6 +23,7 @@ from understudy.losses.rkd import rkd_angle, rkd_distance
 from understudy.losses.rows import labelled
 from understudy.losses.soft import soft_binary_cross_entropy, soft_binary_kl, soft_cross_entropy, soft_kl, soft_mse
 from understudy.losses.softmax_regression import head_logits, softmax_regression
+from understudy.losses.spans import span_cross_entropy, span_kl
 from understudy.losses.vectors import contrastive, list_kl, margin_mse, similarity_kl, similarity_squared, vector
 
 __all__ = [
@@ -54,6 +55,8 @@ __all__ = [
     "soft_kl",
     "soft_mse",
     "softmax_regression",
+    "span_cross_entropy",
+    "span_kl",
     "squared_error",
     "token_cross_entropy",
     "token_similarity",

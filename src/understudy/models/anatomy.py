@@ -162,6 +162,7 @@ class Anatomy:
         if net.get_output_embeddings() is not None:
             return net.get_output_embeddings()
         head = getattr(net, "score" if self.causal else "classifier", None)
+        head = getattr(net, "qa_outputs", None) if head is None else head
         if head is None:
             raise RecipeError(f"{type(net).__name__} has no head that gives logits; load it for a task.")
         return getattr(head, "out_proj", head)

@@ -51,15 +51,16 @@ def settle(
             )
         if kind.named:
             notes = align(net, task.labels, source=source, key=key, among=among)
-        elif net.config.num_labels != 1:
-            raise DataError(f"{key}: '{source}' has {net.config.num_labels} outputs, but a {kind} task needs one.")
+        elif net.config.num_labels != (wanted := kind.outputs(task.labels)):
+            many = "one" if wanted == 1 else str(wanted)
+            raise DataError(f"{key}: '{source}' has {net.config.num_labels} outputs, but a {kind} task needs {many}.")
     set_outputs(net.config, kind, task.labels)
     return tuple(task.labels), notes
 
 
 def set_outputs(config: Any, kind: Kind, labels: tuple[str, ...]) -> None:
     """Write a task's outputs into a configuration: their number, names and what they are for."""
-    config.id2label = dict(enumerate(labels)) if kind.named else {0: "LABEL_0"}
+    config.id2label = dict(enumerate(labels)) if kind.named else {i: f"LABEL_{i}" for i in range(kind.outputs(labels))}
     config.label2id = {name: i for i, name in config.id2label.items()}
     config.problem_type = kind.problem_type
 

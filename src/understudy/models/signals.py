@@ -315,6 +315,12 @@ def _read_head(
         signals.logits = vectors if needs.logits else None
         signals.feature = vectors if needs.feature == "head_input" else signals.feature
         return
+    if kind.spans:  # of its candidates alone, which the labels mark
+        assert batch.labels is not None
+        asked = last[batch.labels != -100]
+        dropped = hasattr(net, "dropout") or hasattr(net, "drop")  # most of these heads read the last layer as it is
+        signals.logits = row.final_linear(net)(row.tag_input(net, asked) if dropped else asked)
+        return
     if kind.on_vocabulary:
         assert batch.labels is not None
         read = last[batch.labels != -100]

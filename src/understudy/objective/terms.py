@@ -45,6 +45,8 @@ def hard_labels(kind: str, *, class_weights: Sequence[float] | None = None, foca
     task = kind_named(kind)
     if task.causal:
         return Term(OverHead(), "label", needs_student=_HEAD, needs_labels=True)
+    if task.spans:
+        return _of_spans(losses.span_cross_entropy, _LOGITS, Needs())
 
     def loss(seen: Seen) -> Tensor:
         assert seen.labels is not None
@@ -74,6 +76,8 @@ def soft_labels(
     cross-entropy along the batch.
     """
     task = kind_named(kind)
+    if task.spans:
+        return _of_spans(losses.span_kl, _LOGITS, _LOGITS, temperature=temperature, scale_by_t2=scale_by_t2)
     if loss_type == "auto":
         loss_type = "mse" if task.distribution is None else "cross_entropy"
     if task.distribution is None and loss_type == "cross_entropy":
@@ -122,6 +126,25 @@ def divergence(
         return value / outputs if task.distribution == "sigmoid" else value
 
     return Term(loss, task.unit, needs_student=_LOGITS, needs_teacher=_LOGITS)
+
+
+def _of_spans(
+    loss_of: Callable[..., Tensor], ours: Needs, theirs: Needs, *, temperature: Setting | None = None, scale_by_t2: bool = True
+) -> Term:
+    """A loss of beginnings and ends, window by window; of the labels, or of a teacher with the same tokens."""
+
+    def loss(seen: Seen) -> Tensor:
+        assert seen.labels is not None
+        asked = seen.labels != -100
+        sizes = [int(part.sum()) for part in asked.split(list(seen.student.sizes))]
+        student = _wide(_get(seen.student, "logits"))
+        if temperature is None:
+            return loss_of(student, seen.labels[asked], sizes, reduction="sum")
+        now = value_at(temperature, seen.progress)
+        teacher = _wide(_get(_teacher(seen), "logits"))
+        return loss_of(student, teacher, sizes, temperature=now, scale_by_t2=scale_by_t2, reduction="sum")
+
+    return Term(loss, "example", ours, theirs, needs_labels=True, same_tokens=temperature is not None)
 
 
 def logit_kl(kind: str, *, temperature: Setting = 1.0, over: Reduction = "sum") -> Term:

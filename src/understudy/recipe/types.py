@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from understudy.mapping import OLD_WORDS, understood
 
-KINDS = ("classification", "regression", "multilabel", "tokens", "text", "lm", "sft", "chat", "embedding", "ranking")
+KINDS = ("classification", "regression", "multilabel", "tokens", "text", "lm", "sft", "chat", "embedding", "ranking", "spans")
 """The kinds of tasks that come with the package: `kinds/<name>.py`."""
 if TYPE_CHECKING:
     KindName = str

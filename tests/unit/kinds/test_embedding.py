@@ -106,7 +106,7 @@ def test_texts_alone_are_judged_by_their_teacher() -> None:
     ours, theirs = draw.normal(size=(2, 15, 4)).astype(np.float32)
     found = score(ours, rows := [Example(str(i), str(i)) for i in range(15)], theirs)
     cosines = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
-    assert found["agreement"] == pytest.approx(cosines.mean(), abs=1e-6)
+    assert found["teacher_cosine"] == pytest.approx(cosines.mean(), abs=1e-6)
     shared = []
     for i in range(15):
         nearest = [{j for j in np.argsort(-(v @ v[i])) if j != i and j in [k for k in np.argsort(-(v @ v[i])) if k != i][:10]}
@@ -115,7 +115,7 @@ def test_texts_alone_are_judged_by_their_teacher() -> None:
     assert found["top10"] == pytest.approx(np.mean(shared))
     assert set(score(ours[:, :3], rows, theirs)) == {"top10"}  # another space has no cosines to it
     same = score(theirs, rows, theirs)
-    assert same["agreement"] == pytest.approx(1) and same["top10"] == 1
+    assert same["teacher_cosine"] == pytest.approx(1) and same["top10"] == 1
 
 
 def test_a_vector_of_zeros_is_like_nothing() -> None:

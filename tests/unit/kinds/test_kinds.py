@@ -17,8 +17,8 @@ from understudy.base.errors import DataError, RecipeError
 from understudy.recipe.types import KINDS
 
 CAUSAL = ("lm", "sft", "chat")
-JUDGED = ("embedding", "ranking")
-"""Kinds whose scores are no rows of outputs: tests/unit/kinds/test_embedding.py, tests/unit/test_ranking_run.py."""
+JUDGED = ("embedding", "ranking", "spans")
+"""Kinds whose scores are no rows of outputs: test_embedding.py and test_spans.py here, tests/unit/test_ranking_run.py."""
 LABELS = {
     "classification": ("bad", "good", "so so"),
     "regression": (),
@@ -83,6 +83,7 @@ def test_a_checkpoint_tells_its_kind(architecture: str | None, problem: str | No
 
 SCORED = {  # scores and gold of two rows
     "embedding": (np.full((2, 8), 0.5), np.array([1.0, 2.0])),
+    "spans": (np.full((2, 5), 0.5), np.zeros(2)),
     "ranking": ([np.array([1.0, 0.0]), np.array([0.0, 1.0])], [np.array([1.0, 0.0]), np.array([0.0, 1.0])]),
 }
 
