@@ -71,7 +71,10 @@ def tokenizer(*, bos: bool = True, template: str | None = CHATML) -> PreTrainedT
 
 def save(folder: Path, family: str = "llama", auto: Any = AutoModelForCausalLM, **changes: Any) -> Path:
     """A checkpoint of such a model with such a tokenizer."""
-    decoder(family, auto, **changes).save_pretrained(folder)
+    net = decoder(family, auto, **changes)
+    if net.can_generate():
+        net.generation_config.eos_token_id = [257, 259]  # the end of a text and that of a turn
+    net.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
 

@@ -53,6 +53,9 @@ def test_the_student_is_a_stock_model_and_its_score_can_be_computed_from_it(fini
     net = AutoModelForCausalLM.from_pretrained(folder / "student").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "student")
     assert net.config.num_hidden_layers == 2
+    assert net.generation_config.eos_token_id == [257, 259]  # the teacher's, all of them
+    assert tokenizer.pad_token is None and tokenizer.model_max_length > 1000
+    assert "convert_hf_to_gguf.py" in (folder / "student" / "README.md").read_text()
     from understudy.data.tasks import load_task
 
     documents = load_task(recipe_from(settings).task, seed=0).tests["test"]
@@ -80,7 +83,7 @@ def test_samples_are_the_likeliest_tokens_one_after_the_other(finished) -> None:
     with torch.no_grad():
         while len(ids) < 64 and len(ids) - len(begun) < 48:
             ids.append(int(net(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
-            if ids[-1] == tokenizer.eos_token_id:
+            if ids[-1] in (257, 259):
                 break
     assert one["student"] == tokenizer.decode(ids[len(begun) :], skip_special_tokens=True)
 

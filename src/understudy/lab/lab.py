@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -177,6 +178,8 @@ class Lab(Bench):
         if not (self.recipe.share == "none" or (settings.share == "auto" and shares(model.net))):
             model = share(model, self.recipe.share, own_norms=settings.own_norms)
         model = with_embeddings(self, model)
+        if model.kind.causal and settings.model is None:  # made of the teacher, it stops where the teacher stops
+            model.net.generation_config = copy.deepcopy(self.pretrained().model.net.generation_config)
         return model if settings.adapter is None else with_given(model, settings.adapter, headless=True)
 
     @cached_property

@@ -74,6 +74,13 @@ def _use(result: Mapping[str, Any], stock: bool, handover: Handover | None) -> I
             f"Longer texts were scored in windows of {handover.max_length} tokens that begin {stride} apart, the outputs pooled "
             f"({pool}); `understudy predict` does the same. The code above, and an ONNX graph, answer for one window."
         )
+    elif asked.causal:
+        yield ""
+        yield (
+            "It is a stock architecture with a stock configuration: transformers and vLLM load the folder as it is, and "
+            "llama.cpp's `convert_hf_to_gguf.py` converts it where it knows the tokenizer, which is the teacher's."
+        )
+        yield f"It was trained and scored on windows of {handover.max_length} tokens." if handover else ""
     elif handover:
         yield ""
         yield (

@@ -127,6 +127,10 @@ def load_model(
     tokenizer = _open_tokenizer(
         source, key=key, words=kind.by_word, trust_remote_code=trust_remote_code, pads=not kind.causal
     )
+    if kind.causal and (source.folder / "generation_config.json").is_file():  # the tokens that stop it
+        from transformers import GenerationConfig
+
+        net.generation_config = GenerationConfig.from_pretrained(source.folder)
     causal = anatomy_of(net.config.model_type).causal
     if causal and not kind.causal and net.config.pad_token_id is None:  # by it the stock class finds the last token of a row
         net.config.pad_token_id = tokenizer.pad_token_id

@@ -42,7 +42,8 @@ def save_model(
         _save_net(model, temporary)
         if model.kind.pooled:
             write_modules(model.net, temporary, max_length=handover.max_length if handover else None)
-        save_tokenizer(model.tokenizer, temporary, max_length=handover.max_length if handover else None)
+        longest = handover.max_length if handover and not model.kind.causal else None  # a window is no limit
+        save_tokenizer(model.tokenizer, temporary, max_length=longest)
         if handover:
             write_handover(handover, temporary)
         if card:
