@@ -133,6 +133,17 @@ def test_what_has_no_meaning_is_refused_with_the_reason(terms, kind, message):
         objective_of(terms, kind if isinstance(kind, _Causal) else kind_named(kind), 3)
 
 
+def test_padded_heads_are_cut_to_the_real_ids_before_the_softmax():
+    objective, counts = objective_of({"hard": 0.5, "soft": 0.5}), Counts(1, 6, 4)
+    padded, plain = randn(1, V + 3, D), randn(4, V + 1, D)
+    student, labels = signals([6], 2, padded)
+    teacher, _ = signals([6], 3, plain)
+    teacher.head = teacher.head.first(V)
+    ours = objective.compute(student, teacher, labels, progress=0.0, counts=counts)[0]
+    student, teacher = (signals([6], seed, weight[:V])[0] for seed, weight in ((2, padded), (3, plain)))
+    torch.testing.assert_close(ours, objective.compute(student, teacher, labels, progress=0.0, counts=counts)[0])
+
+
 def test_two_vocabularies_of_other_sizes_are_refused_by_the_term():
     objective = objective_of({"soft": 1.0})
     student, labels = signals([6], 2, randn(1, V, D))

@@ -8,6 +8,7 @@ and `<0xNN>` for a single byte.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -28,6 +29,26 @@ def surfaces(tokenizer: Any) -> list[bytes]:
     return [
         (token or "").encode() if found is None else found for token, found in zip(tokens, token_bytes(tokenizer), strict=True)
     ]
+
+
+def first_token(tokenizer: Any) -> Callable[[bytes], int | None]:
+    """bytes -> the token with which this tokenizer begins them in the middle of a text; None where it cannot tell: nothing, or a
+    part of a character where surfaces are made of characters."""
+    model = tokenizer.backend_tokenizer.model
+    characters = {byte: character for character, byte in _alphabet().items()} if _is_byte_level(tokenizer) else None
+
+    def first(text: bytes) -> int | None:
+        if characters is not None:
+            surface = "".join(characters[byte] for byte in text)
+        else:
+            try:
+                surface = text.decode().replace(" ", "▁")
+            except UnicodeDecodeError:
+                return None
+        tokens = model.tokenize(surface) if surface else []
+        return tokens[0].id if tokens else None
+
+    return first
 
 
 def _is_byte_level(tokenizer: Any) -> bool:

@@ -18,6 +18,7 @@ from understudy.base.errors import Interrupted, RecipeError
 from understudy.base.home import home
 from understudy.base.progress import say
 from understudy.cache import CachedTeacher, LiveTeacher, Several, SignalCache, Teacher
+from understudy.cache.aligned import AlignedTeacher, Cut, between_vocabularies, same_vocabulary
 from understudy.cache.served import served_data
 from understudy.data.encode import Encoded
 from understudy.data.tasks import data_of
@@ -33,6 +34,7 @@ from understudy.lab.saved import read_arrays, read_projections, write_arrays, wr
 from understudy.lab.told import Told
 from understudy.models.model import Model, digest
 from understudy.models.needs import Needs
+from understudy.models.signals import vocabulary_head
 from understudy.objective import Objective
 from understudy.recipe.settings import Recipe, TrainSettings
 from understudy.steps import Step, open_step
@@ -366,7 +368,20 @@ class Bench:
         theirs = self.encoded(job.teacher.model, job.rows.train, rows=job.rows)
         if job.rows.task.kind.masked:
             require_same_masks(theirs, job.train)
-        return [self.signals(job.teacher, job.objective.needs_teacher, part) for part in theirs]
+        needs = job.objective.needs_teacher
+        said = [self.signals(job.teacher, needs, part) for part in theirs]
+        tokenizer = job.model.tokenizer
+        if not needs.head:
+            return said
+        if same_vocabulary(job.teacher.model.tokenizer, tokenizer):
+            sizes = {vocabulary_head(one.net).weight.shape[0] for one in (job.teacher.model, job.model)}
+            return said if len(sizes) == 1 else [Cut(one, len(tokenizer)) for one in said]
+        words = between_vocabularies(job.teacher.model.tokenizer, tokenizer)
+        parts = zip(said, job.train, theirs, strict=True)
+        aligned = [AlignedTeacher(one, ours, other, words, strict=needs.strict) for one, ours, other in parts]
+        for teacher in aligned:
+            self._say_once(teacher.in_words())
+        return aligned
 
     def _prepared(self, job: Job, folder: Path) -> Fit:
         """A job with its teacher's signals at hand."""

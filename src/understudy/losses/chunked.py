@@ -49,6 +49,12 @@ class Head:
     bias: Tensor | None = None  # (V,)
     softcap: float | None = None
     scale: float = 1.0
+    real: bool = False
+    """Of a teacher: its rows are the real ids, and those that the student has beyond them are padding."""
+
+    def first(self, ids: int) -> Head:
+        """Only the first ids, before the softmax: the others pad the head to a round size and never occur."""
+        return replace(self, weight=self.weight[:ids], bias=None if self.bias is None else self.bias[:ids], real=True)
 
     def logits(self, rows: slice = slice(None)) -> Tensor:
         """(n, V) of some rows, without a graph; fp32 (fp64 from fp64)."""

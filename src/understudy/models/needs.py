@@ -19,6 +19,7 @@ class Needs:
 
     logits: bool = False
     head: bool = False  # in place of logits over a vocabulary: what the head reads at labelled positions, and the head
+    strict: bool = False  # of a teacher's head with another tokenizer: only where both have the same token
     whole: bool = False  # of a teacher's head: what is kept of its most likely ids will not do (a temperature other than 1)
     feature: str | None = None  # head_input | cls | mean: one vector per example (per token for a token head's input)
     hidden: tuple[int, ...] = ()  # hidden states of every token
@@ -34,6 +35,7 @@ class Needs:
         return Needs(
             logits=self.logits or other.logits,
             head=self.head or other.head,
+            strict=self.strict or other.strict,
             whole=self.whole or other.whole,
             feature=self.feature or other.feature,
             hidden=_union(self.hidden, other.hidden),

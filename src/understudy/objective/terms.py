@@ -100,10 +100,11 @@ def soft_labels(
 
 
 def divergence(
-    kind: str, of: Divergence, *, temperature: Setting = 1.0, scale_by_t2: bool = True
+    kind: str, of: Divergence, *, temperature: Setting = 1.0, scale_by_t2: bool = True, strict: bool = False
 ) -> Term:
     """A divergence between the teacher's and the student's distributions, in fp32; over a vocabulary in chunks.
 
+    strict: how a teacher with another tokenizer is read, see `losses.aligned`.
     of: as `losses.divergence` makes it. Of several labels each is a distribution of two classes, and they are averaged.
     """
     task = kind_named(kind)
@@ -114,7 +115,7 @@ def divergence(
         return Soft(divergence=of, temperature=value_at(temperature, progress), scale_by_t2=scale_by_t2)
 
     if task.causal:
-        asked = Needs(head=True, whole=extremes(temperature) != (1.0, 1.0))
+        asked = Needs(head=True, strict=strict, whole=extremes(temperature) != (1.0, 1.0))
         return Term(OverHead(soft), "label", needs_student=_HEAD, needs_teacher=asked, needs_labels=True)
 
     def loss(seen: Seen) -> Tensor:

@@ -98,6 +98,12 @@ class Soft(TermSettings):
         default=None, description="of jsd: divide by beta (1 - beta), so that its ends are the KL divergences; null = no, as TRL"
     )
 
+    align: Literal["prefix", "strict"] = Field(
+        default="prefix",
+        description="how a language model with another tokenizer is read: prefix = each of its tokens counts for the one with "
+        "which the student begins to write it; strict = only where both have the same token, over the tokens in common",
+    )
+
     def build(self, pair: Pair) -> Term:
         from understudy import losses
         from understudy.objective.terms import divergence, soft_labels
@@ -113,7 +119,13 @@ class Soft(TermSettings):
                 of = losses.divergence(chosen, **options)
             except ValueError as error:
                 raise RecipeError(str(error)) from None
-            return divergence(pair.kind, of, temperature=self.temperature, scale_by_t2=self.scale_by_t2)
+            other = pair.kind.causal and pair.teacher is not None and not pair.same_tokens
+            if other and extremes(self.temperature) != (1.0, 1.0):
+                raise RecipeError("a teacher with another tokenizer teaches at temperature 1, by sums over its tokens.")
+            strict = self.align == "strict"
+            return divergence(
+                pair.kind, of, temperature=self.temperature, scale_by_t2=self.scale_by_t2, strict=strict
+            )
         return soft_labels(
             pair.kind, temperature=self.temperature, loss_type=self.loss, scale_by_t2=self.scale_by_t2, parity=self.across_rows
         )

@@ -250,6 +250,9 @@ def _over_heads(terms: Mapping[str, tuple[OverHead, float]], seen: Seen, count: 
     if not isinstance(student, Head) or seen.labels is None:
         raise ValueError("The signals hold no head and its input; compute them with the objective's needs.")
     labels = seen.labels[seen.labels != -100]
+    teacher = None if seen.teacher is None else seen.teacher.head
+    if isinstance(teacher, Head) and teacher.real:
+        student = student.first(len(teacher.weight))
     softs = {name: (loss.soft(seen.progress), weight) for name, (loss, weight) in terms.items() if loss.soft is not None}
     hards = {name: weight for name, (loss, weight) in terms.items() if loss.soft is None}
     values: dict[str, Tensor] = {}
@@ -259,7 +262,7 @@ def _over_heads(terms: Mapping[str, tuple[OverHead, float]], seen: Seen, count: 
             part, of_soft, of_hard = over_vocabulary(
                 student,
                 labels,
-                None if soft is None or seen.teacher is None else seen.teacher.head,
+                None if soft is None else teacher,
                 soft=None if soft is None else replace(soft, weight=weight / count),
                 hard=sum(hards.values()) / count,
             )
