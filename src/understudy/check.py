@@ -109,6 +109,9 @@ def look(
     if learner is not None and data is not None and recipe.objective.terms():
         with found.catching("objective"):
             _objective(recipe, data, teacher, learner, found)
+    if data is not None and data.task.windows is not None:
+        with found.catching("task"):
+            _windows(recipe, data, found)
     if data is not None and not strict:
         _known(recipe, data, found)
         if exit_code(found.list) == 0:
@@ -196,6 +199,24 @@ def _known(recipe: Recipe, data: TaskData, found: _Findings) -> None:
         reader = reader_of(recipe, words=data.task.kind.by_word)
         for sentence in sentences(facts_of(data, *(reader or ()))):
             found.warn("task", sentence)
+
+
+def _windows(recipe: Recipe, data: TaskData, found: _Findings) -> None:
+    """The longest texts fit into windows, and how many those are."""
+    from understudy.data.encode import encode
+    from understudy.models.load import reader_of
+
+    if (reader := reader_of(recipe, words=False)) is None:
+        return
+    tokenizer, length, most = reader
+    rows = sorted(data.train, key=lambda row: -len(row.text or ""))[:100]
+    rows += sorted(data.train, key=lambda row: -len(row.pair or ""))[:100] if data.task.pair else []
+    encoded = encode(rows, tokenizer, data.task, max_length=min(length, most or length))
+    assert encoded.firsts is not None and data.task.windows is not None
+    counts = [int(end - start) for start, end in zip(encoded.firsts, encoded.firsts[1:], strict=False)]
+    cut = f"; {encoded.truncated} of the {len(rows)} longest are cut there" if encoded.truncated else ""
+    found.ok("task", f"the longest texts are {max(counts)} windows of {length} tokens (task.windows.most: "
+             f"{data.task.windows.most}){cut}.")  # fmt: skip
 
 
 def _time(recipe: Recipe, data: TaskData, teacher: Sizes | None, student: Sizes | None, found: _Findings) -> None:

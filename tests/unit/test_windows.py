@@ -14,6 +14,7 @@ import toys
 from tiny_models import tiny_net
 
 from understudy.base.errors import DataError, RecipeError
+from understudy.check import check, exit_code, look
 from understudy.data.custom import custom_task, windowed
 from understudy.data.encode import collate, encode
 from understudy.data.types import Example, Task, Windows
@@ -155,6 +156,16 @@ def test_a_run_learns_scores_and_answers_by_windows(made, tmp_path, capsys):
     assert "windows of 16 tokens that begin 8 apart" in card
     assert json.loads((tmp_path / "run" / "student" / "task.json").read_text())["task"]["windows"] == {"stride": 8}
     assert "are cut" not in capsys.readouterr().err
+
+
+def test_check_counts_windows_and_finds_what_does_not_fit(made):
+    made["task"]["windows"] = {"stride": 8}
+    said = [str(finding) for finding in check(recipe_from(made)) if "windows" in str(finding)]
+    assert "the longest texts are 3 windows of 16 tokens" in said[0]  # 23 words, 14 to a window: from 0, 8 and 16
+    findings = check(recipe_from(made, ["task.windows.stride=15"]))
+    assert exit_code(findings) == 3 and any("would leave words out" in str(finding) for finding in findings)
+    with pytest.raises(DataError, match="would leave words out"):
+        look(recipe_from(made, ["task.windows.stride=15"]), strict=True)
 
 
 @pytest.mark.parametrize(
