@@ -55,6 +55,7 @@ def recipe(folder: Path, kind: str = "ranking", **changes: Any) -> dict[str, Any
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_reranker_teaches_a_smaller_one_and_an_embedding_model(tmp_path: Path) -> None:
     result = train(Recipe(**recipe(tmp_path)), tmp_path / "run")
     score = {name: result[name]["metrics"]["test"]["ndcg@10"] for name in ("teacher", "baseline", "student")}

@@ -52,6 +52,7 @@ def test_ranking_measures_are_those_of_trec_eval(seed: int) -> None:
     assert ours["mrr@10"] == pytest.approx(np.mean(cut), abs=1e-9)
 
 
+@pytest.mark.slow  # ranx compiles itself for a minute
 @pytest.mark.parametrize("seed", range(3))
 def test_ranking_measures_are_those_of_ranx_where_nothing_ties(seed: int) -> None:
     ranx = pytest.importorskip("ranx")
