@@ -283,6 +283,8 @@ def _models(recipe: Recipe, data: TaskData | None, found: _Findings) -> tuple[Si
             found.ok("student", f"{wanted.model or 'made from the teacher'}: {_describe(student)}.")
             if student.cut:
                 found.note("student", student.cut)
+            if wanted.vocabulary is not None and data is not None:
+                _vocabulary(recipe, data, student, found)
     _adapters(recipe, found, teacher, student)
     return teacher, student
 
@@ -299,6 +301,21 @@ def _served(settings: ServerSettings, data: TaskData | None, found: _Findings) -
     found.ok("teacher", f"{settings.model} at {settings.url}: {left:,} requests to make, {len(served.known):,} answers are kept.")
     if left and settings.max_requests is not None and left + len(served.known) > settings.max_requests:
         found.warn("teacher", f"teacher.server.max_requests: {settings.max_requests:,} end the run before all are answered.")
+
+
+def _vocabulary(recipe: Recipe, data: TaskData, student: Sizes, found: _Findings) -> None:
+    """How many tokens `student.vocabulary` keeps, and what that leaves of the student."""
+    from understudy.data.encode import encode
+    from understudy.lab.vocabulary import tokens_for
+    from understudy.models.load import reader_of
+
+    reader = reader_of(recipe, words=data.task.kind.by_word)
+    if reader is None:
+        return
+    tokenizer, length, _ = reader
+    kept = tokens_for(recipe, data, tokenizer, lambda rows: encode(rows, tokenizer, data.task, max_length=length))
+    fewer = (len(tokenizer) - len(kept)) * (recipe.student.embedding_rank or student.width)
+    found.note("student", f"{len(kept):,} of {len(tokenizer):,} tokens are kept: about {fewer:,} parameters fewer.")
 
 
 def _adapters(recipe: Recipe, found: _Findings, teacher: Sizes | None, student: Sizes | None) -> None:

@@ -70,12 +70,16 @@ def recipe_of(folder: Path, method: str, **student: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("method", [*list(METHODS)[:2], *(pytest.param(m, marks=pytest.mark.slow) for m in list(METHODS)[2:])])
 def test_from_files_to_a_student_with_fewer_tokens(method: str, tmp_path: Path, understudy_home: Path):
     recipe = recipe_from(recipe_of(tmp_path, method, vocabulary="used"))
+    said = [one.text for one in check(recipe)]
     train(recipe, tmp_path / "run")
     whole = load_model(str(tmp_path / "model"))
     student = load_model(str(tmp_path / "run" / "student"))
     known = student.tokenizer.get_vocab()
     assert len(known) == student.net.config.vocab_size < len(whole.tokenizer) - 2
     assert "zebra" not in known and {"happy", "the", "z"} <= set(known)
+    if method != "kdnas":  # where the student's width is not known before
+        fewer = 32 * (len(whole.tokenizer) - len(known))
+        assert f"{len(known)} of {len(whole.tokenizer)} tokens are kept: about {fewer:,} parameters fewer." in said
     facts = json.loads((tmp_path / "run" / "steps" / "vocabulary" / "done.json").read_text())["value"]
     assert facts["tokens"] == {"teacher": len(whole.tokenizer), "student": len(known)}
     saved = facts["parts"]["teacher"]["embeddings"] - facts["parts"]["student"]["embeddings"]
@@ -103,6 +107,14 @@ def test_a_number_of_tokens_further_texts_and_scripts(tmp_path: Path, understudy
     recipe["objective"] = {"hard": 1.0, "soft": 1.0}
     train(recipe_from(recipe), tmp_path / "fewest")
     assert len(load_model(str(tmp_path / "fewest" / "student")).tokenizer) == 100
+
+
+def test_plain_text_is_refused_before_the_teacher_is_trained(tmp_path: Path, understudy_home: Path):
+    recipe = recipe_of(tmp_path, "automm", vocabulary="used")
+    (tmp_path / "texts.txt").write_text("\n".join(text for text, _ in toys.sentences(60)))
+    recipe["task"] = {"name": "custom", "kind": "text", "files": {"train": str(tmp_path / "texts.txt")}}
+    del recipe["teacher"]["finetune"], recipe["objective"]
+    assert any("Trim the teacher" in one.text for one in check(recipe_from(recipe)) if one.level == "error")
 
 
 def test_embeddings_of_low_rank_are_trained_and_folded(tmp_path: Path, understudy_home: Path):

@@ -37,7 +37,7 @@ def trim_folder(
         raise RecipeError("Which tokens stay? Name texts that hold them (--texts FILE), or scripts (--scripts LATIN).")
     model = load_model(ref, key="MODEL")
     rows = read_texts(texts, column)
-    counts = counted([encode_texts(model, rows)] if rows else [])
+    counts = counted([encode_texts(model.tokenizer, rows)] if rows else [])
     small = trim(model, kept_tokens(model.tokenizer, counts, number=number, scripts=scripts, below=needed_below(model)))
     save_model(small, out, handover=model.handover)
     sizes = parts(model.net), parts(small.net)

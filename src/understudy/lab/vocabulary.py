@@ -22,43 +22,47 @@ from understudy.recipe.load import task_from
 from understudy.recipe.settings import ColumnSettings, Recipe
 from understudy.students.vocabulary import counted, kept_tokens, needed_below, parts, trim, with_rank
 
-Encode = Callable[[Model, Sequence[Example]], Encoded]
+Encode = Callable[[Sequence[Example]], Encoded]
+"""Rows in the whole model's tokens."""
 
 
 def with_embeddings(lab: Bench, model: Model) -> Model:
     """A student with the tokens that `student.vocabulary` keeps, and embeddings of `student.embedding_rank`; one that is so
     already is returned as it is."""
 
-    def encoded(model: Model, examples: Sequence[Example]) -> Encoded:
+    def encoded(examples: Sequence[Example]) -> Encoded:
         return lab.encoded(model, examples, max_length=lab.recipe.student.max_length)[0]
 
-    model = trimmed(lab.recipe, lab.data, model, encoded)
+    small = trimmed(lab.recipe, lab.data, model, encoded)
     rank = lab.recipe.student.embedding_rank
-    return model if rank is None else with_rank(model, rank)
+    return small if rank is None else with_rank(small, rank)
 
 
 def trimmed(recipe: Recipe, data: TaskData, model: Model, encoded: Encode) -> Model:
-    """The vocabulary of `with_embeddings`, of anything that encodes rows. Test rows have no say in what is kept.
+    """The vocabulary of `with_embeddings`, by anything that encodes rows. Raises RecipeError as `tokens_for`."""
+    if recipe.student.vocabulary is None:
+        return model
+    return trim(model, tokens_for(recipe, data, model.tokenizer, encoded, below=needed_below(model)))
+
+
+def tokens_for(recipe: Recipe, data: TaskData, tokenizer: Any, encoded: Encode, *, below: int = 0) -> list[int]:
+    """The tokens of a tokenizer that `student.vocabulary`, which is there, keeps. Test rows have no say.
 
     Raises:
         RecipeError: plain text, where teacher and student must know the same words; or see `kept_tokens`.
     """
     settings = recipe.student.vocabulary
-    if settings is None:
-        return model
+    assert settings is not None
     require_labelled(data.task)
-    if settings.number is not None and len(model.tokenizer) <= settings.number:
-        return model
-    counts = [encoded(model, data.train), encoded(model, data.select)]
+    if settings.number is not None and len(tokenizer) <= settings.number:
+        return list(range(len(tokenizer)))
+    counts = [encoded(data.train), encoded(data.select)]
     if settings.languages is not None:
         rows = load_task(recipe.task.model_copy(update={"train_languages": settings.languages}), seed=recipe.split_seed)
-        counts.append(encoded(model, rows.train))
+        counts.append(encoded(rows.train))
     if settings.texts is not None:
-        counts.append(encode_texts(model, read_texts(settings.texts, settings.column)))
-    kept = kept_tokens(
-        model.tokenizer, counted(counts), number=settings.number, scripts=settings.scripts or (), below=needed_below(model)
-    )
-    return trim(model, kept)
+        counts.append(encode_texts(tokenizer, read_texts(settings.texts, settings.column)))
+    return kept_tokens(tokenizer, counted(counts), number=settings.number, scripts=settings.scripts or (), below=below)
 
 
 def require_labelled(task: Task) -> None:
@@ -79,9 +83,9 @@ def read_texts(files: Sequence[str], column: str | None) -> list[Example]:
     return found
 
 
-def encode_texts(model: Model, texts: Sequence[Example]) -> Encoded:
-    """Whole texts in a model's tokens, however long."""
-    return encode(texts, model.tokenizer, Task("texts", kind("text")), max_length=1_000_000)
+def encode_texts(tokenizer: Any, texts: Sequence[Example]) -> Encoded:
+    """Whole texts in a tokenizer's tokens, however long."""
+    return encode(texts, tokenizer, Task("texts", kind("text")), max_length=1_000_000)
 
 
 def vocabulary_facts(lab: Bench, teacher: Source | None, student: Model) -> dict[str, Any]:

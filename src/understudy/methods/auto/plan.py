@@ -243,8 +243,8 @@ def _with_vocabulary(recipe: Recipe, teacher: Model, *, asked: bool) -> tuple[Mo
     wanted = apply_changes(recipe.model_dump(mode="json"), {"student.vocabulary": "used"}, source="method auto")
     data, length = data_of(recipe), recipe.student.max_length or recipe.task.max_length
 
-    def encoded(model: Model, rows: Sequence[Any]) -> Any:
-        return encode(rows, model.tokenizer, data.task, max_length=length)
+    def encoded(rows: Sequence[Any]) -> Any:
+        return encode(rows, teacher.tokenizer, data.task, max_length=length)
 
     try:
         made = trimmed(recipe if own else recipe_from(wanted, source="method auto"), data, teacher, encoded)
