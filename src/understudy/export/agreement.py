@@ -180,6 +180,6 @@ def decides(model: Model) -> bool:
 
 def _real(outputs: np.ndarray, inputs: Mapping[str, np.ndarray], kind: Kind) -> np.ndarray:
     """Outputs without those of padding: (rows, C), or (tokens, C)."""
-    return outputs[inputs["attention_mask"] == 1] if kind.per_token else outputs
+    return outputs[inputs["attention_mask"] == 1] if kind.per_token or kind.pooled else outputs
 
 

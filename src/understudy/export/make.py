@@ -184,26 +184,31 @@ def _fill_torch(
 def _fill_onnx(
     model: Model, to: str, folder: Path, rows: Rows, latency: LatencySettings, *, int8: bool, eval_results: str | None
 ) -> dict[str, Any]:
-    graph.write_graph(model, folder / graph.GRAPH)
+    place, whole = folder, model.kind.pooled
+    if whole:  # sentence-transformers looks for the graph of the backbone beside the modules that follow it
+        save_model(model, folder, eval_results=eval_results, handover=model.handover)
+        place = disk.make_dir(folder / "onnx")
+    graph.write_graph(model, place / graph.GRAPH)
     student = agreement.torch_call(model.net)
-    compared = agreement.require_equal(model, student, graph.graph_call(folder / graph.GRAPH), rows, form=to)
+    compared = agreement.require_equal(model, student, graph.graph_call(place / graph.GRAPH), rows, form=to)
     facts: dict[str, Any] = {
         **_about(model, to, model.net, latency),
         "needs_understudy": False,
         "inputs": graph.input_names(model),
         "compared": compared,
     }
-    save_tokenizer(model.tokenizer, folder, max_length=longest_input(model))
-    if model.handover:
-        write_handover(model.handover, folder)
-    disk.write_json(folder / "config.json", graph.settings(model))
-    if eval_results:
-        disk.write_text(folder / _EVAL, eval_results)
+    if not whole:
+        save_tokenizer(model.tokenizer, folder, max_length=longest_input(model))
+        if model.handover:
+            write_handover(model.handover, folder)
+        disk.write_json(folder / "config.json", graph.settings(model))
+        if eval_results:
+            disk.write_text(folder / _EVAL, eval_results)
     files = {to: graph.GRAPH}
     if int8:
         files["int8"] = graph.GRAPH_INT8
-        graph.write_int8(folder / graph.GRAPH, folder / graph.GRAPH_INT8)
-        rounded = graph.graph_call(folder / graph.GRAPH_INT8)
+        graph.write_int8(place / graph.GRAPH, place / graph.GRAPH_INT8)
+        rounded = graph.graph_call(place / graph.GRAPH_INT8)
         facts["int8"] = {"agreement": agreement.agreement(model, student, rounded, rows)}
     length = _length(model, latency)
     inputs = {
@@ -214,10 +219,10 @@ def _fill_onnx(
         "student": measure.forward_pass(model.net, batch_size=latency.batch_size, length=length)
     }
     for name, file in files.items():
-        run = graph.graph_call(folder / file, threads=_threads(latency))
+        run = graph.graph_call(place / file, threads=_threads(latency))
         calls[name] = lambda run=run: run(inputs)
     facts["size_mb"] = {"student": measure.size_mb(model.net)} | {
-        name: sum(part.stat().st_size for part in folder.glob(f"{file}*")) / 1e6 for name, file in files.items()
+        name: sum(part.stat().st_size for part in place.glob(f"{file}*")) / 1e6 for name, file in files.items()
     }
     facts["latency_ms"] = _latency(model, calls, latency)
     return facts

@@ -19,7 +19,7 @@ Shapes: B texts, T tokens of all of them, D width of the backbone, V width of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -310,12 +310,6 @@ def prompts_of(net: Any) -> Layout | None:
     return Layout.of(net.config) if getattr(net.config, "sentence", None) else None
 
 
-def with_layout(net: Any, layout: Layout) -> None:
-    """Give a network of this kind other modules, in place, whose weights, if any, are new."""
-    net.config.sentence = layout.to_json()
-    net.head = Head(layout, net.config.hidden_size).to(next(net.parameters()))
-
-
 # -- writing -----------------------------------------------------------------------------------------------------------
 
 
@@ -366,13 +360,3 @@ def _oldest(layout: Layout) -> str:
     if any("dense" in one for one in layout.modules):
         return "3.1.0"
     return "3.0.0" if layout.similarity else "2.4.0" if layout.prompts else "2.2.2"
-
-
-def adopted(layout: Layout, of: Layout) -> Layout:
-    """A layout with the prompts and the similarity of another, where it has none of its own."""
-    return replace(
-        layout, prompts=layout.prompts or of.prompts, default_prompt=layout.default_prompt or of.default_prompt,
-        similarity=layout.similarity or of.similarity,
-    )  # fmt: skip
-
-
