@@ -147,3 +147,17 @@ def test_a_narrower_student_and_its_score_again(tmp_path: Path, monkeypatch) -> 
     assert (config.num_attention_heads, config.num_key_value_heads, config.intermediate_size) == (2, 1, 32)
     again = evaluate_folder(tmp_path / "run", recipe_from(settings))
     assert again["metrics"]["test"]["bpb"] == pytest.approx(result["student"]["metrics"]["test"]["bpb"]["value"])
+
+
+def test_a_student_of_one_layer_through_an_assistant(tmp_path: Path, monkeypatch) -> None:
+    """Every way from three layers to one, compared by compression, of which more is better."""
+    monkeypatch.setenv("UNDERSTUDY_HOME", str(tmp_path / "home"))
+    settings = decoders.recipe(tmp_path, student={"num_layers": 1}, method="maxidisc")
+    settings["objective"] = {"hard": 0.5, "soft": 1.0}
+    settings["task"]["select"] = "compression"
+    assert exit_code(check(recipe_from(settings))) == 0
+    result = train(recipe_from(settings), tmp_path / "run")
+    assert result["task"]["select"] == "compression" and result["task"]["metrics"][0] == "compression"
+    made = result["student"]["metrics"]["test"]
+    assert made["compression"]["value"] == pytest.approx(1 - made["bpb"]["value"] / 8)
+    assert (tmp_path / "run" / "steps" / "2L-1L").exists() or any("2L" in p.name for p in (tmp_path / "run" / "steps").iterdir())

@@ -21,7 +21,7 @@ DISPLAY = {
     "accuracy": "accuracy", "f1": "F1", "micro_f1": "micro F1", "macro_f1": "macro F1", "precision": "precision",
     "recall": "recall", "mcc": "Matthews correlation", "pearson": "Pearson correlation",
     "spearman": "Spearman correlation", "mse": "mean squared error", "mae": "mean absolute error", "loss": "loss",
-    "perplexity": "perplexity", "bpb": "bits per byte", "kl": "KL divergence from the teacher",
+    "perplexity": "perplexity", "bpb": "bits per byte", "compression": "compression", "kl": "KL divergence from the teacher",
     "agreement": "agreement with the teacher's first choice",
 } | {name: shown for kind in every() for name, shown in kind.shown.items()}  # fmt: skip
 

@@ -15,6 +15,7 @@ from understudy.kinds import every, kind, lower_is_better, sign_of
 
 _POINTS = frozenset({"accuracy", "f1", "micro_f1", "macro_f1", "precision", "recall", "mcc", "pearson", "spearman",
                      "entity_f1", "entity_precision", "entity_recall", "agreement",
+                     "compression",
                      *(name for one in every() for name in one.shown)})  # fmt: skip
 
 

@@ -51,7 +51,7 @@ class Causal(Kind):
     causal = True
     rows = "documents"
     no_confidence = "text has no labels to be right about"
-    metrics = ("bpb", "loss", "perplexity", "kl", "agreement")
+    metrics = ("bpb", "loss", "perplexity", "compression", "kl", "agreement")
     beside_teacher = ("kl", "agreement")
     errors = frozenset({"bpb", "loss", "perplexity", "kl"})
     onnx_rows = '["Once upon a time"]'
@@ -138,15 +138,20 @@ class Causal(Kind):
         return ("bpb", "loss", "perplexity")
 
     def statistics(self, labels: Sequence[str], scores: Any, gold: Any) -> dict[str, Statistic]:
-        """bpb: bits per UTF-8 byte, which compares models of any tokenizer; loss: nats per token."""
+        """bpb: bits per UTF-8 byte, which compares models of any tokenizer; loss: nats per token; compression: 1 - bpb / 8, the
+        share of a byte's eight bits that is saved, for choices that need a score of at most 1 of which more is better."""
         scores, bytes_of = np.asarray(scores, dtype=np.float64), np.asarray(gold, dtype=np.float64)
         tokens = scores[:, 1]
 
         def per_token(column: int) -> Statistic:
             return lambda weights: ratio(weights @ scores[:, column], weights @ tokens)
 
-        found = {
-            "bpb": lambda weights: ratio(weights @ scores[:, 0], weights @ bytes_of * math.log(2)),
+        def bpb(weights: np.ndarray) -> np.ndarray:
+            return ratio(weights @ scores[:, 0], weights @ bytes_of * math.log(2))
+
+        found: dict[str, Statistic] = {
+            "bpb": bpb,
+            "compression": lambda weights: 1 - bpb(weights) / 8,
             "loss": per_token(0),
             "perplexity": lambda weights: np.exp(per_token(0)(weights)),
         }

@@ -23,7 +23,8 @@ def test_windows_become_documents_and_bits_per_byte_are_their_sums() -> None:
     assert found["bpb"](weights).tolist() == pytest.approx([6 / 8 / math.log(2), 1 / math.log(2)])
     assert found["loss"](weights).tolist() == pytest.approx([6 / 7, 2.0])
     assert found["perplexity"](weights).tolist() == pytest.approx([math.exp(6 / 7), math.exp(2)])
-    assert set(found) == {"bpb", "loss", "perplexity"}
+    assert found["compression"](weights).tolist() == pytest.approx([1 - 6 / 64 / math.log(2), 1 - 1 / 8 / math.log(2)])
+    assert set(found) == {"bpb", "loss", "perplexity", "compression"}
 
 
 def test_beside_a_teacher_divergence_and_agreement_are_summed_over_scored_tokens() -> None:
