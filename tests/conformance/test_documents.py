@@ -36,8 +36,8 @@ def not_run(words: list[str]) -> str | None:
         return "sets up, measures, or starts us on other machines"
     if any(word.startswith("/shared/") for word in words):
         return "several machines; tests/reliability has several processes"
-    if words[1] in ("encode", "mine") or {"runs/minilm-half", "runs/reranker"} & set(words):
-        return "an embedding model; tests/unit/models/test_embedder.py has one"
+    if words[1] in ("encode", "mine") or {"runs/minilm-half", "runs/reranker", "runs/reader"} & set(words):
+        return "embedding models, rerankers and readers of spans; their own tests have some"
     if words[1] == "demo":
         return "tests/unit/test_packaging.py runs the demo from the wheel"
     if words[1] == "push":
