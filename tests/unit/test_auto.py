@@ -183,3 +183,16 @@ def test_a_run_of_auto_is_the_run_of_what_it_chose(asked, tmp_path):
     plain = train(kept, tmp_path / "plain")
     for other in (again, plain):
         assert other["student"]["metrics"] == made["student"]["metrics"], difference(other, made)
+
+
+def test_more_epochs_go_on_from_what_was_chosen(toy_checkpoint, toy_csv, tmp_path):
+    recipe = {**runs.recipe(toy_checkpoint, toy_csv), "method": {"name": "auto"}}
+    recipe = {key: value for key, value in recipe.items() if key != "student"}
+    course = ["train.schedule=constant", "train.warmup=0.0", "evaluate.baseline=false"]
+    train(recipe_from(recipe, [*course, "train.epochs=1"]), tmp_path / "run")
+    train(recipe_from(recipe, [*course, "train.epochs=2"]), tmp_path / "run")
+    assert load_recipe(tmp_path / "run" / "config.yaml").train.epochs == 2
+    taken = json.loads((tmp_path / "run" / "steps" / "student" / "done.json").read_text())
+    assert taken["steps"] == taken["planned"] == 2 * 13
+    with pytest.raises(RecipeError, match="chosen with different settings"):
+        train(recipe_from(recipe, [*course, "train.epochs=2", "seed=1"]), tmp_path / "run")

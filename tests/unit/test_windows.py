@@ -19,6 +19,7 @@ from understudy.data.custom import custom_task, windowed
 from understudy.data.encode import collate, encode
 from understudy.data.types import Example, Task, Windows
 from understudy.evaluate.predict import predict as predict_rows
+from understudy.export import export_folder
 from understudy.kinds import kind
 from understudy.models.model import Model
 from understudy.models.needs import Needs
@@ -156,6 +157,25 @@ def test_a_run_learns_scores_and_answers_by_windows(made, tmp_path, capsys):
     assert "windows of 16 tokens that begin 8 apart" in card
     assert json.loads((tmp_path / "run" / "student" / "task.json").read_text())["task"]["windows"] == {"stride": 8}
     assert "are cut" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pool", [*(pytest.param(pool, marks=pytest.mark.slow) for pool in ("mean", "max")), "attention"])
+def test_the_code_of_an_onnx_export_reads_windows_too(made, tmp_path, monkeypatch, pool):
+    made["task"]["windows"] = {"stride": 6, "pool": pool, "most": 3}
+    made["train"]["epochs"] = made["teacher"]["finetune"]["epochs"] = 1
+    train(recipe_from(made), tmp_path / "run")
+    export_folder(tmp_path / "run", "onnx", out=tmp_path / "onnx")
+    with (tmp_path / "test.csv").open() as stream:
+        bodies = [row["body"] for row in csv.DictReader(stream)] + ["good", "lamp " * 60]
+    (tmp_path / "rows.txt").write_text("\n".join(bodies))
+    answers = list(predict(tmp_path / "run", str(tmp_path / "rows.txt")))
+    code = (tmp_path / "onnx" / "README.md").read_text().rpartition("```python")[2].partition("```")[0]
+    place: dict = {"bodies": bodies}
+    monkeypatch.chdir(tmp_path / "onnx")
+    exec(code.replace('["My printer is on fire.", "Thanks!"]', "bodies"), place)  # as a reader of the card would
+    shares = np.exp(place["outputs"]) / np.exp(place["outputs"]).sum(-1, keepdims=True)
+    ours = np.array([list(answer["probabilities"].values()) for answer in answers])
+    np.testing.assert_allclose(shares, ours, atol=2e-6)
 
 
 def test_check_counts_windows_and_finds_what_does_not_fit(made):

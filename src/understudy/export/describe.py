@@ -96,18 +96,27 @@ def torch_code(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def onnx_code(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Seven lines that answer with onnxruntime and the tokenizers library, and nothing else."""
+    """Seven lines that answer with onnxruntime and the tokenizers library, and nothing else; with windows of long texts nine."""
     asked = kind(facts["kind"])
     rows, answer = (asked.onnx_rows, asked.onnx_answer) if facts["decides"] else (Kind.onnx_rows, Kind.onnx_answer)
     inputs = [("input_ids", "ids"), ("attention_mask", "attention_mask"), ("token_type_ids", "type_ids")]
     pairs = ", ".join(f'("{name}", "{part}")' for name, part in inputs if name in facts["inputs"])
     yield "import json, numpy as np, onnxruntime, tokenizers"
     yield 'config, tokenizer = json.load(open("config.json")), tokenizers.Tokenizer.from_file("tokenizer.json")'
-    yield 'tokenizer.enable_truncation(config["max_length"], direction=config["truncation_side"])'
+    windows = facts.get("windows")
+    stride = f", stride={windows['overlap']}" if windows else ""
+    yield f'tokenizer.enable_truncation(config["max_length"], direction=config["truncation_side"]{stride})'
     yield 'tokenizer.enable_padding(pad_id=config["pad_token_id"])'
     yield f"rows = tokenizer.encode_batch({rows}{', is_pretokenized=True' if asked.by_word else ''})"
+    if windows:  # a text's own windows one behind the other
+        yield f"texts = [[row, *row.overflowing][:{windows['most']}] for row in rows]; windows = [*map(len, texts)]"
+        yield "rows = [window for text in texts for window in text]"
     yield f"inputs = {{name: np.array([getattr(row, part) for row in rows]) for name, part in [{pairs}]}}"
-    yield f'outputs = onnxruntime.InferenceSession("model.onnx").run(None, inputs)[0]; {answer}'
+    yield f'outputs = onnxruntime.InferenceSession("model.onnx").run(None, inputs)[0]{"" if windows else f"; {answer}"}'
+    if windows:
+        weighted = "(z * np.exp(z - z.max(0))).sum(0) / np.exp(z - z.max(0)).sum(0)"
+        pool = {"mean": "z.mean(0)", "max": "z.max(0)", "attention": weighted}
+        yield f"outputs = np.stack([{pool[windows['pool']]} for z in np.split(outputs, np.cumsum(windows)[:-1])]); {answer}"
 
 
 def lines(facts: Mapping[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ from understudy.models.load import load_model
 from understudy.models.model import Model
 from understudy.models.save import save_model, save_tokenizer
 from understudy.recipe.load import load_recipe
-from understudy.recipe.settings import LatencySettings, Recipe
+from understudy.recipe.settings import LatencySettings, Recipe, WindowSettings
 from understudy.steps import step_folder
 from understudy.train.guard import StopSignals
 
@@ -181,6 +181,16 @@ def _fill_torch(
     }
 
 
+def _windows(model: Model) -> dict[str, Any] | None:
+    """How long texts are read (`task.windows`), as a tokenizer takes it: `stride` is there what two windows share."""
+    asked = model.handover.task.get("windows") if model.handover else None
+    if asked is None:
+        return None
+    windows = WindowSettings.model_validate(asked)
+    room = longest_input(model) - model.tokenizer.num_special_tokens_to_add(pair=False)
+    return {"overlap": room - windows.stride, "pool": windows.pool, "most": windows.most}
+
+
 def _fill_onnx(
     model: Model, to: str, folder: Path, rows: Rows, latency: LatencySettings, *, int8: bool, eval_results: str | None
 ) -> dict[str, Any]:
@@ -195,6 +205,7 @@ def _fill_onnx(
         **_about(model, to, model.net, latency),
         "needs_understudy": False,
         "inputs": graph.input_names(model),
+        "windows": _windows(model),
         "compared": compared,
     }
     if not whole:

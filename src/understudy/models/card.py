@@ -72,7 +72,7 @@ def _use(result: Mapping[str, Any], stock: bool, handover: Handover | None) -> I
         yield ""
         yield (
             f"Longer texts were scored in windows of {handover.max_length} tokens that begin {stride} apart, the outputs pooled "
-            f"({pool}); `understudy predict` does the same. The code above, and an ONNX graph, answer for one window."
+            f"({pool}); `understudy predict` does the same, and so does the code of an ONNX export. The above reads the first."
         )
     elif asked.causal:
         yield ""

@@ -107,7 +107,8 @@ def settle(
             )
         choice = choose(recipe, method, _teacher(recipe, task))
         return changed(recipe, choice.changes), [choice.reason]
-    asked = recipe_hash(recipe)
+    train = recipe.train.model_copy(update={"epochs": 1, "planned_epochs": None})  # may be raised later; decides nothing here
+    asked = recipe_hash(recipe.model_copy(update={"train": train}))
     if accelerator().is_main_process and not look and not (path.exists() and (folder / "steps").is_dir()):
         choice = choose(recipe, method, _teacher(recipe, task))
         say(choice.reason)
