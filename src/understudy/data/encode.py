@@ -290,6 +290,11 @@ def texts_of(row: Example) -> list[Example]:
     return [*alone, *(Example(f"{row.id}/{i}", text, role=others) for i, text in enumerate(further, 1))]
 
 
+def read_of(task: Task, rows: Sequence[Example]) -> list[Example]:
+    """What a model reads of examples with several texts: each text, or each pair, as an example without a label."""
+    return apart(rows, pairs=task.kind.apart == "pairs")[0]
+
+
 def apart(
     examples: Sequence[Example], prompts: Prompts | None = None, *, pairs: bool = False
 ) -> tuple[list[Example], np.ndarray | None, np.ndarray | None]:

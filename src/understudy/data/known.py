@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from understudy.base.seeds import permutation
 from understudy.base.suggest import few
-from understudy.data.encode import tokenized
+from understudy.data.encode import read_of, tokenized
 from understudy.data.types import Example, Task, TaskData
 
 _SAMPLE = 2000  # rows whose lengths are counted: a share to within about one percent, in a second or two
@@ -33,10 +34,13 @@ def facts_of(data: TaskData, tokenizer: Any = None, max_length: int | None = Non
         in_train_and_test, other_label: their sums; unseen: test set -> {label: rows} of classes that train has not; unlabelled:
         training rows without a label.
     """
+    if data.task.kind.apart is not None:  # what is read is each text, or each pair of a list
+        parts = {name: read_of(data.task, part) for name, part in (("train", data.train), ("select", data.select))}
+        data = replace(data, **parts, tests={name: read_of(data.task, rows) for name, rows in data.tests.items()})
     learnt = [*data.train, *data.select]
     overlap = {name: found for name, rows in data.tests.items() if (found := _overlap(learnt, rows))["in_train"]}
     unseen = {name: found for name, rows in data.tests.items() if (found := _unseen(data.task, data.train, rows))}
-    whole = data.task.kind.causal  # documents are read in windows
+    whole = data.task.kind.causal or data.task.kind.spans  # documents, and texts of questions, are read in windows
     cut = None if tokenizer is None or max_length is None or whole else _cut(data, tokenizer, max_length, most)
     return {
         "cut": cut,
@@ -93,6 +97,8 @@ def _overlap(train: Sequence[Example], rows: Sequence[Example]) -> dict[str, int
 def new_rows(data: TaskData) -> dict[str, list[int]]:
     """Test set -> the numbers of its rows that stand neither in train nor among the selection rows; only test sets where some
     do and some do not."""
+    if data.task.kind.apart is not None:  # a judged row is more than one text
+        return {}
     seen = {_key(row) for row in [*data.train, *data.select]}
     found = {test: [i for i, row in enumerate(rows) if _key(row) not in seen] for test, rows in data.tests.items()}
     return {test: new for test, new in found.items() if 0 < len(new) < len(data.tests[test])}

@@ -12,6 +12,7 @@ import pytest
 from understudy.base.errors import DataError, RecipeError
 from understudy.data import texts
 from understudy.data.encode import apart
+from understudy.data.known import facts_of
 from understudy.data.tasks import load_task
 from understudy.data.types import Example, TaskData
 from understudy.recipe.settings import TaskSettings
@@ -137,3 +138,10 @@ def test_every_text_of_a_list_is_a_row_that_knows_its_list_and_its_copies() -> N
     pairs, lists, labels = apart(rows, pairs=True)
     assert [(row.text, row.pair) for row in pairs] == [("q", "p"), ("q", "n"), ("n", "p")]
     np.testing.assert_array_equal(labels, np.array([[0, 1, 0], [0, 0, 1], [1, np.nan, 0]], np.float32))
+
+
+def test_texts_that_are_both_learnt_from_and_reported_on_are_counted(tmp_path: Path) -> None:
+    lines(tmp_path / "t.txt", ["one", "two", "three", "four", "five"])
+    lines(tmp_path / "sts.tsv", ["sentence1\tsentence2\tscore", "two\tnew\t5", "newer\tfour\t1"])
+    data = load(tmp_path, "t.txt", {"sts": "sts.tsv"})
+    assert facts_of(data)["overlap"]["sts"] | {"other_label": 0} == {"rows": 4, "in_train": 2, "texts": 2, "other_label": 0}
