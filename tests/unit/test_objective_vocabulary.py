@@ -150,3 +150,16 @@ def test_two_vocabularies_of_other_sizes_are_refused_by_the_term():
     teacher, _ = signals([6], 3, randn(4, V + 2, D))
     with pytest.raises(RecipeError, match=r"objective.soft: The teacher's vocabulary has 15 ids, the student's 13"):
         objective.compute(student, teacher, labels, progress=0.0, counts=Counts(1, 6, 4))
+
+
+def test_several_teachers_of_a_language_model_are_refused_while_the_recipe_is_read():
+    from understudy.recipe.settings import Recipe
+
+    recipe = {
+        "task": {"name": "custom", "kind": "lm", "files": {"train": "a.txt"}},
+        "student": {"num_layers": 1},
+        "method": {"name": "kd"},
+        "teacher": {"model": "x", "ensemble": 2, "finetune": {}},
+    }
+    with pytest.raises(ValueError, match="a language model has one teacher"):
+        Recipe.model_validate(recipe)

@@ -19,6 +19,7 @@ a store that is filled by whoever comes first must not depend on who that was. T
     fields.py    the signals by name, and how each is written: codecs
     store.py     the parts of a store on disk: what is there, who is at what
     signals.py   the live teacher, the pass that fills a store, the teacher that reads it
+    aligned.py   a language model with another tokenizer, at the student's tokens
 """
 
 from understudy.cache.signals import CachedTeacher, LiveTeacher, Several, SignalCache, Teacher, autocast, content_digest

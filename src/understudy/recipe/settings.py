@@ -689,6 +689,8 @@ class Recipe(Settings):
             raise ValueError("`student.own_norms` is for layers that are used again; add `student: {share: sps}`, or drop it.")
         if self.teacher is not None and self.teacher.ensemble > 1 and self.evaluate.thresholds == "select":
             raise ValueError("`evaluate.thresholds: select` moves the boundaries of one model; drop it, or `teacher.ensemble`.")
+        if self.teacher is not None and self.teacher.ensemble > 1 and self.task.kind in ("lm", "sft", "chat"):
+            raise ValueError("a language model has one teacher: the mean of several is not kept; drop `teacher.ensemble`.")
         self._check_adapters()
         if self.determinism == "exact":
             fits = [self.train, self.teacher.finetune if self.teacher else None]
