@@ -16,14 +16,12 @@ from understudy.data.known import lengths_of
 from understudy.data.tasks import load_task
 from understudy.data.types import TaskData
 from understudy.demo import HUB, teacher_at_hand
-from understudy.recipe.load import recipe_from
+from understudy.recipe.load import recipe_from, task_from
 from understudy.recipe.method import Method, methods
 from understudy.recipe.reference import on_one_line
 from understudy.recipe.settings import Recipe
 
 MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
-SMALL = 30_000_000
-"""Parameters outside the embeddings of the largest teacher that learns at the rate of small ones."""
 _BATCH = 32
 _COLUMN = 46
 
@@ -46,7 +44,7 @@ def first_recipe(method: str = "auto", *, data: Sequence[str] = (), teacher: str
     guess = guess_files(data) if data else Guess({"name": "demo/intent"}, {"name": "built in; yours: init --data FILE"})
     if data:
         guess.task["name"], guess.why["name"] = f"custom/{_name(data[0])}", "what reports and cards call it"
-    rows = load_task(recipe_from({"task": guess.task, **_REST}, source="init").task, seed=0)
+    rows = load_task(task_from(guess.task, source="init"), seed=0)
     why_teacher = "given"
     if teacher is None:
         teacher, why_teacher = _teacher(rows)
@@ -70,9 +68,6 @@ def _name(file: str) -> str:
     path = Path(file.rpartition("=")[2]).resolve()
     name = re.sub(r"[^\w-]+", "-", path.name.split(".")[0]).strip("-")
     return path.parent.name if name in ("", "train", "data") else name
-
-
-_REST: dict[str, Any] = {"teacher": {"model": HUB}, "student": {"num_layers": 3}, "method": "automm"}
 
 
 def _teacher(rows: TaskData) -> tuple[str, str]:
@@ -113,6 +108,8 @@ def schedule(size: int | None, rows: int) -> tuple[int, float, int, float, str]:
 
     A small encoder learns little at the rate that is for BERT-base, and few rows need more epochs (docs/data.md).
     """
+    from understudy.lab.lab import SMALL  # heavy
+
     small = size is None or size <= SMALL
     steps = -(-rows // _BATCH)
     epochs = 8 if steps < 15 else 5 if steps < 100 else 3 if steps < 1000 else 2 if steps < 5000 else 1

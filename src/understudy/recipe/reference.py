@@ -195,7 +195,8 @@ def _accepted(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> st
         inner = _base(arguments[0])
         return f"a list of {_PLURALS.get(inner) or _accepted(inner)}"
     if get_origin(annotation) is dict:
-        return "a section of names and files"
+        of = {float: "numbers", str: "what they stand for"}.get(_base(arguments[1]), "files")
+        return f"a section of names and {of}"
     if arguments:
         return ", or ".join(dict.fromkeys(_accepted(argument, metadata) for argument in arguments))
     words = {bool: "true or false", int: "whole number", float: "number", str: "text"}.get(annotation, "")
