@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from understudy.data.tasks import load_task
 from understudy.data.types import Example, Task, TaskData
 from understudy.evaluate.metrics import compute
 from understudy.evaluate.predict import predict
+from understudy.evaluate.predictions import Predictions
 from understudy.kinds import kind
 from understudy.lab.bench import Bench
 from understudy.lab.fits import Source
@@ -88,8 +89,13 @@ def encode_texts(tokenizer: Any, texts: Sequence[Example]) -> Encoded:
     return encode(texts, tokenizer, Task("texts", kind("text")), max_length=1_000_000)
 
 
-def vocabulary_facts(lab: Bench, teacher: Source | None, student: Model) -> dict[str, Any]:
+def vocabulary_facts(
+    lab: Bench, teacher: Source | None, student: Model, predicted: Mapping[str, Mapping[str, Predictions]]
+) -> dict[str, Any]:
     """What the report says of a student with a smaller vocabulary; found out once.
+
+    Args:
+        predicted: test set -> model -> its predictions, the teacher's among them where there is one.
 
     `parts`: model -> part -> parameters. `spelled`: test set -> the share of the teacher's tokens there that the student has
     to spell. `scores`: test set -> metric -> [the teacher's, that of the teacher with the student's vocabulary].
@@ -106,20 +112,14 @@ def vocabulary_facts(lab: Bench, teacher: Source | None, student: Model) -> dict
         known = set(student.tokenizer.get_vocab())
         gone = np.array([piece not in known for piece in whole.tokenizer.convert_ids_to_tokens(range(len(whole.tokenizer)))])
         small = trim(whole, np.flatnonzero(~gone).tolist())
+        small.net.to(lab.device)
         made["spelled"], made["scores"] = {}, {}
         for test, rows in lab.data.tests.items():
             theirs = lab.encoded(whole, rows)[0]
             made["spelled"][test] = float(gone[theirs.input_ids].mean()) if len(theirs.input_ids) else 0.0
-            scores = [
-                compute(lab.data.task, predict(_on(lab, model), rows, lab.encoded(model, rows)[0], scale=lab.scale))
-                for model in (whole, small)
-            ]
-            made["scores"][test] = {metric: [one[metric] for one in scores] for metric in scores[0]}
+            again = predict(small, rows, lab.encoded(small, rows)[0], scale=lab.scale)
+            before, after = (compute(lab.data.task, one) for one in (predicted[test]["teacher"], again))
+            made["scores"][test] = {metric: [value, after[metric]] for metric, value in before.items()}
         return made
 
     return lab.keep("vocabulary", about, make)
-
-
-def _on(lab: Bench, model: Model) -> Model:
-    model.net.to(lab.device)
-    return model

@@ -59,7 +59,7 @@ def prove(
         for test, made in answered.items():
             predictions[test] |= {"teacher": made} if made else {}
     if recipe.student.vocabulary is not None:
-        vocabulary_facts(lab, models.get("teacher"), models["student"].model)
+        vocabulary_facts(lab, models.get("teacher"), models["student"].model, predictions)
     settings, student = recipe.evaluate.latency, recipe.student.model or "student"
     measured = lab.keep(
         "measure",
