@@ -146,7 +146,7 @@ def _no_tie_elsewhere(result: Mapping[str, Any], test: str, metric: str) -> list
         return []
     rows, name, other, gain = max(clear, key=lambda one: one[0])
     interval = f"95 % interval {plain(gain['low'], other)} to {plain(gain['high'], other)}"
-    change = f"{amount(gain['value'], other, sign=True)} of {metric_name(result, other)}"
+    change = amount(gain["value"], other, sign=True) + (f" of {metric_name(result, other)}" if other in _POINTS else "")
     where = f"on {rows:,} rows of {name} it is no tie"
     return [f"Look at the other scores too: {where} ({change}, {interval}; one of {len(others)} such comparisons)."]
 
