@@ -121,7 +121,7 @@ def make_teacher(data: Path, folder: Path = TEACHER) -> Path:
     """Fine-tune the pretrained encoder on MRPC with our own loop, once."""
     if (folder / "config.json").exists():
         return folder
-    from understudy.methods.finetune.distil import labels_only
+    from understudy.lab.fits import labels_only
     from understudy.models.save import save_model
     from understudy.train.guard import StopSignals
     from understudy.train.loop import Fit, fit

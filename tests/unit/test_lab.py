@@ -16,8 +16,8 @@ from understudy.base import disk
 from understudy.base.errors import Interrupted, RecipeError, VerifyError
 from understudy.base.home import home
 from understudy.lab import Lab, copy_of, tokenizer_digest
+from understudy.lab.fits import labels_only
 from understudy.lab.replay import newest_before
-from understudy.methods.finetune.distil import labels_only
 from understudy.models.model import digest
 from understudy.recipe.load import recipe_from
 from understudy.steps import difference, exchanged, read_done, step_folder
@@ -146,7 +146,7 @@ def test_an_exchange_in_the_store_is_found_by_the_run_that_took_from_it(lab: Lab
     assert not disk.problems(folder)
     assert "other tensors than those that this run took" in exchanged(lab.folder, "baseline")
     fitted(another(lab), "baseline", shared=True)
-    assert "is not what this run took" in capsys.readouterr().err
+    assert "no longer holds what this run took" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 
 from understudy.data.types import TaskData
 from understudy.lab import Lab
-from understudy.methods.finetune.distil import labels_only
+from understudy.lab.fits import labels_only
 from understudy.models.load import load_model
 from understudy.models.model import digest
 from understudy.models.needs import Needs

@@ -25,6 +25,7 @@ from understudy.models.model import Model, digest
 from understudy.models.save import save_model
 from understudy.models.signals import forward
 from understudy.objective import Objective
+from understudy.objective.terms import hard_labels
 from understudy.recipe.settings import TrainSettings
 from understudy.steps import safe
 from understudy.train.devices import accelerator
@@ -72,6 +73,12 @@ class Source:
 def copy_of(model: Model) -> Model:
     """The same model with weights of its own, so that training one leaves the other alone."""
     return dataclasses.replace(model, net=copy.deepcopy(model.net))
+
+
+def labels_only(task: Task) -> Objective:
+    """The loss on the true labels, whatever a recipe's objective says; masked words for plain text. It makes teachers, and the
+    baseline that every distilled student is compared with."""
+    return Objective(hard=hard_labels(task.kind, class_weights=task.weights))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from understudy.evaluate.predictions import Predictions
 from understudy.kinds import sign_of
 from understudy.lab.adapting import with_given
 from understudy.lab.bench import Bench
-from understudy.lab.fits import Source, copy_of, held_out_name
+from understudy.lab.fits import Source, copy_of, held_out_name, labels_only
 from understudy.lab.layers import best_layers
 from understudy.lab.pruning import cut_to_shape, pruned
 from understudy.lab.saved import read_predictions, write_predictions
@@ -33,8 +33,6 @@ from understudy.models.heads import to_standard_units
 from understudy.models.load import load_model
 from understudy.models.model import Model
 from understudy.models.needs import Needs
-from understudy.objective import Objective
-from understudy.objective.terms import hard_labels
 from understudy.recipe.settings import FinetuneSettings, TeacherSettings, TrainSettings
 from understudy.steps import safe
 from understudy.students.fresh import fresh
@@ -121,17 +119,13 @@ class Lab(Bench):
         return self.fit(
             name,
             copy_of(start),
-            self._from_labels(),
+            labels_only(self.data.task),
             settings=self.teaching,
             seed=seed,
             rows=self._teacher_rows,
             max_length=self.recipe.task.max_length,
             shared=True,
         )
-
-    def _from_labels(self) -> Objective:
-        task = self.data.task
-        return Objective(hard=hard_labels(task.kind, class_weights=task.weights))
 
     @cached_property
     def _teacher_rows(self) -> TaskData:
@@ -156,7 +150,7 @@ class Lab(Bench):
         found = {}
         for rate in rates:
             job = self._job(
-                f"teacher-lr-{rate:.0e}", copy_of(start), self._from_labels(), None,
+                f"teacher-lr-{rate:.0e}", copy_of(start), labels_only(self.data.task), None,
                 training.model_copy(update={"lr": rate, "epochs": epochs}), settings.seed, rows, self.recipe.task.max_length,
             )  # fmt: skip
             found[rate] = self._fitted(job, None, shared=True)[1]["best_metrics"][rows.task.select]

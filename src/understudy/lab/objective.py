@@ -56,6 +56,11 @@ def about(lab: Lab, **more: Any) -> dict[str, Any]:
     return {"objective": lab.recipe.objective.model_dump(mode="json", exclude={"of"}), **more}
 
 
+def learn(lab: Lab, name: str, student: Model, teacher: Source | Told | None, **options: Any) -> Model:
+    """`lab.fit` on the recipe's objective: what a method does that trains once, or in stages of the same kind."""
+    return lab.fit(name, student, objective_for(lab, student, teacher), teacher=teacher, about=about(lab), **options)
+
+
 def variances_of(lab: Lab, teacher: Source, layers: Sequence[int], rows: TaskData) -> dict[int, torch.Tensor]:
     """Teacher layer (from 1) -> (D_t,) variance of its hidden states over the tokens of the training rows; made once."""
     about = {"teacher": teacher.digest, "layers": list(layers), "rows": [row.id for row in rows.train]}

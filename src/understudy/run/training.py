@@ -17,10 +17,8 @@ from understudy.data.tasks import data_of
 from understudy.evaluate.predict import predict as predict_examples
 from understudy.evaluate.thresholds import best_thresholds, move_boundaries
 from understudy.lab import Lab, Source
-from understudy.lab.fits import Job, copy_of
+from understudy.lab.fits import Job, copy_of, labels_only
 from understudy.models.load import reader_of
-from understudy.objective import Objective
-from understudy.objective.terms import hard_labels
 from understudy.recipe.load import load_recipe
 from understudy.recipe.settings import Recipe
 from understudy.run.claim import claim
@@ -78,9 +76,8 @@ def _train_models(recipe: Recipe, lab: Lab) -> dict[str, Source]:
         lab.data.notes.append("There is no baseline: no training row has a label that it could learn from.")
         say(lab.data.notes[-1])
     elif recipe.evaluate.baseline and recipe.how.needs_teacher and known and (asked.labelled or asked.causal):
-        labels = Objective(hard=hard_labels(asked, class_weights=lab.data.task.weights))
         untrained = recipe.how.untrained(recipe.method, lab)
-        model = lab.fit("baseline", untrained, labels, rows=lab.data.labelled(), shared=True)
+        model = lab.fit("baseline", untrained, labels_only(lab.data.task), rows=lab.data.labelled(), shared=True)
         models["baseline"] = Source.of(model)
     elif recipe.evaluate.baseline and asked.pooled:
         models["baseline"] = Source.of(recipe.how.untrained(recipe.method, lab))

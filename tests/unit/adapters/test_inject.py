@@ -134,7 +134,7 @@ def test_what_was_frozen_stays_frozen_when_an_adapter_comes():
     before = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
     inject(net, settings_of("lora"))
     assert {name for name, parameter in net.named_parameters() if parameter.requires_grad and not is_adapters(name)} == before
-    with pytest.raises(RecipeError, match="lora and ia3 cannot be in one model"):
+    with pytest.raises(RecipeError, match="lora and ia3 cannot be combined in one model"):
         inject(net, settings_of("ia3"), name="other")
 
 

@@ -131,7 +131,7 @@ def test_places_that_would_be_damaged_are_refused(run: Path, tmp_path: Path):
     with pytest.raises(RecipeError, match="exists and is not an earlier export"):
         export_folder(run, "hf", out=tmp_path / "data")
     model = (run / "student").rename(tmp_path / "model")
-    with pytest.raises(RecipeError, match="is the folder that is exported"):
+    with pytest.raises(RecipeError, match="is the folder being exported"):
         export_folder(model, "hf", out=model)
     with pytest.raises(RecipeError, match="has no student yet"):
         export_folder(run, "hf")

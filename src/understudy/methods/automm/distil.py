@@ -8,7 +8,7 @@ and, beyond the original, terms on logits and layers; docs/automm.md lists every
 from __future__ import annotations
 
 from understudy.lab import Lab
-from understudy.lab.objective import about, objective_for
+from understudy.lab.objective import learn
 from understudy.methods.automm.settings import AutoMM
 from understudy.models.model import Model
 
@@ -16,4 +16,4 @@ from understudy.models.model import Model
 def distil(cfg: AutoMM, lab: Lab) -> Model:
     """Teacher and student read the same examples, each in its own tokens; the student learns the weighted sum."""
     teacher, student = lab.answers() or lab.teacher(), lab.student()
-    return lab.fit("student", student, objective_for(lab, student, teacher), teacher=teacher, about=about(lab))
+    return learn(lab, "student", student, teacher)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from understudy.lab import Lab
-from understudy.lab.objective import about, objective_for
+from understudy.lab.objective import learn
 from understudy.methods.kd import KD
 from understudy.models.model import Model
 
@@ -14,4 +14,4 @@ from understudy.models.model import Model
 def distil(cfg: KD, lab: Lab) -> Model:
     """Teacher and student read the same examples; the student learns the weighted sum."""
     teacher, student = lab.teacher(), lab.student()
-    return lab.fit("student", student, objective_for(lab, student, teacher), teacher=teacher, about=about(lab))
+    return learn(lab, "student", student, teacher)

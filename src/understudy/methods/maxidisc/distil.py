@@ -16,7 +16,7 @@ from typing import Any
 from understudy.base.progress import say
 from understudy.kinds import sign_of
 from understudy.lab import Lab, Source
-from understudy.lab.objective import about, objective_for
+from understudy.lab.objective import learn
 from understudy.lab.stages import costs, outcome, student_of, together, units
 from understudy.methods.maxidisc.plan import Way, name_of, step_name, ways
 from understudy.methods.maxidisc.settings import MaxiDisc
@@ -52,15 +52,7 @@ def _walk(cfg: MaxiDisc, lab: Lab, way: Way, seed: int) -> Model:
     for number, stage in enumerate(way, start=1):
         start = source.model if before is not None and _contains(before, stage) else teacher.model
         model = student_of(lab, stage, start, parity=cfg.parity)
-        model = lab.fit(
-            step_name(way[:number], seed, lab.recipe.seed),
-            model,
-            objective_for(lab, model, source),
-            teacher=source,
-            about=about(lab),
-            seed=seed,
-            shared=True,
-        )
+        model = learn(lab, step_name(way[:number], seed, lab.recipe.seed), model, source, seed=seed, shared=True)
         source, before = Source.of(model), stage
     return model
 

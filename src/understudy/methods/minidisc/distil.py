@@ -17,7 +17,7 @@ from typing import Any
 from understudy.base.progress import say
 from understudy.lab import Lab, Source
 from understudy.lab.fits import Trained
-from understudy.lab.objective import about, objective_for
+from understudy.lab.objective import about, learn, objective_for
 from understudy.lab.pruning import allocation
 from understudy.lab.stages import Planned, costs, student_of, together, units
 from understudy.methods.minidisc.plan import assistants, candidates, scales, target_sparsity
@@ -125,8 +125,7 @@ def _together(
 def _alone(cfg: MiniDisc, lab: Lab, name: str, source: Source, sparsity: float, *, shared: bool = False) -> Model:
     """Train one student of a source, starting from the source."""
     model = student_of(lab, Waypoint(sparsity=sparsity), source.model)
-    objective = objective_for(lab, model, source)
-    return lab.fit(name, model, objective, teacher=source, about=about(lab), shared=shared)
+    return learn(lab, name, model, source, shared=shared)
 
 
 def _keep_costs(lab: Lab, stages: Sequence[Planned], target: float) -> None:

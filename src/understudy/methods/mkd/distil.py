@@ -21,7 +21,7 @@ from understudy.adapters import Adapter, active, extract, put
 from understudy.adapters.transfer import Plan, plan, told, transfer
 from understudy.base.progress import say
 from understudy.lab import Lab, Source
-from understudy.lab.objective import about, objective_for
+from understudy.lab.objective import learn
 from understudy.methods.mkd.settings import MKD
 from understudy.models.model import Model, digest
 
@@ -37,8 +37,7 @@ def distil(cfg: MKD, lab: Lab) -> Model:
     adapter, notes = moved(lab, teacher, student, adapter, how)
     for line in put(student.net, adapter):
         say(f"Transfer: {line}")
-    objective = objective_for(lab, student, teacher)
-    trained = lab.fit("student", student, objective, teacher=teacher, about=about(lab))
+    trained = learn(lab, "student", student, teacher)
     return dataclasses.replace(trained, notes=(*trained.notes, *notes))
 
 

@@ -23,6 +23,7 @@ from understudy.data.types import Example, Task, TaskData
 from understudy.evaluate.predict import gold_labels, predict
 from understudy.kinds import kind
 from understudy.lab import Lab, Source, copy_of
+from understudy.lab.fits import labels_only
 from understudy.lab.objective import about, objective_for
 from understudy.methods.peakd import ptp
 from understudy.methods.peakd.plan import rule
@@ -154,7 +155,7 @@ def _fold_teachers(folds: int, lab: Lab) -> list[tuple[Source, np.ndarray]]:
         model = lab.fit(
             f"teacher-without-{part + 1}-of-{folds}",
             copy_of(lab.pretrained().model),
-            Objective(hard=hard_labels(data.task.kind, class_weights=data.task.weights)),
+            labels_only(data.task),
             settings=lab.teaching,
             seed=settings.seed,
             rows=dataclasses.replace(data, train=others),
