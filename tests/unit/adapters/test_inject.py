@@ -84,7 +84,7 @@ def test_several_by_name():
     assert list(installed(net)) == ["one", "two"] and active(net) == "two"
     activate(net, "one")
     assert torch.equal(stock(net), found["one"]) and not torch.equal(found["one"], found["two"])
-    with pytest.raises(RecipeError, match="'one' already"):
+    with pytest.raises(RecipeError, match="already has an adapter 'one'"):
         inject(net, settings_of("lora"), name="one")
     with pytest.raises(RecipeError, match="no adapter 'three'; there are: one, two"):
         activate(net, "three")
