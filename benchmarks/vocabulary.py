@@ -1,14 +1,17 @@
 """Losses over a vocabulary: what a teacher's records do to the gradient, and what chunks cost against the whole.
 
     python benchmarks/vocabulary.py signals --teacher TinyStories-656K --text train_sample.txt
+    python benchmarks/vocabulary.py tokenizers --teacher TinyStories-656K --student stories260K --text train_sample.txt
     python benchmarks/vocabulary.py chunks --rows 4096 --vocabulary 151936 --width 64
 
 signals  The student is the teacher without its last layer. For each record of the teacher: degrees between the gradient of
          the student's head, summed over the tokens, and the one from the whole distribution; and what a token takes on disk.
+tokenizers  The teacher's bits per byte of some documents, by its own tokens and by what it says about the student's: once by the
+         token that the student's tokenizer begins with, once by the longest that fits.
 chunks   Each arm in a process of its own, forward and backward: seconds, and the peak of memory beside the arguments. Liger's
          loss (which TRL used) takes part where it is installed.
 
-Both add to results/vocabulary.json.
+All add to results/vocabulary.json.
 """
 
 from __future__ import annotations
@@ -123,6 +126,52 @@ def signals(options: argparse.Namespace) -> None:
     record(f"signals {name}", {"tokens": len(labels), "vocabulary": vocabulary, "kl": round(kl, 3), "rows": rows})
 
 
+# --- another tokenizer ------------------------------------------------------------------------------------------------
+
+
+def tokenizers(options: argparse.Namespace) -> None:
+    from math import log
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from understudy.cache import LiveTeacher
+    from understudy.cache.aligned import AlignedTeacher, between_vocabularies
+    from understudy.data.encode import encode
+    from understudy.data.types import IGNORE, Example, Task
+    from understudy.losses.aligned import Aligned, Vocabularies
+    from understudy.models.model import Model
+    from understudy.models.needs import Needs
+
+    both = [AutoTokenizer.from_pretrained(folder) for folder in (options.teacher, options.student)]
+    net = AutoModelForCausalLM.from_pretrained(options.teacher, dtype=torch.float32).eval()
+    texts = [text.strip() for text in Path(options.text).read_text(encoding="utf-8").split("\n\n") if text.strip()]
+    examples = [Example(f"row-{i}", text=text) for i, text in enumerate(texts[: options.documents])]
+    task = Task("text", "lm", labels=())
+    theirs, ours = (encode(examples, one, task, max_length=256, learning=True) for one in both)
+    live = LiveTeacher(Model(net, both[0], (), "lm", "teacher", None), theirs, Needs(head=True), "fp32", lambda _: None)
+    words = between_vocabularies(*both)
+    head = live.signals(range(len(theirs))).head
+    assert isinstance(head, Head) and theirs.labels is not None
+    labels = torch.from_numpy(theirs.labels[theirs.labels != IGNORE])
+    nats = -float(head.logits().log_softmax(-1).gather(1, labels[:, None]).sum())
+    found: dict[str, Any] = {"documents": len(examples)}
+    found["own tokens, bits per byte"] = round(nats / sum(len(words.teacher[i] or b"") for i in labels.tolist()) / log(2), 3)
+    for name, rule in (("first token", words), ("longest", Vocabularies(words.teacher, words.student, words.same))):
+        teacher = AlignedTeacher(live, ours, theirs, rule, strict=False)
+        said = teacher.signals(range(len(ours))).head
+        assert isinstance(said, Aligned)
+        places = (said.at >= 0).nonzero().squeeze(1)
+        follows = said.label[places]
+        p = said.classes(places, len(words.student), torch.float32).gather(1, follows[:, None])
+        size = sum(len(words.student[i] or b"") for i in follows.tolist())
+        found[name] = {
+            "bits per byte": round(-float(p.clamp_min(1e-9).log().sum()) / size / log(2), 3),
+            "share without probability": round(float((p < 1e-9).float().mean()), 4),
+            "covered, begin together, same": [round(share, 3) for share in teacher.coverage],
+        }
+    record(f"tokenizers {Path(options.teacher).name} to {Path(options.student).name}", found)
+
+
 # --- chunks against the whole --------------------------------------------------------------------------------------------
 
 
@@ -180,6 +229,10 @@ def main() -> None:
     one.add_argument("--text", required=True, help="documents, told apart by blank lines")
     one.add_argument("--tokens", type=int, default=10_240)
     one.add_argument("--seed", type=int, default=0)
+    one = commands.add_parser("tokenizers")
+    for name in ("teacher", "student", "text"):
+        one.add_argument(f"--{name}", required=True)
+    one.add_argument("--documents", type=int, default=12)
     one = commands.add_parser("chunks")
     for name, default in (("rows", 4096), ("vocabulary", 151_936), ("width", 64)):
         one.add_argument(f"--{name}", type=int, default=default)
@@ -192,7 +245,7 @@ def main() -> None:
     if options.command == "arm":
         arm(options.name, options.rows, options.vocabulary, options.width)
     else:
-        {"signals": signals, "chunks": chunks}[options.command](options)
+        {"signals": signals, "tokenizers": tokenizers, "chunks": chunks}[options.command](options)
 
 
 if __name__ == "__main__":
