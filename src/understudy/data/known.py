@@ -82,7 +82,7 @@ def _percent(share: float) -> str:
 
 
 def _key(row: Example) -> Any:
-    return row.words if row.words is not None else (row.text, row.pair)
+    return row.words if row.words is not None else (row.text, row.pair, row.more)
 
 
 def _overlap(train: Sequence[Example], rows: Sequence[Example]) -> dict[str, int]:

@@ -88,7 +88,8 @@ def prove(
         references=_references(recipe, lab),
         rising=still_rising(history(folder), task.select),
         data=known,
-        new=new_rows(lab.data) if task.kind.labelled else None,
+        new={test: rows for test, rows in new_rows(lab.data).items()  # not where some rows alone are judged
+             if task.kind.labelled and len(predictions[test]["student"]) == len(lab.data.tests[test])},
         **({"samples": _samples(recipe, lab, models)} if task.kind.causal else {}),
     )
     for line in result["advice"]:
