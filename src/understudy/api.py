@@ -93,17 +93,18 @@ def distil(
     config = asked.config(reference)
     changes = dict(settings or {})
     if isinstance(train, str) and train in TASK_NAMES:
-        task, kind, known, rows = {"name": train}, kind or "classification", set(), 0
+        task, known, rows = {"name": train}, set(), 0
+        what_kind = kind or "classification"
     else:
         task, known, rows = _own_rows(asked, train, dev, test, {"text": text, "pair": pair, "label": label}, kind)
-        kind = task["kind"]
-        if not known and kind_of(kind).labelled:
+        what_kind = str(task["kind"])
+        if not known and kind_of(what_kind).labelled:
             changes = {"objective.hard": 0, **changes}
-            if not labels and kind_of(kind).named:
+            if not labels and kind_of(what_kind).named:
                 labels = [str(name) for name in (config.get("id2label") or {}).values()]
         task["labels"] = list(labels) if labels else None
     if finetune is None:
-        finetune = not _teaches(config, kind, set(labels or known))
+        finetune = not _teaches(config, what_kind, set(labels or known))
         what = "learns the task from these rows first" if finetune else "teaches as it is: its head has these labels"
         say(f"The teacher {what} (finetune={not finetune} would change that).")
     trained = {"epochs": epochs, "lr": lr}

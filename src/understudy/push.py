@@ -89,7 +89,7 @@ def _card(
         stock = not (folder / "structure.json").is_file()
         text = card_text(disk.read_json(run / "result.json"), stock=stock, handover=read_handover(folder))
     card = ModelCard(text.replace('model="."', f'model="{repo}"'), ignore_metadata_errors=True)
-    data = card.data
+    data: Any = card.data  # its keys are not known to the type
     data.base_model = base_model or data.base_model
     bases = [data.base_model] if isinstance(data.base_model, str) else list(data.base_model or [])
     known = _known(api, bases[0]) if bases and not (license and languages) else {}

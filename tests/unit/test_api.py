@@ -65,6 +65,7 @@ def test_two_lists(run, tmp_path):
     assert run.verdict in repr(run) and run.report.is_file() and run.student.is_dir()
 
 
+@pytest.mark.slow
 def test_it_is_the_command_s_run(run, tmp_path, monkeypatch):
     """The recipe it left, run as the command runs it, leads to the same student to the last byte."""
     monkeypatch.setenv("UNDERSTUDY_HOME", str(tmp_path / "home"))
@@ -140,6 +141,7 @@ def test_a_frame_and_what_its_columns_are_called(distil):
     assert "nr" not in (run.folder / "rows" / "train.jsonl").read_text()  # only what is used lies beside the run
 
 
+@pytest.mark.slow
 def test_a_dataset_with_its_splits(distil):
     def part(rows):
         return datasets.Dataset.from_dict({"text": [text for text, _ in rows], "label": [mood for _, mood in rows]})
@@ -148,6 +150,7 @@ def test_a_dataset_with_its_splits(distil):
     assert distil(splits).result["task"]["tests"] == {"test": 30}
 
 
+@pytest.mark.slow
 def test_files_stay_where_they_are(distil, toy_csv):
     run = distil(str(toy_csv / "train.csv"), test={"one": str(toy_csv / "test.csv"), "two": (TEXTS, MOODS)}, text="body",
                  label="mood")  # fmt: skip

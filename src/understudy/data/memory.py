@@ -89,7 +89,8 @@ def guessed(
         DataError: there is no such column, or none looks like a text.
     """
     several = list(label) if label is not None and not isinstance(label, str) else []
-    for key, name in (("text", text), ("pair", pair), *(("label", name) for name in several or [label])):
+    labels: list[str] = [label] if isinstance(label, str) else several
+    for key, name in (("text", text), ("pair", pair), *(("label", name) for name in labels)):
         close = did_you_mean(name, table.columns) if name is not None and name not in table.columns else None
         if close is not None and (close or key != "label"):  # rows may come without labels
             raise DataError(
