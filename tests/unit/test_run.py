@@ -213,7 +213,10 @@ def test_rows_of_train_in_test_are_left_out_of_a_second_score(toy_checkpoint, to
     assert "On the 9 rows that do not" in (tmp_path / "run" / "report.html").read_text()
 
 
-@pytest.mark.parametrize("course", [["train.schedule=constant", "train.warmup=0.0"], ["train.planned_epochs=5"]])
+@pytest.mark.parametrize(
+    "course",
+    [["train.schedule=constant", "train.warmup=0.0"], pytest.param(["train.planned_epochs=5"], marks=pytest.mark.slow)],
+)
 def test_more_epochs_go_on_from_a_finished_run_as_if_they_had_been_asked_for_at_once(
     toy_checkpoint, toy_csv, tmp_path: Path, course, capsys
 ):
