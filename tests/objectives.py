@@ -32,5 +32,7 @@ def objective_of(
     student = Side(student_width, student_layers, lambda: [(heads[0], student_width)] * student_layers)
     last = None if teacher_head is None else lambda: teacher_head
     teacher = Side(teacher_width, teacher_layers, lambda: [(heads[1], teacher_width)] * teacher_layers, head=last)
-    pair = Pair(kind_named(kind), student, teacher, num_labels, seed, same_tokens, variances)
+    pair = Pair(
+        kind_named(kind), student, teacher, num_labels, seed=seed, same_tokens=same_tokens, variances=variances
+    )
     return build(settings_of(method, objective, kind=kind).terms(), pair)[0]

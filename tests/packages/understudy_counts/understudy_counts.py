@@ -42,8 +42,8 @@ class Counts(Kind):
     def loss(self, logits, labels, *, reduction="mean"):
         return F.poisson_nll_loss(logits[:, 0], labels, reduction=reduction)
 
-    def collect(self, rows, labels):
-        scores, gold = super().collect(rows, labels)
+    def collect(self, rows, examples, taught=None):
+        scores, gold = super().collect(rows, examples, taught)
         return np.exp(scores[:, 0]), gold
 
     def decide(self, scores):
