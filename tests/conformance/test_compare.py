@@ -151,7 +151,7 @@ def of_kind(folder: Path, kind: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] if kind == "regression" else []) for kind in KINDS])
 def test_every_kind_of_task_is_compared_by_its_own_metric(kind, here, tmp_path, understudy_home, capsys):
     """The command itself, and what it and its page say."""
     path, (names, metric, shown, direction) = of_kind(tmp_path, kind), KINDS[kind]

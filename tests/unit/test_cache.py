@@ -313,9 +313,13 @@ def test_a_part_of_the_rows_another_order_and_one_row_more_reuse_what_is_there(t
     assert asked(range(60)) == 0 and contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("kind", ["classification", "tokens"])
+@pytest.mark.parametrize(
+    ("kind", "precision", "threads"),
+    [
+        pytest.param(*each, marks=[] if each in (("classification", "fp32", 2), ("tokens", "bf16", 1)) else pytest.mark.slow)
+        for each in itertools.product(("classification", "tokens"), ("fp32", "bf16"), (1, 2))
+    ],
+)
 def test_what_is_stored_of_an_example_does_not_depend_on_its_company(kind: str, precision: str, threads: int, tmp_path: Path):
     """Nor on how often the pass began anew: runs on other rows of the same teacher could otherwise change each other."""
     before = torch.get_num_threads()
