@@ -232,13 +232,14 @@ def _time(recipe: Recipe, data: TaskData, teacher: Sizes | None, student: Sizes 
     tokenizer, length, _ = reader
     lengths = [min(length, one) for one in lengths_of(data, tokenizer, most=200)]
     there = {name: one for name, one in (("teacher", teacher), ("student", student)) if one is not None and one.build is not None}
+    builds = {name: one.build for name, one in there.items() if one.build is not None}
     share = student.parameters / teacher.parameters if student and teacher else 1.0
     if student and teacher and (ours := student.flops(128)) and (theirs := teacher.flops(128)):
         share = ours / theirs
     expected = recipe.how.expected_share(recipe.method, recipe, teacher) if teacher and not student else share
     facts = Facts(share, teacher.layers if teacher else 1, len(data.train), expected)
     seconds = estimate(
-        recipe, data, {name: one.build for name, one in there.items()}, facts, lengths,
+        recipe, data, builds, facts, lengths,
         {name: one.parameters for name, one in there.items()},
     )  # fmt: skip
     if seconds is not None:

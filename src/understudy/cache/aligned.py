@@ -203,8 +203,8 @@ def _positions(encoded: Encoded, pieces: Sequence[bytes | None]) -> dict[int, _P
             if labels[-1] != IGNORE and labels[-1] != after:  # the end of a passage: read as a label alone
                 text.append(pieces[labels[-1]] or b"")
                 size += int(lengths[labels[-1]])
-        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        found[example] = _Positions(*columns, b"".join(text))
+        starts, ends, ids, row_of, place_of = (np.concatenate(column) for column in zip(*parts, strict=True))
+        found[example] = _Positions(starts, ends, ids, row_of, place_of, b"".join(text))
     return found
 
 

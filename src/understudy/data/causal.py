@@ -101,7 +101,7 @@ def _tokens(
             tokens = np.array(found, np.int64)
             scored = _within(tokens, passage, tokenizer, pieces)
             size = sum(len(passage.text[a:b].encode()) for a, b in passage.spans)
-            if begun and passage.begins and tokens[:1].tolist() != [bos]:
+            if bos is not None and begun and passage.begins and tokens[:1].tolist() != [bos]:
                 tokens, scored = np.append(bos, tokens), np.append(False, scored)
             elif len(tokens) and scored[0]:  # nothing stands before the first token, so it cannot be predicted
                 size, scored[0] = size - len(pieces[tokens[0]]), False

@@ -90,8 +90,9 @@ def read_rows(
     there = opened.table.columns if opened.table is not None else ()
     fits = [one for one in columns if (one.words if task.kind.by_word else one.text) in (None, *there)]
     official = GLUE.get(settings.name.removeprefix("glue/"))
-    bare = official.train_columns if official and isinstance(file, str) else None
-    if bare and len(there) == len(bare) and (not fits or fits[0].text is None):  # as the task's own files: without a header
+    bare = official.train_columns if official else None
+    # Without a header, as the task's own files?
+    if isinstance(file, str) and bare and len(there) == len(bare) and (not fits or fits[0].text is None):
         path = find_files(file, key="command line")[0]
         opened.table = read_tsv(path, columns=bare, encoding=settings.encoding)
         notes.append(f"{path} has no header: its columns are taken to be {', '.join(bare)}, as in the files of {settings.name}.")

@@ -220,8 +220,9 @@ def _lists(table: Table, anchor: str, *, probabilities: bool) -> list[Example]:
     passages that the list lacks."""
     queries, passages = table.column(anchor), table.column("passages")
     named = next((name for name in ("scores", "labels", "teacher_scores") if name in table.columns), None)
-    said = table.column(named) if named else [None] * len(queries)
-    missed = table.column("missed") if "missed" in table.columns else [None] * len(queries)
+    nothing: list[Any] = [None] * len(queries)
+    said = table.column(named) if named else nothing
+    missed = table.column("missed") if "missed" in table.columns else nothing
     found = []
     for i, (query, texts, numbers, lacks) in enumerate(zip(queries, passages, said, missed, strict=True)):
         more = tuple(_several(texts, where=table.place(i, "passages")))
@@ -229,7 +230,7 @@ def _lists(table: Table, anchor: str, *, probabilities: bool) -> list[Example]:
             raise DataError(f"{table.place(i)}: a list without passages. Give that row some, or leave it out.")
         if numbers is not None and (not isinstance(numbers, list | tuple) or len(numbers) != len(more)):
             raise DataError(f"{table.place(i, named)}: {len(more)} passages need as many scores, got {shown(repr(numbers))}.")
-        scores = None if numbers is None else tuple(score(one, where=table.place(i, named)) for one in (*numbers, *(lacks or ())))
+        scores = None if numbers is None else tuple(score(one, where=table.place(i, named)) for one in [*numbers, *(lacks or ())])
         text = text_cell(query, where=table.place(i, anchor))
         found.append(Example(str(i), text, more=more, label=scores, role="query"))
     return _as_logits(found, table.source, probabilities) if named in ("scores", "teacher_scores") else found

@@ -90,7 +90,7 @@ def predict(
         (of words cut off by the length limit see `Tokens.completed`), summed loss and count of masked tokens (N,) for text; for
         others as their kind says.
     """
-    rows = outputs(model, encoded, precision=precision, max_tokens=max_tokens, teacher=teacher, others=others)
+    rows: list[Any] = outputs(model, encoded, precision=precision, max_tokens=max_tokens, teacher=teacher, others=others)
     if encoded.source is not None and encoded.num_bytes is not None:
         rows = model.kind.by_example(rows, encoded.source, encoded.num_bytes, len(examples))
     if encoded.chars is not None:

@@ -215,8 +215,8 @@ def assemble(
         by_model = resample(task, apart, resamples=resamples, seed=seed)
         models = {model: {metric: one.interval() for metric, one in scores.items()} for model, scores in by_model.items()}
         result["new_rows"][test] = {"rows": len(rows), "models": models}
-    times = [(result[model] or {}).get("latency_ms") for model in ("teacher", "student")]
-    result["speedup"] = times[0]["median"] / times[1]["median"] if all(times) else None
+    theirs, ours = ((result[model] or {}).get("latency_ms") for model in ("teacher", "student"))
+    result["speedup"] = theirs["median"] / ours["median"] if theirs and ours else None
     result["verdict"] = verdict(result)
     result["advice"] = advice(result)
     return validated(result)

@@ -100,7 +100,7 @@ class Embedding(Kind):
             query = examples[i]
             same = [n for n, one in enumerate(ids) if one == query.id and texts[n] == query.text]  # no answer to itself
             found = retrieval.ranked(_without(vectors[places] @ vectors[i], same), ids)[: len(ids) - len(same)]
-            scores[number, 1 : 1 + len(retrieval.MEASURES)] = retrieval.measures(found, ids, dict(query.label))
+            scores[number, 1 : 1 + len(retrieval.MEASURES)] = retrieval.measures(found.tolist(), ids, dict(query.label))
             if theirs is not None:
                 nearest = retrieval.ranked(_without(theirs[places] @ theirs[i], same), ids)[: len(ids) - len(same)]
                 shared = set(found[:NEAREST].tolist()) & set(nearest[:NEAREST].tolist())
@@ -110,7 +110,7 @@ class Embedding(Kind):
 
     def _texts(self, scores: np.ndarray, vectors: np.ndarray, theirs: np.ndarray | None, examples: Sequence[Any]) -> None:
         sizes = [(row.text is not None) + (row.pair is not None) + len(row.more) for row in examples]
-        starts = np.cumsum(sizes) - sizes
+        starts = np.cumsum(sizes, dtype=np.int64) - np.array(sizes, np.int64)
         if all(isinstance(row.label, int | float) for row in examples):
             scores[:, 0] = _alike(vectors[starts], vectors[starts + 1])
         if theirs is None or not len(examples):

@@ -23,7 +23,7 @@ from understudy.recipe.types import KINDS
 if TYPE_CHECKING:
     from torch import Tensor
 
-Label = int | float | tuple[int, ...] | None
+Label = int | float | tuple[Any, ...] | None
 """A class number, a score, 0 or 1 for each label, one tag number for each word, or None where there is none."""
 
 
@@ -125,6 +125,20 @@ class Kind(str):
         if flat.shape[1] != 1:
             raise ValueError(f"Labels of kind {self} are one per row; got {tuple(labels.shape)}")
         return flat[:, 0]
+
+    def passages(self, text: str, pair: str | None, tokenizer: Any) -> list[Any]:
+        """Of causal kinds: what an example says, as text (`kinds/lm.py`, `Passage`): one passage, or one for each answer where
+        they cannot be one.
+
+        Raises:
+            ValueError: the example cannot be put into words, and why.
+        """
+        raise NotImplementedError
+
+    def prompt(self, text: str, pair: str | None, tokenizer: Any) -> tuple[str, bool]:
+        """Of causal kinds: what a model is asked to go on from, and whether the token for the beginning of a text still has to
+        be put before."""
+        raise NotImplementedError
 
     # --- the head and the loss ---------------------------------------------------------------------------------------
 

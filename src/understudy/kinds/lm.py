@@ -57,18 +57,6 @@ class Causal(Kind):
     onnx_rows = '["Once upon a time"]'
     onnx_answer = "print([tokenizer.decode(row) for row in outputs.argmax(-1)])"
 
-    def passages(self, text: str, pair: str | None, tokenizer: Any) -> list[Passage]:
-        """What an example says, as text: one passage, or one for each answer where they cannot be one.
-
-        Raises:
-            ValueError: the example cannot be put into words, and why.
-        """
-        raise NotImplementedError
-
-    def prompt(self, text: str, pair: str | None, tokenizer: Any) -> tuple[str, bool]:
-        """What a model is asked to go on from, and whether the token for the beginning of a text still has to be put before."""
-        raise NotImplementedError
-
     def names_in(self, cell: Any, *, separator: str, where: str) -> list[str]:
         return []
 

@@ -381,7 +381,7 @@ class Bench:
         aligned = [AlignedTeacher(one, ours, other, words, strict=needs.strict) for one, ours, other in parts]
         for teacher in aligned:
             self._say_once(teacher.in_words())
-        return aligned
+        return [*aligned]
 
     def _prepared(self, job: Job, folder: Path) -> Fit:
         """A job with its teacher's signals at hand."""

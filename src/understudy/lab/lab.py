@@ -208,8 +208,7 @@ class Lab(Bench):
         """What `student.keep` says, its `best` found out for a model and a number of layers (the recipe's)."""
         settings = self.recipe.student
         number = number or settings.num_layers
-        best = settings.keep == "best" and number is not None
-        return best_layers(self, whole, number) if best else settings.keep
+        return settings.keep if settings.keep != "best" or number is None else best_layers(self, whole, number)
 
     def _vectors(self, teacher: Source, examples: Sequence[Example]) -> list[np.ndarray]:
         """A teacher's vectors of the texts of some rows, in fp32; computed once in a process."""

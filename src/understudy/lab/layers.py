@@ -77,7 +77,9 @@ def answers(model: Model, encoded: Encoded, *, by_outputs: bool, precision: str)
     for rows in evaluation_batches(encoded.lengths, max_tokens=8192):
         with autocast(device, precision):
             said = forward(net, collate(encoded, rows).to(device), needs, kind=model.kind)
-        found.append((said.logits if by_outputs else said.hidden[top]).float().cpu())
+        values = said.logits if by_outputs else said.hidden[top]
+        assert values is not None
+        found.append(values.float().cpu())
     whole = torch.cat(found)
     if by_outputs and model.kind.distribution == "softmax":  # what is added to all logits of a row says nothing
         whole = whole - whole.mean(1, keepdim=True)

@@ -159,8 +159,11 @@ class Sparse:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Sparse:
         """The same with every tensor changed."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Sparse(**{name: None if value is None else change(value) for name, value in values.items()})
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            changed[field.name] = None if value is None else change(value)
+        return Sparse(**changed)
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class Layout:
     def prompt(self, role: str | None) -> str:
         """What stands before a text of this role: that of `encode_query`, `encode_document` and `encode`."""
         names = ROLES[role] if role else (self.default_prompt,)
-        return next((self.prompts[name] for name in names if name in self.prompts), "")
+        return next((self.prompts[name] for name in names if name is not None and name in self.prompts), "")
 
 
 def layout_in(folder: Path, ref: str, config: Mapping[str, Any], tokenizer_length: Any = None) -> tuple[Layout, list[str]]:

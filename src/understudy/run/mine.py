@@ -56,7 +56,8 @@ def mine(
             continue
         scores = vectors[places] @ vectors[i]
         near = ranked(scores, ids)
-        grades = dict(row.label)  # type: ignore[arg-type]
+        assert isinstance(row.label, tuple)
+        grades: dict[str, float] = dict(row.label)
         good = {name: grade for name, grade in grades.items() if grade > 0 and name in of}
         if candidates:
             kept = [int(place) for place in near[:top]]

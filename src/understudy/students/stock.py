@@ -165,7 +165,7 @@ def _rescale(row: Anatomy, net: Net, small: Net) -> None:
     """Gemma multiplies embeddings by the root of the width; the old factor stays, put into the weights. Where the head is the
     embeddings, the last norm takes it back (its gain is 1 + weight)."""
     factor = (row.width(net) / row.width(small)) ** 0.5
-    row.embeddings(small).weight.mul_(factor)
+    row.embeddings(small).get_parameter("weight").mul_(factor)
     if row.backbone(small) is not small and small.config.tie_word_embeddings and small.get_output_embeddings() is not None:
         gain = row.backbone(small).norm.weight
         gain.copy_((1 + gain) / factor - 1)
@@ -186,7 +186,8 @@ def _copy_layer(
 
     whole = row.out(old).in_features
     if len(row.qkv(old)) == 1:
-        copy(*row.qkv(old), *row.qkv(new), torch.cat([attention + part * whole for part in range(3)]), channels)
+        (packed,), (narrow,) = row.qkv(old), row.qkv(new)
+        copy(packed, narrow, torch.cat([attention + part * whole for part in range(3)]), channels)
     else:
         for source, target, rows in zip(row.qkv(old), row.qkv(new), (attention, shared, shared), strict=True):
             copy(source, target, rows, channels)

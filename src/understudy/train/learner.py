@@ -93,7 +93,8 @@ def _held_out_batches(
             if idle:
                 student, seen, labels = _no_rows(student), seen and _no_rows(seen), None if labels is None else labels[:0]
             part = objective.compute(student, seen, labels, progress=1.0, counts=count_step(data, rows))[0]
-        total, number = total + float(acc.reduce(part, reduction="sum")) * len(examples), number + len(examples)
+        whole: Any = acc.reduce(part, reduction="sum")
+        total, number = total + float(whole) * len(examples), number + len(examples)
     return total / max(1, number)
 
 
