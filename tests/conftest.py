@@ -76,6 +76,12 @@ def no_network() -> Iterator[None]:
     socket.getaddrinfo = lookup
 
 
+@pytest.fixture(autouse=True)
+def guess_times_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check` times steps of a second or so; for tests hundredths will do."""
+    monkeypatch.setattr("understudy.probe._OPERATIONS", 5e8)
+
+
 @pytest.fixture
 def understudy_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty shared store for this test alone."""

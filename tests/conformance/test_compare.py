@@ -58,6 +58,7 @@ def here(monkeypatch) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_stopped_and_continued_it_comes_to_the_same(file, here, tmp_path, monkeypatch):
     comparison = load_comparison(file)
     whole, code = compare(comparison, tmp_path / "whole")
@@ -151,7 +152,7 @@ def of_kind(folder: Path, kind: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] if kind == "regression" else []) for kind in KINDS])
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[] if kind == "text" else [pytest.mark.slow]) for kind in KINDS])
 def test_every_kind_of_task_is_compared_by_its_own_metric(kind, here, tmp_path, understudy_home, capsys):
     """The command itself, and what it and its page say."""
     path, (names, metric, shown, direction) = of_kind(tmp_path, kind), KINDS[kind]

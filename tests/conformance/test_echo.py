@@ -84,6 +84,7 @@ def test_it_is_checked_trained_and_reported(installed, recipe, tmp_path):
     assert set(learnt) == {"soft", "overlap"} and 0 < learnt["overlap"]["value"] < 1
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_it_is_compared(installed, recipe, tmp_path):
     command = ["compare", str(recipe), "--methods", "echo", "--seeds", "1", "train.epochs=3", "--out", str(tmp_path / "which")]

@@ -131,7 +131,9 @@ def test_check_accepts_them_offline(path, tmp_path):
     assert {"task", "teacher", "student"} <= set(unreachable)  # said, not hidden
 
 
-@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=pytest.mark.slow) if "pawsx" in path.name else path for path in PAPER], ids=lambda p: p.stem
+)
 def test_they_run_end_to_end(path, tmp_path, understudy_home):
     recipe = load_recipe(path, overrides(path, tmp_path))
     findings = check(recipe, out=tmp_path / "run")

@@ -21,7 +21,8 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("task", ["pawsx", *(pytest.param(name, marks=pytest.mark.slow) for name in ("xnli", "wikineural"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["pawsx", "xnli", "wikineural"])
 def test_the_three_stages_in_two_languages(task: str, tmp_path: Path, understudy_home: Path):
     if not (DATA / task).is_dir():
         pytest.skip(f"{task} is not in {DATA}")

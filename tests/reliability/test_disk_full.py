@@ -66,6 +66,7 @@ def failing_at_each(pattern: str, train, folder: Path) -> int:
     return at
 
 
+@pytest.mark.slow
 def test_a_failing_disk_at_each_write_and_rename_of_a_checkpoint(reference, train, tmp_path: Path):
     shutil.copytree(reference.home, tmp_path / "home")
     pattern = r"before-(write|rename|remove) .*/run/steps/student/\S*step-0"

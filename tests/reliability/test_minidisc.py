@@ -67,6 +67,7 @@ def test_killed_at_many_moments(seed, train, left_in_peace, tmp_path):
     killed(train, left_in_peace, tmp_path, kills=30, seed=seed)
 
 
+@pytest.mark.slow
 def test_killed_while_candidates_are_saved(train, left_in_peace, tmp_path):
     """At operations on the step of the candidates, which lies in the shared store by its key."""
     folder, reference, _ = left_in_peace

@@ -365,7 +365,7 @@ say("done")
 """
 
 
-@pytest.mark.parametrize(("workers", "kills"), [(2, 0), (4, 2)])
+@pytest.mark.parametrize(("workers", "kills"), [pytest.param(2, 0, marks=pytest.mark.slow), (4, 2)])
 def test_processes_fill_a_store_together_and_each_example_is_in_it_once(workers: int, kills: int, tmp_path: Path):
     needs = Needs(logits=True, hidden=(1,))
     store(tmp_path / "alone", encoded=fits.encoded(300)).fill(needs, lambda n: None)

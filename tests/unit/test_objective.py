@@ -106,7 +106,10 @@ def method_for(kind):
     return method
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression", "multilabel", "tokens", "text"])
+@pytest.mark.parametrize(
+    "kind",
+    ["classification", "tokens", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("regression", "multilabel", "text"))],
+)
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(2, 5), min_size=2, max_size=6), st.data())
 def test_parts_add_up_to_the_whole(kind, sizes, data):

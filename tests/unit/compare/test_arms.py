@@ -110,6 +110,7 @@ def test_all_refusals_are_said_at_once(arms):
     assert "arm a" in str(caught.value) and "arm b" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_seconds_need_a_limit_and_share_it_out(arms):
     with pytest.raises(RecipeError, match="train.time_limit"):
         arms("compare.budget=seconds", "compare.methods=automm")

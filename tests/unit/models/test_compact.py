@@ -149,7 +149,7 @@ def test_the_digest_sees_the_structure():
     assert len({digest(net) for net in nets}) == 3
 
 
-@pytest.mark.parametrize("first", ["understudy", "transformers"])
+@pytest.mark.parametrize("first", ["understudy", pytest.param("transformers", marks=pytest.mark.slow)])
 def test_a_fresh_process_reads_it_once_registered(first: str, tmp_path: Path):
     """In whatever order both are imported; and `import understudy` alone brings nothing heavy along."""
     folder = save_model(student(), tmp_path / "compact")
