@@ -134,7 +134,8 @@ def test_what_is_left_out_is_spelled_and_never_unknown(name: str, tmp_path: Path
     small = trimmed_tokenizer(tokenizer, kept)
     texts = [*OTHERS, *TEXTS[:100], "Zoë’s naïve café – 東京 ☃"]
     for text, before, after in zip(texts, ids_of(tokenizer, texts), ids_of(small, texts), strict=True):
-        assert before.count(tokenizer.unk_token_id) == after.count(small.unk_token_id), text
+        # Where pieces compete, fewer of them may leave one that knows a character which the best spelling had left unknown.
+        assert before.count(tokenizer.unk_token_id) >= after.count(small.unk_token_id), text
         assert len(after) >= len(before)
     assert tokenizer.decode(ids_of(tokenizer, texts)[0], skip_special_tokens=True) == small.decode(
         ids_of(small, texts)[0], skip_special_tokens=True
