@@ -42,6 +42,9 @@ class Server:
                     outer.keys.append(self.headers.get("Authorization"))
                     number = len(outer.asked)
                 status, said = answer(body, number)
+                if not status:  # the connection breaks
+                    self.close_connection = True
+                    return
                 content = said if isinstance(said, bytes) else json.dumps(said).encode()
                 self.send_response(status)
                 self.send_header("Retry-After", "0.01")
@@ -159,9 +162,9 @@ def test_nothing_is_asked_twice(serve: Any, tmp_path: Path) -> None:
 
 
 def test_faults_that_pass_are_waited_for(serve: Any, tmp_path: Path) -> None:
-    faults = {1: (429, {}), 2: (500, {}), 3: (200, b'{"choices": [{"mess'), 4: (200, [1])}
+    faults = {1: (429, {}), 2: (500, {}), 3: (200, b'{"choices": [{"mess'), 4: (200, [1]), 5: (0, None)}
     server = serve(lambda body, number: faults.get(number) or right(body, number))
-    data = asked(recipe(tmp_path, server.url, concurrency=1, retries=4))
+    data = asked(recipe(tmp_path, server.url, concurrency=1, retries=5))
     assert all(row.said is not None for row in data.train)
 
 

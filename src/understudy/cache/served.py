@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from understudy.base import disk
 from understudy.base.errors import DataError, RecipeError, ResourceError
@@ -63,10 +63,6 @@ class Unusable(Exception):
     """An answer that is none of those that were asked for."""
 
 
-class _Requests(Protocol):
-    def __call__(self, body: Mapping[str, Any]) -> Mapping[str, Any]: ...
-
-
 class Served:
     """The teacher that `teacher.server` names, and what it has answered so far."""
 
@@ -75,6 +71,7 @@ class Served:
         _require_askable(settings, task)
         about = {
             **settings.model_dump(mode="json", exclude=NOT_ANSWER),
+            "prompt": settings.prompt or default_prompt(task),  # ours may read otherwise in another version
             "kind": str(task.kind),
             "labels": list(task.labels),
         }
@@ -140,7 +137,7 @@ class Served:
                         raise stop.interruption("the teacher's answers so far are saved.")
         return len(todo)
 
-    def _commit(self, pool: ThreadPoolExecutor, send: _Requests, batch: Sequence[Example]) -> None:
+    def _commit(self, pool: ThreadPoolExecutor, send: _Server, batch: Sequence[Example]) -> None:
         """Ask about some rows at once, and keep what was answered even if one of the requests fails."""
         asked = [(row, pool.submit(self._reply, send, row)) for row in batch]
         replies, failed = {}, None
@@ -167,7 +164,7 @@ class Served:
         if tokens is not None and spent >= tokens:
             raise ResourceError(f"teacher.server.max_tokens: {spent:,} are spent. {kept}; a larger limit goes on from here.")
 
-    def _reply(self, send: _Requests, row: Example) -> Reply:
+    def _reply(self, send: _Server, row: Example) -> Reply:
         body = request_body(self.settings, self.task, row)
         answer = send(body)
         tokens = int((answer.get("usage") or {}).get("total_tokens") or 0)
